@@ -1,0 +1,51 @@
+"""A micro-framework in which a request handler stops when its client goes away.
+
+    from microasgi import Router
+
+    routes = Router()
+
+    @routes.get("/hello/{name}")
+    async def hello(request):
+        return f"Hello, {request.path_params['name']}!"
+
+Run it with `microasgi serve module:routes`, or on any other ASGI server. To learn how it works, read in this order: `routing`,
+`disconnect`, `requests`, `responses`.
+"""
+
+from microasgi.datastructures import URL, Address, Headers, QueryParams, State
+from microasgi.disconnect import CancelOnDisconnect
+from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.requests import Request
+from microasgi.responses import (
+    BackgroundTask,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from microasgi.routing import Middleware, Mount, Route, Router
+
+__all__ = [
+    "URL",
+    "Address",
+    "BackgroundTask",
+    "CancelOnDisconnect",
+    "ClientDisconnect",
+    "HTMLResponse",
+    "HTTPException",
+    "Headers",
+    "JSONResponse",
+    "Middleware",
+    "Mount",
+    "PlainTextResponse",
+    "QueryParams",
+    "RedirectResponse",
+    "Request",
+    "Response",
+    "Route",
+    "Router",
+    "State",
+    "StreamingResponse",
+]

@@ -1,0 +1,6 @@
+"""`python -m microasgi` is the command `microasgi`."""
+
+from microasgi.cli import main
+
+if __name__ == "__main__":
+    main()

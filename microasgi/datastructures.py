@@ -1,0 +1,175 @@
+"""What a request is made of: headers, query, cookies, address, URL, state. Read-only, but for state."""
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+
+class Address(NamedTuple):
+    """One end of a connection."""
+
+    host: str
+    port: int
+
+
+class MultiMapping(Mapping[str, str]):
+    """A mapping whose keys may have several values, in order. Looked up by key, it answers with the last one.
+
+    :param pairs: the keys and values, in order
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._pairs = list(pairs)
+        self._last = dict(self._pairs)
+
+    def __getitem__(self, key: str) -> str:
+        return self._last[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._last)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def getlist(self, key: str) -> list[str]:
+        """All values of `key`, in order; empty if there is none."""
+        return [value for name, value in self._pairs if name == key]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """All pairs, in order."""
+        return list(self._pairs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._pairs!r})"
+
+
+class QueryParams(MultiMapping):
+    """A URL's query, decoded: `?tag=a&tag=b` has two values for `tag`."""
+
+    def __init__(self, query: bytes | str) -> None:
+        text = query.decode("latin-1") if isinstance(query, bytes) else query
+        super().__init__(parse_qsl(text, keep_blank_values=True))
+
+
+class Headers(Mapping[str, str]):
+    """HTTP header fields: names in any case, several values for one name. Looked up by name, it answers with the first.
+
+    :param raw: the fields as ASGI has them, names in lower case
+    """
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self.raw = list(raw)
+
+    def __getitem__(self, key: str) -> str:
+        name = key.lower().encode("latin-1", "replace")
+        for field, value in self.raw:
+            if field == name:
+                return value.decode("latin-1")
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in iter(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self.raw))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self.raw})
+
+    def getlist(self, key: str) -> list[str]:
+        """All values of the field `key`, in order; empty if there is none."""
+        name = key.lower().encode("latin-1", "replace")
+        return [value.decode("latin-1") for field, value in self.raw if field == name]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """All fields, in order."""
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw]
+
+    def __repr__(self) -> str:
+        return f"Headers({self.multi_items()!r})"
+
+
+class URL:
+    """The URL that a client asked for, in parts. `str()` gives it whole."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._parts = urlsplit(url)
+
+    @property
+    def scheme(self) -> str:
+        return self._parts.scheme
+
+    @property
+    def netloc(self) -> str:
+        return self._parts.netloc
+
+    @property
+    def hostname(self) -> str | None:
+        return self._parts.hostname
+
+    @property
+    def port(self) -> int | None:
+        """The port, if the URL names one that is a port."""
+        try:
+            return self._parts.port
+        except ValueError:
+            return None
+
+    @property
+    def path(self) -> str:
+        """The path, percent-encoded."""
+        return self._parts.path
+
+    @property
+    def query(self) -> str:
+        return self._parts.query
+
+    def __str__(self) -> str:
+        return self._url
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, URL | str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    def __repr__(self) -> str:
+        return f"URL({self._url!r})"
+
+
+class State:
+    """What the lifespan yielded, and what middleware and handlers add for one request, as attributes."""
+
+    _values: MutableMapping[str, Any]
+
+    def __init__(self, values: MutableMapping[str, Any]) -> None:
+        object.__setattr__(self, "_values", values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"the state has no {name!r}; it has {', '.join(map(repr, self._values)) or 'nothing'}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self._values[name]
+        except KeyError:
+            raise AttributeError(f"the state has no {name!r}") from None
+
+
+def parse_cookies(header: str) -> dict[str, str]:
+    """The cookies of a `Cookie` field (RFC 6265 §5.4). What isn't a pair is passed over; of two with one name, the first counts."""
+    cookies: dict[str, str] = {}
+    for part in header.split(";"):
+        name, equals, value = part.partition("=")
+        name, value = name.strip(), value.strip()
+        if equals and name:
+            if len(value) >= 2 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            cookies.setdefault(name, value)
+    return cookies

@@ -1,0 +1,63 @@
+"""A small tour: `microasgi serve microasgi.demo:routes --log-level trace`, then ask with curl and leave with Ctrl+C."""
+
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+from anyio import from_thread
+
+from microasgi import Request, Response, Router, StreamingResponse
+
+routes = Router()
+
+
+@routes.get("/hello/{name}")
+async def hello(request: Request) -> str:
+    """curl localhost:8000/hello/you"""
+    return f"Hello, {request.path_params['name']}!\n"
+
+
+@routes.get("/")
+async def sleep(request: Request) -> None:
+    """curl -m 1 localhost:8000/ and see in the trace that the ten seconds end after one."""
+    await anyio.sleep(10)
+
+
+@routes.get("/ticks")
+async def ticks(request: Request) -> StreamingResponse:
+    """curl -N localhost:8000/ticks, until you leave."""
+
+    async def tick() -> AsyncIterator[str]:
+        number = 0
+        while True:
+            yield f"tick {number}\n"
+            number += 1
+            await anyio.sleep(1)
+
+    return StreamingResponse(tick(), media_type="text/plain")
+
+
+@routes.post("/upload")
+async def upload(request: Request) -> dict[str, int]:
+    """curl -T FILE -X POST localhost:8000/upload, of any size: it is counted, not kept."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+    return {"bytes": size}
+
+
+@routes.post("/pay", on_disconnect="finish")
+async def pay(request: Request) -> Response:
+    """curl -m 1 -X POST localhost:8000/pay leaves after a second; the payment is finished all the same."""
+    await anyio.sleep(3)
+    print("The payment is done, whether or not somebody waits for the receipt.", flush=True)
+    return Response("paid\n", status_code=201, media_type="text/plain")
+
+
+@routes.get("/thread")
+def thread(request: Request) -> str:
+    """curl -m 1 localhost:8000/thread: a plain function runs in a thread, which nobody can stop but which can ask."""
+    for _ in range(50):
+        time.sleep(0.1)
+        from_thread.check_cancelled()
+    return "five seconds of work in a thread\n"

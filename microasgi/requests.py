@@ -1,0 +1,131 @@
+"""The request, as a handler sees it."""
+
+import json
+from collections.abc import AsyncGenerator
+from functools import cached_property
+from typing import Any
+
+from anyio.lowlevel import checkpoint
+
+from microasgi.asgi import Receive, Scope
+from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
+from microasgi.disconnect import VISIT, Visit
+from microasgi.exceptions import ClientDisconnect, HTTPException
+
+
+class Request:
+    """One HTTP request.
+
+    scope: the ASGI scope it was made from.
+    method: in upper case.
+    path: decoded, with the prefix of any mount.
+    path_params: what the route's path captured, converted.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.path_params: dict[str, Any] = scope.get("path_params", {})
+        self._receive = receive
+        self._streamed = False
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The header fields; names in any case."""
+        return Headers(self.scope["headers"])
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        """The query, decoded."""
+        return QueryParams(self.scope["query_string"])
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that the client sent."""
+        return parse_cookies("; ".join(self.headers.getlist("cookie")))
+
+    @property
+    def client(self) -> Address | None:
+        """The client's address, or None if the server doesn't know it."""
+        client = self.scope.get("client")
+        return Address(*client) if client else None
+
+    @cached_property
+    def url(self) -> URL:
+        """The URL the client asked for, as far as the server knows it."""
+        scope = self.scope
+        host = self.headers.get("host")
+        if host is None:
+            name, port = scope.get("server") or ("localhost", None)
+            host = name if port is None else f"{name}:{port}"
+        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        return URL(f"{scope.get('scheme', 'http')}://{host}{path}{'?' + query if query else ''}")
+
+    @cached_property
+    def state(self) -> State:
+        """The lifespan's state, copied for this request."""
+        return State(self.scope.setdefault("state", {}))
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body, piece by piece as it arrives.
+
+        :raises ClientDisconnect: the client left in the middle of it
+        :raises RuntimeError: it has been read already
+        """
+        if "_body" in self.__dict__:
+            yield self._body
+            return
+        if self._streamed:
+            raise RuntimeError("the request's body was streamed already, and is not kept; read it once, or use body()")
+        self._streamed = True
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect("the client left in the middle of the request's body")
+            more = message.get("more_body", False)
+            if body := message.get("body", b""):
+                yield body
+
+    async def body(self) -> bytes:
+        """The whole body, which is kept: ask as often as you like.
+
+        :raises ClientDisconnect: the client left in the middle of it
+        """
+        if "_body" not in self.__dict__:
+            self._body = b"".join([chunk async for chunk in self.stream()])
+        return self._body
+
+    async def json(self) -> Any:
+        """The body, read as JSON.
+
+        :raises HTTPException: 400, if it isn't JSON
+        :raises ClientDisconnect: the client left in the middle of it
+        """
+        body = await self.body()
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, f"the request's body is not JSON: {error}") from error
+
+    async def is_disconnected(self) -> bool:
+        """Whether the client has left. Lets the event loop look first; never takes anything of the body."""
+        await checkpoint()
+        return self._visit.gone
+
+    async def wait_disconnected(self) -> None:
+        """Return when the client has left. Never takes anything of the body.
+
+        Under `on_disconnect="cancel"` the departure cancels this wait too, unless it is shielded.
+        """
+        await self._visit.wait_gone()
+
+    @property
+    def _visit(self) -> Visit:
+        try:
+            visit: Visit = self.scope[VISIT]
+        except KeyError:
+            raise RuntimeError("outside a Router, wrap the app in CancelOnDisconnect to ask whether the client is there") from None
+        return visit

@@ -1,0 +1,249 @@
+"""Responses. Each is an ASGI app: calling it sends it."""
+
+import inspect
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import partial
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Literal
+from urllib.parse import quote
+
+from anyio import to_thread
+
+from microasgi.asgi import Message, Receive, Scope, Send
+
+Background = Callable[[], Any]
+
+
+class BackgroundTask:
+    """A call for later, with its arguments: `BackgroundTask(send_mail, to="a@b.example")`. Plain functions run in a thread."""
+
+    def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._call = partial(func, *args, **kwargs)
+
+    async def __call__(self) -> None:
+        await call_any(self._call)
+
+
+async def call_any(func: Callable[..., Any], *args: Any) -> Any:
+    """Call `func`, in this task if it is async, else in a worker thread, which is waited for even when cancelled."""
+    if is_async(func):
+        return await func(*args)
+    result = await to_thread.run_sync(func, *args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def is_async(func: Any) -> bool:
+    """Whether calling `func` gives an awaitable: a coroutine function, also inside `partial` or as `__call__`."""
+    while isinstance(func, partial):
+        func = func.func
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
+
+
+class Response:
+    """An HTTP response with its body at hand.
+
+    :param content: the body; text is encoded as UTF-8
+    :param status_code: the HTTP status
+    :param headers: header fields
+    :param media_type: the content-type; `charset=utf-8` is added to text types
+    :param background: called without arguments when the response is out: outside the disconnect's reach, and waited for at
+        shutdown. Plain functions run in a thread
+    """
+
+    media_type: str | None = None
+
+    def __init__(
+        self,
+        content: Any = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: Background | None = None,
+    ) -> None:
+        self.status_code = status_code
+        self.background = background
+        self.body = self.render(content)
+        self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        media_type = media_type or self.media_type
+        if media_type is not None and not self._has(b"content-type"):
+            if media_type.startswith("text/") and "charset=" not in media_type.lower():
+                media_type += "; charset=utf-8"
+            self.raw_headers.append((b"content-type", media_type.encode("latin-1")))
+        self._add_length()
+
+    def _add_length(self) -> None:
+        if self.status_code >= 200 and self.status_code not in (204, 304) and not self._has(b"content-length"):
+            self.raw_headers.append((b"content-length", b"%d" % len(self.body)))
+
+    def _has(self, name: bytes) -> bool:
+        return any(name == own for own, _ in self.raw_headers)
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes for `content`."""
+        if content is None:
+            return b""
+        if isinstance(content, str):
+            return content.encode()
+        if isinstance(content, bytes | bytearray | memoryview):
+            return bytes(content)
+        raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}")
+
+    def set_cookie(
+        self,
+        key: str,
+        value: str = "",
+        max_age: int | None = None,
+        expires: datetime | str | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+    ) -> None:
+        """Set a cookie (RFC 6265).
+
+        :param max_age: seconds until it goes; 0 removes it; None: when the browser closes
+        :param expires: the time when it goes; without a time zone, UTC is meant
+        :raises ValueError: the key is not a cookie name
+        """
+        cookie: SimpleCookie = SimpleCookie()
+        try:
+            cookie[key] = value
+        except CookieError as error:
+            raise ValueError(f"{key!r} can't be the name of a cookie") from error
+        morsel = cookie[key]
+        if isinstance(expires, datetime):
+            expires = expires if expires.tzinfo is not None else expires.replace(tzinfo=UTC)
+            expires = format_datetime(expires.astimezone(UTC), usegmt=True)
+        given = {"max-age": max_age, "expires": expires, "path": path, "domain": domain, "samesite": samesite}
+        for attribute, setting in given.items():
+            if setting is not None:
+                morsel[attribute] = str(setting)
+        morsel["secure"] = secure
+        morsel["httponly"] = httponly
+        self.raw_headers.append((b"set-cookie", morsel.OutputString().encode("latin-1")))
+
+    def delete_cookie(self, key: str, path: str | None = "/", domain: str | None = None) -> None:
+        """Make the client forget a cookie. Path and domain must be those it was set with."""
+        self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(self._start())
+        await send({"type": "http.response.body", "body": self.body})
+
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+
+class PlainTextResponse(Response):
+    """Text."""
+
+    media_type = "text/plain"
+
+
+class HTMLResponse(Response):
+    """A page."""
+
+    media_type = "text/html"
+
+
+class JSONResponse(Response):
+    """Anything that `json.dumps` takes."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+class RedirectResponse(Response):
+    """Sends the client elsewhere.
+
+    :param url: where to; what isn't allowed in a URL is percent-encoded
+    :param status_code: 307 keeps the method, 303 turns it into GET, 308 and 301 are for ever
+    """
+
+    def __init__(
+        self, url: Any, status_code: int = 307, headers: Mapping[str, str] | None = None, background: Background | None = None
+    ) -> None:
+        super().__init__(b"", status_code, headers, background=background)
+        self.raw_headers.append((b"location", quote(str(url), safe=":/%#?=@[]!$&'()*+,;~").encode("latin-1")))
+
+
+class StreamingResponse(Response):
+    """A body that is made while it is sent.
+
+    The iterator is always closed, by `aclose()` or `close()` if it has one: at the end, when the client leaves, when sending
+    fails, and also when it was never started. A plain iterator runs in a worker thread, one step at a time.
+
+    :param content: an async or plain iterable of bytes or text
+    """
+
+    def __init__(
+        self,
+        content: AsyncIterable[bytes | str] | Iterable[bytes | str],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: Background | None = None,
+    ) -> None:
+        if isinstance(content, str | bytes) or not isinstance(content, AsyncIterable | Iterable):
+            raise TypeError(f"a StreamingResponse's content is an iterable of bytes or text, not {type(content).__name__}")
+        self.content = content
+        super().__init__(None, status_code, headers, media_type, background)
+
+    def _add_length(self) -> None:
+        """Nobody knows it yet."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content = self.content
+        iterator = content.__aiter__() if isinstance(content, AsyncIterable) else _in_thread(iter(content))
+        try:
+            await send(self._start())
+            if scope["method"] != "HEAD":
+                async for chunk in iterator:
+                    body = chunk.encode() if isinstance(chunk, str) else chunk
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            try:
+                await _close(iterator)
+            finally:
+                await _close(content)
+
+
+async def _in_thread(iterator: Iterator[bytes | str]) -> AsyncIterator[bytes | str]:
+    end = object()
+    while (chunk := await to_thread.run_sync(next, iterator, end)) is not end:
+        yield chunk  # type: ignore[misc]
+
+
+async def _close(iterator: Any) -> None:
+    if (aclose := getattr(iterator, "aclose", None)) is not None:
+        await aclose()
+    elif (close := getattr(iterator, "close", None)) is not None:
+        close()
+
+
+def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awaitable[None]]":
+    """What a handler returned, as a response.
+
+    :raises TypeError: it is nothing that a response can be made of
+    """
+    match value:
+        case Response():
+            return value
+        case str():
+            return PlainTextResponse(value)
+        case bytes():
+            return Response(value, media_type="application/octet-stream")
+        case dict() | list():
+            return JSONResponse(value)
+        case None:
+            return Response(status_code=204)
+        case _ if is_async(value):  # a foreign framework's response is an ASGI app too
+            return value  # type: ignore[no-any-return]
+    raise TypeError(f"a handler returns a response, str, bytes, dict, list or None, not {type(value).__name__}")

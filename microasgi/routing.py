@@ -1,0 +1,404 @@
+"""From a path to a handler, and from what the handler returns to a response.
+
+    Router ── the disconnect's block opens (disconnect.py)
+      └─ middleware ── each an ASGI app around the next
+           └─ _dispatch ── Route:  handler(Request) → Response
+                       └── Mount:  any ASGI app under a prefix, another Router too
+
+A Router within a Router adds to the block that is open already. Where it has no opinion on `on_disconnect`, `cleanup_grace` or an
+exception, the one around it decides.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.disconnect import VISIT, OnDisconnect, Visit, run_while_connected
+from microasgi.exceptions import HTTPException
+from microasgi.lifespan import run_lifespan
+from microasgi.paths import PathTemplate
+from microasgi.requests import Request
+from microasgi.responses import PlainTextResponse, call_any, to_response
+
+Handler = Callable[[Request], Any]
+ExceptionHandler = Callable[[Request, Any], Any]
+Lifespan = Callable[["Router"], AbstractAsyncContextManager[Any]]
+MiddlewareFactory = Callable[[ASGIApp], ASGIApp]
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+logger = logging.getLogger("microasgi")
+
+ROUTER = "microasgi.router"
+"""The scope's key for the innermost Router."""
+
+_ANSWERED = object()
+
+
+class Middleware:
+    """A middleware class with its arguments, for `Router(middleware=[Middleware(GZip, minimum_size=500)])`."""
+
+    def __init__(self, cls: Callable[..., ASGIApp], *args: Any, **kwargs: Any) -> None:
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        return self.cls(app, *self.args, **self.kwargs)
+
+
+class Route:
+    """One path, its methods and its handler.
+
+    :param path: a template such as `/items/{id:int}`; converters are str, int, float, path and uuid
+    :param endpoint: `async def` or `def` (which runs in a worker thread); takes the request; returns a response, str, bytes, dict,
+        list or None
+    :param methods: GET if not given; GET brings HEAD along
+    :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says
+    :param cleanup_grace: seconds that a cancelled handler's cleanup may take; None: as the Router says
+    :raises ValueError: the path, a method or an option is malformed
+    :raises TypeError: the endpoint can't be called with a request
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Handler,
+        *,
+        methods: Collection[str] | None = None,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        _check_endpoint(endpoint)
+        check_policy(on_disconnect, cleanup_grace)
+        if isinstance(methods, str):
+            raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
+        self.template = PathTemplate(path)
+        self.endpoint = endpoint
+        self.methods = frozenset(method.upper() for method in (methods if methods is not None else ("GET",)))
+        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = cleanup_grace
+
+    @property
+    def path(self) -> str:
+        return self.template.path
+
+
+class Mount:
+    """An ASGI app under a prefix: a framework's app, static files, another Router.
+
+    The app sees the prefix at the end of its `root_path`, as the ASGI spec has it; the path stays whole.
+
+    :param path: the prefix, which may have parameters; an empty one takes everything
+    :param app: any ASGI app
+    :param on_disconnect: as for `Route`
+    :param cleanup_grace: as for `Route`
+    """
+
+    def __init__(
+        self,
+        path: str,
+        app: ASGIApp,
+        *,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        check_policy(on_disconnect, cleanup_grace)
+        self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
+        self.app = app
+        self.name = name or ""
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = cleanup_grace
+
+    @property
+    def path(self) -> str:
+        return self.template.path
+
+
+Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
+
+
+class Router:
+    """An ASGI app made of routes. The first one that matches, in the order they were added, answers.
+
+        routes = Router()
+
+        @routes.get("/items/{id:int}")
+        async def item(request):
+            return {"id": request.path_params["id"]}
+
+    :param routes: `Route`s and `Mount`s to begin with
+    :param lifespan: an async context manager function, called with this router at startup; the mapping it may yield becomes
+        `request.state`
+    :param middleware: ASGI middleware, outermost first: callables from app to app, or `Middleware(cls, …)`
+    :param exception_handlers: by status or exception class: called with the request and the exception, return as handlers do
+    :param on_disconnect: what happens to a handler whose client leaves: `cancel` or `finish`. Not given, the Router around this
+        one decides, and `cancel` is what the outermost does
+    :param cleanup_grace: seconds that a cancelled handler's cleanup may take; not given, as the Router around, and 5 outermost
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route | Mount] = (),
+        *,
+        lifespan: Lifespan | None = None,
+        middleware: Sequence[MiddlewareFactory] = (),
+        exception_handlers: Mapping[int | type[Exception], ExceptionHandler] | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        check_policy(on_disconnect, cleanup_grace)
+        self.routes: list[Route | Mount] = []
+        self.exception_handlers = dict(exception_handlers or {})
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = cleanup_grace
+        self._lifespan = lifespan
+        self._literals: dict[str, list[tuple[int, Route]]] = {}
+        self._patterns: list[tuple[int, Route | Mount]] = []
+        for route in routes:
+            self.add(route)
+        self._app: ASGIApp = self._dispatch
+        for wrap in reversed(middleware):
+            self._app = wrap(self._app)
+
+    # Adding routes.
+
+    def add(self, route: Route | Mount) -> None:
+        """Add one route at the end."""
+        if not isinstance(route, Route | Mount):
+            raise TypeError(f"routes are Route and Mount objects, not {type(route).__name__}; an app goes into Mount(prefix, app)")
+        index = len(self.routes)
+        self.routes.append(route)
+        if isinstance(route, Route) and route.template.is_literal:
+            self._literals.setdefault(route.path, []).append((index, route))
+        else:
+            self._patterns.append((index, route))
+
+    def route(
+        self,
+        path: str,
+        methods: Collection[str] | None = None,
+        *,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> Callable[[AnyHandler], AnyHandler]:
+        """Decorate a handler. The parameters are those of `Route`."""
+
+        def decorate(endpoint: AnyHandler) -> AnyHandler:
+            self.add(Route(path, endpoint, methods=methods, name=name, on_disconnect=on_disconnect, cleanup_grace=cleanup_grace))
+            return endpoint
+
+        return decorate
+
+    def get(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for GET, and HEAD with it."""
+        return self.route(path, ["GET"], **options)
+
+    def post(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for POST."""
+        return self.route(path, ["POST"], **options)
+
+    def put(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for PUT."""
+        return self.route(path, ["PUT"], **options)
+
+    def patch(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for PATCH."""
+        return self.route(path, ["PATCH"], **options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for DELETE."""
+        return self.route(path, ["DELETE"], **options)
+
+    def head(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for HEAD alone, where it should not be what GET would answer."""
+        return self.route(path, ["HEAD"], **options)
+
+    def options(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for OPTIONS."""
+        return self.route(path, ["OPTIONS"], **options)
+
+    def mount(
+        self,
+        path: str,
+        app: ASGIApp,
+        *,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        """Put an app under a prefix. The parameters are those of `Mount`."""
+        self.add(Mount(path, app, name=name, on_disconnect=on_disconnect, cleanup_grace=cleanup_grace))
+
+    # Serving.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http" if VISIT in scope:
+                scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
+                await self._app(scope, receive, send)
+            case "http":
+                grace = self.cleanup_grace if self.cleanup_grace is not None else 5.0
+                await run_while_connected(self._app, scope, receive, send, self.on_disconnect or "cancel", grace)
+            case "lifespan":
+                await run_lifespan(self.lifespan_context, scope, receive, send)
+            case "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            case other:
+                raise RuntimeError(f"a Router serves http, not {other!r}")
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope[VISIT]
+        # Inside another framework's app, which may have begun a response of its own by the time it sees our exceptions.
+        enclosed = visit.responding
+        outermost = enclosed or ROUTER not in scope
+        scope[ROUTER] = self
+        visit.responding = False
+        try:
+            result = await self._answer(visit, scope, receive, send)
+        except Exception as error:
+            if visit.responding or visit.gone:
+                raise
+            visit.responding = enclosed
+            result = await self._handle(error, Request(scope, receive), outermost)
+        if result is not _ANSWERED:
+            await self._respond(result, visit, scope, receive, send)
+
+    async def _answer(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> Any:
+        """What the handler returned, or `_ANSWERED`, if a mounted app did that itself."""
+        found, params, matched = self._find(scope)
+        if params:
+            scope["path_params"] = {**scope.get("path_params", {}), **params}
+        visit.set_policy(found.on_disconnect, found.cleanup_grace)
+        if isinstance(found, Route):
+            return await call_any(found.endpoint, Request(scope, receive))
+        visit.responding = not isinstance(found.app, Router)
+        root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
+        await found.app({**scope, "root_path": root_path}, receive, send)
+        return _ANSWERED
+
+    async def _respond(self, result: Any, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        response = to_response(result)
+        visit.responding = True
+        try:
+            await response(scope, receive, send)
+        except OSError:
+            # The result of a handler that finishes without its client is dropped; what it left for the background isn't.
+            if not (visit.gone and visit.finishes):
+                raise
+        background = getattr(response, "background", None)
+        if background is not None:
+            visit.background = partial(call_any, background)
+
+    async def _handle(self, error: Exception, request: Request, outermost: bool) -> Any:
+        """What the exception's handler returns; without one, the Router around this one is asked."""
+        handler = self._handler_for(error)
+        if handler is None:
+            if outermost and isinstance(error, HTTPException):
+                return PlainTextResponse(error.detail, error.status_code, error.headers)
+            raise error
+        if not isinstance(error, HTTPException) and handler in (self.exception_handlers.get(500), self.exception_handlers.get(Exception)):
+            logger.error("Unexpected exception for %s %r", request.method, request.path, exc_info=error)
+        return await call_any(handler, request, error)
+
+    def _handler_for(self, error: Exception) -> ExceptionHandler | None:
+        handlers = self.exception_handlers
+        if isinstance(error, HTTPException) and error.status_code in handlers:
+            return handlers[error.status_code]
+        for cls in type(error).__mro__:
+            if cls in handlers:
+                return handlers[cls]
+        return None if isinstance(error, HTTPException) else handlers.get(500)
+
+    def _find(self, scope: Scope) -> Match:
+        """The first route for this path and method, its parameters, and how much of the path it took.
+
+        :raises HTTPException: 404, or 405 with `Allow` (RFC 9110 §15.5.6)
+        """
+        method = scope["method"]
+        allowed: set[str] = set()
+        get: Match | None = None
+        for match in self._matches(_route_path(scope) or "/"):
+            route = match[0]
+            if isinstance(route, Mount):
+                return get or match
+            if method in route.methods:
+                return match
+            if method == "HEAD" and get is None and "GET" in route.methods:
+                get = match  # unless a route for HEAD itself follows
+            allowed |= route.methods
+        if get is not None:
+            return get
+        if not allowed:
+            raise HTTPException(404)
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+
+    def _matches(self, path: str) -> Iterator[Match]:
+        """Every route for this path, in order. Those without parameters are looked up, not tried."""
+        literals = iter(self._literals.get(path, ()))
+        literal = next(literals, None)
+        for index, route in self._patterns:
+            while literal is not None and literal[0] < index:
+                yield literal[1], {}, len(path)
+                literal = next(literals, None)
+            match = route.template.match(path)
+            if match is not None:
+                yield route, *match
+        while literal is not None:
+            yield literal[1], {}, len(path)
+            literal = next(literals, None)
+
+    @asynccontextmanager
+    async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:
+        """This router's lifespan, and those of the routers mounted in it; yields the state of all."""
+        state: dict[str, Any] = {}
+        async with AsyncExitStack() as stack:
+            if self._lifespan is not None:
+                state.update(await stack.enter_async_context(self._lifespan(self)) or {})
+            for route in self.routes:
+                if isinstance(route, Mount) and isinstance(route.app, Router):
+                    state.update(await stack.enter_async_context(route.app.lifespan_context()))
+            yield state
+
+
+def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
+    """
+    :raises ValueError: an option is out of its range
+    """
+    if on_disconnect not in ("cancel", "finish", None):
+        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
+    if cleanup_grace is not None and not cleanup_grace >= 0:
+        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
+
+
+def _check_endpoint(endpoint: Any) -> None:
+    name = getattr(endpoint, "__name__", repr(endpoint))
+    if not callable(endpoint):
+        raise TypeError(f"a handler is a function that takes the request, not {name}")
+    try:
+        signature = inspect.signature(endpoint)
+    except ValueError:  # some builtins don't tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(f"handler {name}{signature} must be callable with one argument, the request: {error}") from None
+
+
+def _route_path(scope: Scope) -> str:
+    """The path below `root_path`: what this router has to match."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path

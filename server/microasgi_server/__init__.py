@@ -1,0 +1,15 @@
+"""A small HTTP/1.1 server for any ASGI 3 app, on asyncio, uvloop and trio.
+
+    import microasgi_server
+
+    microasgi_server.run(app, microasgi_server.Config(port=8000))           # blocks, until Ctrl+C
+    await microasgi_server.serve(app, microasgi_server.Config(port=8000))   # inside a running event loop
+
+To learn how it works, read in this order: `protocol`, `connection`, `asyncio_transport`, `server`.
+"""
+
+from microasgi_server.config import Config
+from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError
+from microasgi_server.server import run, serve
+
+__all__ = ["AppError", "ClientDisconnected", "Config", "ServerError", "StartupError", "run", "serve"]

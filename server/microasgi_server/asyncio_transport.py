@@ -1,0 +1,137 @@
+"""The transport for asyncio and uvloop: an `asyncio.Protocol`, which the loop calls with bytes that it has already read.
+
+Why not an anyio stream here as well: on asyncio that pauses and resumes the socket around every read, and goes once around
+the loop at every write. A bare h11 loop costs 103 µs a request this way and about 150 µs that way.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+from anyio.abc import TaskGroup
+
+from microasgi_server.connection import Connection
+from microasgi_server.shared import Shared
+
+HIGH_WATER = 64 * 1024
+"""Bytes unsent at which a connection counts as congested; it ends at a quarter of that."""
+
+
+class AsyncioTransport:
+    """`connection.Transport` over an asyncio transport."""
+
+    __slots__ = ("_loop", "_paused", "_shared", "_socket", "_transport", "client", "congested", "connection", "server")
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._shared = shared
+        self._loop = loop
+        self._transport = transport
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._paused = False
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server: tuple[str, int | None] | None = _address(transport.get_extra_info("sockname")) or _unix_path(self._socket)
+        self.congested = False
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.connection = Connection(shared, self)
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if self._paused or self._transport.is_closing():
+            return
+        self._paused = True
+        self._transport.pause_reading()
+        self._shared.paused.add(self._socket, self._shared.config.receive_buffer, self.connection.hang_up)
+
+    def resume_reading(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        self._shared.paused.discard(self._socket)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        return self._loop.create_task(run(), context=self._shared.context.copy())
+
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def shut_write(self) -> None:
+        if not self._transport.is_closing():
+            self.resume_reading()
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        self.resume_reading()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self.resume_reading()
+        self._transport.abort()
+
+
+class AsyncioProtocol(asyncio.Protocol):
+    """What the loop calls. One per connection; it works from `connection_made` on, as asyncio would have it."""
+
+    __slots__ = ("_connection", "_loop", "_shared", "_transport")
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        self._shared = shared
+        self._loop = loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = AsyncioTransport(self._shared, self._loop, transport)
+        self._connection = self._transport.connection
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.received(data)
+
+    def eof_received(self) -> bool:
+        if self._shared.config.half_close:
+            return True
+        self._connection.hang_up("the client closed its side (FIN)")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport.resume_reading()
+        if exc is None:
+            self._connection.hang_up("the connection was closed")
+        else:
+            self._connection.hang_up("the connection was reset (RST)")
+        self._connection.lost()
+
+    def pause_writing(self) -> None:
+        self._transport.congested = True
+
+    def resume_writing(self) -> None:
+        self._transport.congested = False
+        self._connection.drained()
+
+
+@asynccontextmanager
+async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
+    """Accept connections as long as the block lasts. Those that were accepted live on: here asyncio keeps them, not `tasks`."""
+    loop = asyncio.get_running_loop()
+    factory = partial(AsyncioProtocol, shared, loop)
+    listeners = [await loop.create_server(factory, sock=sock, backlog=shared.config.backlog) for sock in sockets]
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+def _unix_path(sock: socket.socket) -> tuple[str, None] | None:
+    """A unix socket's address, as the ASGI scope's `server` wants it."""
+    name = sock.getsockname()
+    return (name, None) if isinstance(name, str) and name else None

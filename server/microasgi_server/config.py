@@ -1,0 +1,54 @@
+"""The server's options."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Loop = Literal["auto", "asyncio", "uvloop", "trio"]
+LifespanMode = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of one server. Times are in seconds.
+
+    :param host: the address or name to listen on
+    :param port: the TCP port; 0 lets the system pick one
+    :param uds: the path of a unix socket to listen on, instead of host and port
+    :param backlog: connections that the system holds until they are accepted
+    :param loop: the event loop that `run` starts; `auto` is uvloop where it is installed, else asyncio
+    :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
+    :param root_path: the prefix that a proxy in front has stripped (ASGI HTTP spec, `root_path`)
+    :param access_log: write a line for each request to the logger `microasgi_server.access`
+    :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
+    :param timeout_keep_alive: how long a connection may be idle between two requests
+    :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
+    :param half_close: serve a client that has shut its sending side (RFC 9112 §9.6) instead of counting it as gone;
+        its later departure then shows only when the connection is reset
+    :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (SO_RCVBUF, Linux, as far
+        as net.core.rmem_max allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the
+        kernel's own choice
+    :raises ValueError: an option is out of its range
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    backlog: int = 2048
+    loop: Loop = "auto"
+    lifespan: LifespanMode = "auto"
+    root_path: str = ""
+    access_log: bool = True
+    timeout_header: float = 10.0
+    timeout_keep_alive: float = 5.0
+    timeout_graceful_shutdown: float = 10.0
+    half_close: bool = False
+    receive_buffer: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is a number from 0 to 65535, not {self.port}")
+        for name in ("timeout_header", "timeout_keep_alive", "timeout_graceful_shutdown", "receive_buffer", "backlog"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is not negative, but it is {getattr(self, name)}")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ValueError(f"root_path starts with a slash and ends without one, as /api does, not {self.root_path!r}")

@@ -1,0 +1,369 @@
+"""The shell that waits: one connection, and one task for each of its requests.
+
+Transports call `Connection`; the app calls `Call`. Decisions are `protocol.py`'s; here stands every `await` between the
+socket and the app.
+
+    transport ──received, hang_up, drained──► Connection ──spawn──► Call.run ──► app(scope, receive, send)
+        ▲                                          │                    │
+        └──────── write, pause_reading, close ─────┴────────────────────┘
+
+The life of a request, by the functions it passes:
+
+    1  received        bytes arrive; the protocol reads them
+    2  _begin          a request has begun: its task is spawned, in a fresh context
+    3  Call.run        the app runs
+    4  Call.receive    the body as it comes, or the disconnect
+    5  Call.send       the response: bytes to the transport, and a wait while the client reads too slowly
+    6  _completed      the last byte is handed over: nothing can cancel this request any more
+    7  _go_on          the next request, if it is here; else idle, drain or close
+"""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+from typing import Protocol as Interface
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from microasgi_server import logs
+from microasgi_server.asgi import Message, Scope
+from microasgi_server.errors import Refusal
+from microasgi_server.head import build_scope
+from microasgi_server.protocol import LOOK_AHEAD, Exchange, Next, Phase, Protocol
+from microasgi_server.shared import Shared
+
+NEVER = float("inf")
+
+LINGER = 1.0
+"""Seconds that a client which is still sending gets to read the last response (RFC 9112 §9.6)."""
+
+FLUSH = 10.0
+"""Seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most."""
+
+
+class Cancellable(Interface):
+    """Something that runs and can be told to stop: an asyncio task, an anyio scope."""
+
+    def cancel(self) -> object: ...
+
+
+class Transport(Interface):
+    """What a connection needs of a socket. Nothing here blocks; the transport reports by calling the connection.
+
+    client, server: the two addresses, as the ASGI scope wants them; None where there is none, as on a unix socket.
+    congested: whether the client takes less than is written; the transport calls `Connection.drained` when it ends.
+    """
+
+    client: tuple[str, int] | None
+    congested: bool
+
+    @property
+    def server(self) -> tuple[str, int | None] | None: ...
+
+    def write(self, data: bytes) -> None:
+        """Send, sooner or later; what the socket doesn't take now is kept."""
+
+    def pause_reading(self) -> None:
+        """Read no more, but go on watching for the client's departure where the system can. Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Read again. Idempotent."""
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
+        """Run it in a task of its own, in a fresh context. The caller keeps what this returns until `run` has ended."""
+        ...
+
+    def unsent(self) -> int:
+        """Bytes written that the system has not taken yet."""
+        ...
+
+    def shut_write(self) -> None:
+        """Send what is written, then FIN; go on reading."""
+
+    def close(self) -> None:
+        """Send what is written, then close."""
+
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
+
+
+class Connection:
+    """One client's connection, from its first byte to its last.
+
+    deadline: when `expire` is due, by `time.monotonic()`; the server looks about once a second.
+    """
+
+    __slots__ = ("_call", "_over", "deadline", "protocol", "shared", "transport")
+
+    def __init__(self, shared: Shared, transport: Transport) -> None:
+        self.shared = shared
+        self.transport = transport
+        self.protocol = Protocol(shared.identity)
+        self.deadline = time.monotonic() + shared.config.timeout_header
+        self._call: Call | None = None  # of the exchange in progress
+        self._over = False  # nothing that may still arrive counts
+        shared.connections.add(self)
+        if shared.trace:
+            logs.trace(transport.client, "connection made")
+
+    # The transport calls these.
+
+    def received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._over:
+            return
+        protocol = self.protocol
+        was_idle = not protocol.mid_head
+        try:
+            if protocol.receive_bytes(data):
+                self._begin()
+            elif self._call is not None:
+                self._call.wake()
+            elif protocol.exchange is not None:  # the rest of a body that the app didn't want
+                self._go_on()
+            elif was_idle:
+                self.deadline = time.monotonic() + self.shared.config.timeout_header
+        except Refusal as refusal:
+            self._refuse(refusal.status, refusal.reason)
+        self.regulate()
+
+    def hang_up(self, why: str) -> None:
+        """The client left, or the socket broke: whatever runs for this client learns it now."""
+        self._over = True
+        exchange = self.protocol.exchange
+        if exchange is not None and exchange.leave(why) and self._call is not None:
+            if self.shared.trace:
+                logs.trace(self.transport.client, f"{logs.outcome(exchange)} after {self._call.age():.3f} s: {why}")
+            self._call.wake()
+        self._close()
+
+    def drained(self) -> None:
+        """`congested` has ended."""
+        if self._call is not None:
+            self._call.wake()
+        elif self.protocol.exchange is not None and not self._over:
+            self._go_on()
+            self.regulate()
+
+    def lost(self) -> None:
+        """The socket is closed, whichever side did it."""
+        self.shared.connections.discard(self)
+        self.shared.changed.notify()
+        if self.shared.trace:
+            logs.trace(self.transport.client, "connection lost")
+
+    # The server calls these.
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._over:
+            self.transport.abort()
+        elif self.protocol.mid_head:
+            self._refuse(408, "the request's head took too long")
+        else:
+            self._close()
+
+    def shut_down(self) -> None:
+        """The server stops: finish what runs, begin nothing new."""
+        exchange = self.protocol.exchange
+        if exchange is None:
+            self._close()
+        else:
+            exchange.closing = True
+
+    # What follows from it.
+
+    def _begin(self) -> None:
+        exchange = self.protocol.exchange
+        assert exchange is not None
+        shared = self.shared
+        self.deadline = NEVER
+        exchange.closing = shared.stopping
+        scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, shared.config.root_path)
+        self._call = call = Call(self, exchange, scope)
+        shared.calls.add(call)
+        call.task = self.transport.spawn(call.run)
+
+    def completed(self, call: "Call") -> None:
+        """The last byte of a response is handed over."""
+        self._call = None
+        call.wake()
+        if self.shared.access_log:
+            logs.access(self.transport.client, call.exchange, call.age())
+        try:
+            self._go_on()
+        except Refusal as refusal:
+            self._refuse(refusal.status, refusal.reason)
+        self.regulate()
+
+    def _go_on(self) -> None:
+        """What comes after a response that is complete: not before the client has taken most of it."""
+        if self._over or self.transport.congested:
+            return
+        match self.protocol.after_response():
+            case Next.REQUEST:
+                self._begin()
+            case Next.IDLE:
+                self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
+            case Next.DRAIN:
+                if self.deadline == NEVER:
+                    self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
+            case Next.LINGER:
+                self._linger()
+            case Next.CLOSE:
+                self._close()
+
+    def break_off(self, why: str) -> None:
+        """Close in the middle of a response, so that the client sees that it is not whole."""
+        exchange = self.protocol.exchange
+        if exchange is not None:
+            exchange.leave(why, exchange.status)
+        self._close()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        data = self.protocol.refuse(status, reason)
+        logs.refused(self.transport.client, status, reason)
+        call, self._call = self._call, None
+        if data:
+            self.transport.write(data)
+        if call is not None:
+            call.exchange.leave(reason, status)
+            call.wake()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
+        self._over = True
+        self.deadline = time.monotonic() + (FLUSH if self.transport.unsent() else LINGER)
+        self.transport.shut_write()
+
+    def _close(self) -> None:
+        self._over = True
+        self.deadline = time.monotonic() + FLUSH
+        self.transport.close()
+
+    def regulate(self) -> None:
+        """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
+        if not self._over and self.protocol.look_ahead >= LOOK_AHEAD:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+
+class Call:
+    """One call of the app: the task of one request, and the `receive` and `send` it is given.
+
+    task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
+    """
+
+    __slots__ = ("_began", "_connection", "_waiters", "exchange", "scope", "task")
+
+    task: Cancellable
+
+    def __init__(self, connection: Connection, exchange: Exchange, scope: Scope) -> None:
+        self.exchange = exchange
+        self.scope = scope
+        self._connection = connection
+        self._began = time.monotonic()
+        self._waiters: list[anyio.Event] = []
+        shared = connection.shared
+        scope["client"] = connection.transport.client
+        scope["server"] = connection.transport.server
+        scope["scheme"] = "http"
+        scope["state"] = shared.state.copy()
+        scope["extensions"] = {
+            "http.response.early_hint": {},
+            "http.response.trailers": {},
+            "microasgi.disconnect": {"subscribe": exchange.subscribe},
+        }
+
+    def age(self) -> float:
+        """Seconds since the request began."""
+        return time.monotonic() - self._began
+
+    async def run(self) -> None:
+        """Call the app, and answer for it if it doesn't."""
+        shared = self._connection.shared
+        exchange = self.exchange
+        try:
+            if shared.trace:
+                await logs.traced(shared.app, self._connection.transport.client)(self.scope, self.receive, self.send)
+            else:
+                await shared.app(self.scope, self.receive, self.send)
+        except BaseException as error:
+            cancelled = not isinstance(error, Exception | SystemExit)
+            if not cancelled and not (exchange.phase is Phase.GONE and logs.is_disconnect(error)):
+                logs.app_failed(exchange, error)
+            self._give_up()
+            if cancelled:
+                raise
+        else:
+            if exchange.phase is not Phase.DONE and exchange.phase is not Phase.GONE:
+                logs.app_unfinished(exchange)
+                self._give_up()
+        finally:
+            if exchange.phase is Phase.GONE and shared.access_log:
+                logs.access(self._connection.transport.client, exchange, self.age())
+            shared.calls.discard(self)
+            if shared.stopping:
+                shared.changed.notify()
+
+    async def receive(self) -> Message:
+        """The app's `receive()` (ASGI HTTP spec). A message that is ready comes without a checkpoint."""
+        exchange = self.exchange
+        while True:
+            message = exchange.take()
+            if message is not None:
+                self._connection.regulate()
+                return message
+            go_ahead = exchange.go_ahead()
+            if go_ahead:
+                self._connection.transport.write(go_ahead)
+            await self._wait()
+
+    async def send(self, message: Message) -> None:
+        """The app's `send()` (ASGI HTTP spec).
+
+        :raises ClientDisconnected: the client has left; an OSError
+        :raises AppError: the message is malformed, or out of order
+        """
+        exchange = self.exchange
+        data = exchange.send(message)
+        if not data and exchange.phase is not Phase.DONE:
+            return
+        transport = self._connection.transport
+        transport.write(data)
+        if exchange.phase is Phase.DONE:
+            self._connection.completed(self)
+            return
+        # An app that only ever sends would otherwise never let the loop look at the socket.
+        await checkpoint()
+        while transport.congested and exchange.phase is not Phase.GONE:
+            await self._wait()
+
+    def wake(self) -> None:
+        """Something has changed: the body, the phase, the congestion. Who waits looks again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.set()
+
+    async def _wait(self) -> None:
+        waiter = anyio.Event()
+        self._waiters.append(waiter)
+        try:
+            await waiter.wait()
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _give_up(self) -> None:
+        exchange = self.exchange
+        if exchange.phase is Phase.DONE or exchange.phase is Phase.GONE:
+            return
+        data = exchange.fail()
+        if data is None:
+            self._connection.break_off("the app failed in the middle of its response")
+        else:
+            self._connection.transport.write(data)
+            self._connection.completed(self)

@@ -1,0 +1,37 @@
+"""Every error of the server, sorted by whose fault it is.
+
+ServerError
+├── ClientDisconnected   nobody's: the client left (also an OSError, as the ASGI spec asks)
+├── AppError             the app's: a message that can't be sent, or not now
+├── Refusal              the client's: a request that won't be served
+└── StartupError         the operator's: the server can't start
+"""
+
+
+class ServerError(Exception):
+    """The root of this package's errors."""
+
+
+class ClientDisconnected(ServerError, OSError):
+    """Raised by `send()` once the client is gone, every time (ASGI HTTP spec 2.4, Disconnected Client)."""
+
+
+class AppError(ServerError):
+    """The app sent a message that HTTP or ASGI doesn't allow here. Raised by `send()` in the app."""
+
+
+class Refusal(ServerError):
+    """The request can't be served: answer with `status`, then close.
+
+    :param status: the HTTP status to answer with, 400 to 599
+    :param reason: one sentence for the client and the log
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class StartupError(ServerError):
+    """The server can't start: the address can't be bound, or the app's lifespan failed."""

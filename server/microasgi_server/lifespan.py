@@ -1,0 +1,117 @@
+"""The lifespan: the app's startup and shutdown around everything else (ASGI lifespan spec 2.0)."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from microasgi_server.asgi import ASGIApp, Message, Scope
+from microasgi_server.config import LifespanMode
+from microasgi_server.errors import AppError, StartupError
+
+logger = logging.getLogger("microasgi_server")
+
+
+class Lifespan:
+    """One call of the app with a lifespan scope, in a task of its own.
+
+    state: what the app put into `scope["state"]`.
+    """
+
+    def __init__(self, app: ASGIApp, mode: LifespanMode) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._mode = mode
+        self._failure = ""
+        self._supported = True
+        self._asked = False
+        self._ended = anyio.Event()
+        self._started = anyio.Event()
+        self._stop = anyio.Event()
+        self._stopped = anyio.Event()
+
+    async def run(self) -> None:
+        """Call the app. Whatever it raises ends here."""
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except Exception as error:
+            self._raised(error)
+        finally:
+            self._ended.set()
+            self._started.set()
+            self._stopped.set()
+
+    def _raised(self, error: Exception) -> None:
+        if self._started.is_set():
+            logger.error("The app's lifespan raised an exception", exc_info=error)
+        elif self._mode == "on":
+            logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
+            self._failure = self._failure or f"the app's lifespan raised {type(error).__name__}: {error}"
+        else:
+            # The spec's way to say "not supported" is to raise, and a real bug looks the same: say what it was.
+            self._supported = bool(self._failure)
+            logger.info("The app has no lifespan, it seems: it raised %s: %s", type(error).__name__, error)
+
+    async def startup(self) -> None:
+        """Wait until the app has started.
+
+        :raises StartupError: it said that it failed, or it raised and `lifespan` is `on`
+        """
+        await self._started.wait()
+        if self._failure:
+            raise StartupError(self._failure)
+
+    async def shutdown(self) -> None:
+        """Let the app clean up, and wait for it."""
+        if self._supported and not self._ended.is_set():
+            self._stop.set()
+            await self._stopped.wait()
+
+    async def _receive(self) -> Message:
+        if not self._asked:
+            self._asked = True
+            return {"type": "lifespan.startup"}
+        await self._stop.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        match message["type"]:
+            case "lifespan.startup.complete":
+                self._started.set()
+            case "lifespan.startup.failed":
+                self._failure = "the app's startup failed: " + (message.get("message") or "it gave no reason")
+                self._started.set()
+            case "lifespan.shutdown.complete":
+                self._stopped.set()
+            case "lifespan.shutdown.failed":
+                logger.error("The app's shutdown failed: %s", message.get("message") or "it gave no reason")
+                self._stopped.set()
+            case other:
+                raise AppError(f"a lifespan has no message of type {other!r}")
+
+
+@asynccontextmanager
+async def running_lifespan(app: ASGIApp, mode: LifespanMode, patience: float) -> AsyncIterator[dict[str, Any]]:
+    """The app between its startup and its shutdown: the block is what it serves. Yields the lifespan's state.
+
+    :param patience: seconds that the shutdown may take, also when the block was cancelled
+    :raises StartupError: see `Lifespan.startup`
+    """
+    if mode == "off":
+        yield {}
+        return
+    lifespan = Lifespan(app, mode)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lifespan.run)
+        try:
+            await lifespan.startup()
+            yield lifespan.state
+        finally:
+            with anyio.move_on_after(patience, shield=True) as limit:
+                await lifespan.shutdown()
+            if limit.cancelled_caught:
+                logger.error("The app's shutdown took more than %g s and was cancelled", patience)
+            tasks.cancel_scope.cancel()

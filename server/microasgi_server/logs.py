@@ -1,0 +1,120 @@
+"""What the server writes to its logs, each kind of line in one place.
+
+`microasgi_server`: refusals at info, an app's faults at error, and at level TRACE the conversation.
+`microasgi_server.access`: one line a request, at info.
+
+Whatever a client sent is escaped: a log line is one line.
+"""
+
+import logging
+from typing import Any
+
+from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi_server.errors import ClientDisconnected
+from microasgi_server.protocol import Exchange
+
+TRACE = 5
+"""The level below DEBUG at which every message is logged."""
+
+logging.addLevelName(TRACE, "TRACE")
+
+logger = logging.getLogger("microasgi_server")
+access_logger = logging.getLogger("microasgi_server.access")
+
+Address = tuple[str, int] | None
+
+
+def address(client: Address) -> str:
+    """An address as a log shows it."""
+    if client is None:
+        return "unix"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def request_line(exchange: Exchange) -> str:
+    """The request as a log shows it. The target stays percent-encoded: h11 lets nothing but visible ASCII pass."""
+    return f"{exchange.method.decode('ascii')} {exchange.target.decode('ascii')}"
+
+
+def outcome(exchange: Exchange) -> str:
+    """What the client's leaving did."""
+    return "cancelled" if exchange.cancelled else "client left"
+
+
+def access(client: Address, exchange: Exchange, seconds: float) -> None:
+    """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client."""
+    line = f'{address(client)} - "{request_line(exchange)} HTTP/{exchange.version.decode("ascii")}"'
+    why = f" {outcome(exchange)}: {exchange.why_gone}" if exchange.why_gone else ""
+    access_logger.info("%s %d %.3fs%s", line, exchange.status, seconds, why)
+
+
+def refused(client: Address, status: int, reason: str) -> None:
+    """A request that wasn't served, and why."""
+    logger.info("%s - refused with %d: %s", address(client), status, reason.encode("unicode_escape").decode("ascii"))
+
+
+def app_failed(exchange: Exchange, error: BaseException) -> None:
+    """The app raised: with its traceback, for this one is a bug of somebody's."""
+    logger.error("The app raised an exception for %s", request_line(exchange), exc_info=error)
+
+
+def app_unfinished(exchange: Exchange) -> None:
+    """The app returned too early."""
+    logger.error("The app returned without completing its response for %s", request_line(exchange))
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether an app that raises `error` after its client left only passes on what `send()` raised.
+
+    Task groups wrap it in groups. Starlette and others translate it to an exception of their own, named after it.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_disconnect(inner) for inner in error.exceptions)
+    if isinstance(error, ClientDisconnected):
+        return True
+    return "Disconnect" in type(error).__name__ and isinstance(error.__context__, ClientDisconnected)
+
+
+def trace(client: Address, text: str) -> None:
+    """One event of a connection."""
+    logger.log(TRACE, "%s - %s", address(client), text)
+
+
+def _sizes_only(values: Message | Scope) -> dict[str, Any]:
+    """A message or scope to show: bodies by size, header values hidden, and no objects that don't print well."""
+    shown: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == "body":
+            shown[key] = f"<{len(value)} bytes>"
+        elif key == "headers":
+            shown[key] = "<...>"
+        elif key == "extensions":
+            shown[key] = list(value)
+        else:
+            shown[key] = value
+    return shown
+
+
+def traced(app: ASGIApp, client: Address) -> ASGIApp:
+    """The same app, with its scope and each message logged."""
+
+    async def traced_app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def traced_receive() -> Message:
+            message = await receive()
+            trace(client, f"receive {_sizes_only(message)}")
+            return message
+
+        async def traced_send(message: Message) -> None:
+            trace(client, f"send {_sizes_only(message)}")
+            await send(message)
+
+        trace(client, f"started scope={_sizes_only(scope)}")
+        try:
+            await app(scope, traced_receive, traced_send)
+        except BaseException as error:
+            trace(client, f"raised {type(error).__name__}")
+            raise
+        trace(client, "completed")
+
+    return traced_app

@@ -1,0 +1,59 @@
+"""Seeing a client leave while its socket isn't being read.
+
+A loop that has paused reading has taken the socket out of its poll set, and neither FIN nor RST wakes it: measured on
+asyncio, uvloop and trio, 6 of 6 departures were missed. On Linux there is an event that says only this: EPOLLRDHUP. All
+paused sockets of a server go into one epoll of their own, for nothing else; its descriptor is readable when any of them has
+been left, and that is what the loop watches.
+
+    paused sockets ──EPOLLRDHUP──► this epoll ──readable──► the event loop ──► on_departure(why)
+
+A FIN has arrived only when everything sent before it has: behind more unread bytes than the kernel's buffer holds, it is
+still with the client, and nobody can see it. So a socket that pauses also gets a larger buffer (`Config.receive_buffer`).
+
+Where there is no epoll, nothing is watched, and a client that leaves behind a full look-ahead is noticed late.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+
+import anyio
+
+_RDHUP = 0x2000  # select.EPOLLRDHUP, which Python has only where epoll is
+_BROKEN = 0x18  # EPOLLERR | EPOLLHUP, which epoll always reports
+
+
+class PausedSockets:
+    """The paused sockets of one server, each with the function to call when its client leaves."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[int, Callable[[str], None]] = {}
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+
+    def add(self, sock: socket.socket, receive_buffer: int, on_departure: Callable[[str], None]) -> None:
+        """Call `on_departure` with the reason, once, if the client leaves before `discard`."""
+        if self._epoll is None:
+            return
+        if receive_buffer > sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        fd = sock.fileno()
+        self._callbacks[fd] = on_departure
+        self._epoll.register(fd, _RDHUP)
+
+    def discard(self, sock: socket.socket) -> None:
+        """Stop watching. Must be called before the socket is closed; does nothing if it isn't watched."""
+        if self._callbacks.pop(sock.fileno(), None) is not None and self._epoll is not None:
+            self._epoll.unregister(sock.fileno())
+
+    async def watch(self) -> None:
+        """Report departures until cancelled."""
+        if self._epoll is None:
+            return
+        with self._epoll:
+            while True:
+                await anyio.wait_readable(self._epoll.fileno())
+                for fd, events in self._epoll.poll(0):
+                    callback = self._callbacks.pop(fd, None)
+                    if callback is not None:
+                        self._epoll.unregister(fd)
+                        callback("the connection was reset (RST)" if events & _BROKEN else "the client closed its side (FIN)")

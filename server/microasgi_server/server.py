@@ -1,0 +1,180 @@
+"""Serving: from the options to a running server, and down again in order.
+
+    sockets bound → lifespan startup → accepting → no longer accepting → requests end → lifespan shutdown → sockets closed
+
+Each of these is a block around the next, so that whatever ends the innermost, an error or a signal, undoes them all.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import anyio
+from anyio.abc import TaskStatus
+
+from microasgi_server import asyncio_transport, logs, stream_transport
+from microasgi_server.asgi import ASGIApp
+from microasgi_server.config import Config
+from microasgi_server.lifespan import running_lifespan
+from microasgi_server.shared import Shared
+from microasgi_server.sockets import bound_sockets, describe
+
+logger = logging.getLogger("microasgi_server")
+
+CLEANUP = 5.0
+"""Seconds, at the end of a shutdown, for the cleanup of requests that were told to stop."""
+
+
+async def serve(
+    app: ASGIApp,
+    config: Config | None = None,
+    *,
+    stop: anyio.Event | None = None,
+    task_status: TaskStatus[list[str]] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` in the running event loop (asyncio, uvloop or trio) until `stop` is set or the surrounding scope is cancelled.
+
+    Setting `stop` ends it gracefully: no new requests, up to `config.timeout_graceful_shutdown` seconds for those that run, then
+    the app's lifespan shutdown, then this returns. Cancelling the scope skips the waiting: requests are cancelled at once,
+    their cleanup and the lifespan shutdown still run. Signals are `run`'s business.
+
+    :param app: an ASGI 3 application
+    :param config: the options; `config.loop` has no meaning here
+    :param stop: set it to stop gracefully
+    :param task_status: with `await task_group.start(serve, app, config)`, gives the bound addresses, as in
+        `["http://127.0.0.1:8000"]` or `["unix:/run/app.sock"]`, once the server accepts
+    :raises StartupError: the address can't be bound, or the app's startup failed
+    """
+    config = config or Config()
+    transport: Any = asyncio_transport if _on_asyncio() else stream_transport
+    with _single_error(), bound_sockets(config) as sockets:
+        async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
+            trace = logger.isEnabledFor(logs.TRACE)
+            access_log = config.access_log and logs.access_logger.isEnabledFor(logging.INFO)
+            shared = Shared(app, config, state, access_log, trace)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_sweep, shared)
+                tasks.start_soon(shared.paused.watch)
+                try:
+                    async with transport.listening(shared, sockets, tasks):
+                        addresses = describe(sockets)
+                        for address in addresses:
+                            logger.info("Serving on %s (Ctrl+C stops)", address)
+                        task_status.started(addresses)
+                        await (stop.wait() if stop is not None else anyio.sleep_forever())
+                    await _finish(shared)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await _end(shared)
+                    tasks.cancel_scope.cancel()
+
+
+def run(app: ASGIApp, config: Config | None = None) -> None:
+    """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
+
+    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs.
+
+    :raises StartupError: the address can't be bound, or the app's startup failed
+    """
+    config = config or Config()
+    uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
+    if config.loop == "trio":
+        anyio.run(_serve_until_signal, app, config, backend="trio")
+    else:
+        anyio.run(_serve_until_signal, app, config, backend="asyncio", backend_options={"use_uvloop": uvloop})
+
+
+async def _serve_until_signal(app: ASGIApp, config: Config) -> None:
+    stop = anyio.Event()
+    with _single_error():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_listen_to_signals, stop, tasks.cancel_scope)
+            await serve(app, config, stop=stop)
+            tasks.cancel_scope.cancel()
+
+
+async def _listen_to_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for received in signals:
+            if stop.is_set():
+                logger.info("%s again: stopping at once", received.name)
+                scope.cancel()
+            else:
+                logger.info("%s: stopping; once more stops at once", received.name)
+                stop.set()
+
+
+async def _sweep(shared: Shared) -> None:
+    """Expire what is overdue. One look at every connection now and then costs less than a timer for every request."""
+    config = shared.config
+    interval = min(1.0, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
+    while True:
+        await anyio.sleep(interval)
+        now = time.monotonic()
+        for connection in [connection for connection in shared.connections if connection.deadline <= now]:
+            connection.expire()
+
+
+async def _finish(shared: Shared) -> None:
+    """The graceful part: begin nothing new, and wait for what runs."""
+    shared.stopping = True
+    for connection in list(shared.connections):
+        connection.shut_down()
+    if shared.calls:
+        patience = shared.config.timeout_graceful_shutdown
+        logger.info("Waiting up to %g s for %d running request(s)", patience, len(shared.calls))
+        with anyio.move_on_after(patience) as limit:
+            await shared.changed.wait_until(lambda: not shared.calls)
+        if limit.cancelled_caught:
+            logger.warning("Cancelling %d request(s) that took longer", len(shared.calls))
+
+
+async def _end(shared: Shared) -> None:
+    """The rest: tell what still runs to stop, then make it stop.
+
+    Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
+    """
+    shared.stopping = True
+    told = {call for call in shared.calls if call.exchange.watched}
+    for connection in list(shared.connections):
+        connection.hang_up("the server stopped")
+    for call in shared.calls - told:
+        call.task.cancel()
+    with anyio.move_on_after(CLEANUP):
+        await shared.changed.wait_until(lambda: not shared.calls)
+    for call in shared.calls:
+        call.task.cancel()
+    with anyio.move_on_after(CLEANUP) as limit:
+        await shared.changed.wait_until(lambda: not shared.calls)
+    if limit.cancelled_caught:
+        logger.error("%d request(s) don't end although they were cancelled", len(shared.calls))
+    with anyio.move_on_after(1):
+        await shared.changed.wait_until(lambda: not shared.connections)
+    for connection in list(shared.connections):
+        connection.transport.abort()
+
+
+def _on_asyncio() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+@contextmanager
+def _single_error() -> Iterator[None]:
+    """Take a single error out of the groups that task groups have put around it: callers ask for StartupError, not for groups."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from None

@@ -1,0 +1,73 @@
+"""What all connections of one running server share."""
+
+import time
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from microasgi_server.asgi import ASGIApp
+from microasgi_server.config import Config
+from microasgi_server.paused import PausedSockets
+from microasgi_server.protocol import Field, validated_field
+
+if TYPE_CHECKING:
+    from microasgi_server.connection import Call, Connection
+
+
+class Signal:
+    """Wakes whoever waits for "something changed"; they look for themselves whether it concerns them."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def notify(self) -> None:
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._event.wait()
+
+
+@dataclass(eq=False)
+class Shared:
+    """One running server, as its connections see it. Needs a running event loop.
+
+    app: the ASGI app.
+    config: the options.
+    state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
+    access_log, trace: whether these logs are written at all, asked once instead of at every request.
+    connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
+    calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
+    stopping: no request may begin any more.
+    changed: notified when `calls` or `connections` shrink.
+    paused: watches the sockets that aren't being read.
+    context: where every request's own context is copied from, so that none inherits another's variables.
+    """
+
+    app: ASGIApp
+    config: Config
+    state: dict[str, Any]
+    access_log: bool
+    trace: bool
+    connections: "set[Connection]" = field(default_factory=set)
+    calls: "set[Call]" = field(default_factory=set)
+    stopping: bool = False
+    changed: Signal = field(default_factory=Signal)
+    paused: PausedSockets = field(default_factory=PausedSockets)
+    context: Context = field(default_factory=copy_context)
+    _second: int = 0
+    _identity: list[Field] = field(default_factory=list)
+
+    def identity(self) -> list[Field]:
+        """The Date and Server fields (RFC 9110 §6.6.1, §10.2.4), made once a second. Not to be changed in place."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            date = formatdate(now, usegmt=True).encode()
+            self._identity = [validated_field(b"date", date), validated_field(b"server", b"microasgi")]
+        return self._identity

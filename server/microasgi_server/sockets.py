@@ -1,0 +1,129 @@
+"""The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from microasgi_server.config import Config
+from microasgi_server.errors import StartupError
+
+
+@contextmanager
+def bound_sockets(config: Config) -> Iterator[list[socket.socket]]:
+    """The sockets to listen on, closed at the end of the block.
+
+    :raises StartupError: the address can't be had, with the reason
+    """
+    with ExitStack() as stack:
+        if config.uds is not None:
+            yield [stack.enter_context(_bind_unix(config.uds))]
+        else:
+            yield [stack.enter_context(sock) for sock in _bind_tcp(config.host, config.port)]
+
+
+def describe(sockets: list[socket.socket]) -> list[str]:
+    """The bound addresses as URLs, or `unix:` and a path."""
+    urls = []
+    for sock in sockets:
+        name = sock.getsockname()
+        if isinstance(name, str):
+            urls.append(f"unix:{name}")
+        else:
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            urls.append(f"http://{host}:{name[1]}")
+    return urls
+
+
+def _bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """One socket for each address of `host`: a name such as localhost may have several. All get the same port."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        hint = "try 127.0.0.1, or 0.0.0.0 for every address"
+        raise StartupError(f"can't listen on {host!r}: no such host ({error.strerror}); {hint}") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            try:
+                sock = socket.socket(family, kind, proto)
+            except OSError:  # IPv6 has addresses on this machine, but no support
+                continue
+            sockets.append(sock)
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind((address[0], port, *address[2:]))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+                    sockets.pop().close()
+                    continue
+                raise StartupError(_explain(error, host, port)) from error
+            port = sock.getsockname()[1]
+            sock.setblocking(False)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise StartupError(f"can't listen on {host}:{port}: this machine has none of its addresses")
+    return sockets
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    where = f"can't listen on {host}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: the port is in use; stop the other program, or choose another port (0 picks a free one)"
+        case errno.EACCES:
+            return f"{where}: ports below 1024 need more rights; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            return f"{where}: this machine doesn't have that address; try 127.0.0.1, or 0.0.0.0 for every address"
+        case _:
+            return f"{where}: {error.strerror}"
+
+
+@contextmanager
+def _bind_unix(path: str) -> Iterator[socket.socket]:
+    """A unix socket at `path`, which is removed at the end. One that nobody listens on any more is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with sock:
+        _clear_stale(path)
+        try:
+            sock.bind(path)
+        except OSError as error:
+            raise StartupError(f"can't listen on unix socket {path!r}: {error.strerror or error}") from error
+        bound = os.stat(path)
+        sock.setblocking(False)
+        try:
+            yield sock
+        finally:
+            # Another server may have taken the path over meanwhile: then it is theirs to remove.
+            try:
+                now = os.stat(path)
+                if (now.st_ino, now.st_dev) == (bound.st_ino, bound.st_dev):
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+
+def _clear_stale(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartupError(f"can't listen on unix socket {path!r}: there is a file that is no socket; remove it or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError as error:
+            raise StartupError(f"can't listen on unix socket {path!r}: {error.strerror}") from error
+        else:
+            raise StartupError(f"can't listen on unix socket {path!r}: another server listens there; stop it or choose another path")

@@ -1,0 +1,208 @@
+"""The transport over any anyio byte stream: for trio, and for tests over streams in memory.
+
+A connection here is a task that reads. Writing doesn't wait: bytes go straight into the socket, and only what it doesn't take
+is left to a second task, which lasts until it does.
+
+    _converse ── read ──► Connection ── write ──► socket
+                                          └─ what is left ──► _flush ──► socket
+"""
+
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
+
+from microasgi_server.connection import Connection
+from microasgi_server.shared import Shared
+
+logger = logging.getLogger("microasgi_server")
+
+HIGH_WATER = 64 * 1024
+"""Bytes unsent at which a connection counts as congested; it ends when all are sent."""
+
+RECEIVE = 64 * 1024
+"""Bytes to read at once: no more than the look-ahead that they may end up in."""
+
+# accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
+_ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+_ACCEPT_LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class StreamTransport:
+    """`connection.Transport` over an anyio byte stream.
+
+    :param own: runs what belongs to the socket, and ends with it
+    :param calls: runs this connection's requests, which may outlast the socket
+    """
+
+    def __init__(self, shared: Shared, stream: ByteStream, own: TaskGroup, calls: TaskGroup) -> None:
+        self._shared = shared
+        self._stream = stream
+        self._own = own
+        self._calls = calls
+        raw = stream.extra(SocketAttribute.raw_socket, None)
+        self._socket = raw if isinstance(raw, socket.socket) else None  # asyncio's stand-in for a socket can't send
+        self._reading = anyio.CancelScope()
+        self._resumed = anyio.Event()  # waited for while `_paused`
+        self._paused = False
+        self._outgoing = bytearray()  # what the socket didn't take at once
+        self._flushing = False
+        self._shut = False
+        remote = stream.extra(SocketAttribute.remote_address, None)
+        local = stream.extra(SocketAttribute.local_address, None)
+        self.client = (remote[0], remote[1]) if isinstance(remote, tuple) else None
+        self.server: tuple[str, int | None] | None = (local[0], local[1]) if isinstance(local, tuple) else (local, None) if local else None
+        self.congested = False
+        self.connection = Connection(shared, self)
+
+    async def read(self) -> None:
+        """Feed the connection until its client leaves, or until it closes."""
+        with self._reading:
+            while True:
+                if self._paused:
+                    await self._resumed.wait()
+                    continue
+                try:
+                    data = await self._receive()
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                    self.connection.hang_up("the connection was reset (RST)")
+                else:
+                    if data:
+                        self.connection.received(data)
+                    elif self._shared.config.half_close:
+                        await anyio.sleep_forever()  # until a write fails, or the connection closes
+                    else:
+                        self.connection.hang_up("the client closed its side (FIN)")
+
+    async def _receive(self) -> bytes:
+        """The next bytes, or none at the end of the stream."""
+        if self._socket is None:
+            try:
+                return await self._stream.receive(RECEIVE)
+            except anyio.EndOfStream:
+                return b""
+        while True:  # one system call instead of trio's two, which tries to read before it waits
+            await anyio.wait_readable(self._socket)
+            try:
+                return self._socket.recv(RECEIVE)
+            except (BlockingIOError, InterruptedError):
+                pass
+
+    def write(self, data: bytes) -> None:
+        if not self._outgoing and self._socket is not None:
+            try:
+                data = data[self._socket.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self._break()
+                return
+        if data:
+            self._outgoing += data
+            self.congested = len(self._outgoing) > HIGH_WATER
+            self._start_flush()
+
+    def _start_flush(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._own.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                data = bytes(self._outgoing[:HIGH_WATER])
+                await self._stream.send(data)
+                del self._outgoing[: len(data)]
+            if self._shut:
+                await self._stream.send_eof()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self._break()
+        finally:
+            self._flushing = False
+        if self.congested:
+            self.congested = False
+            self.connection.drained()
+
+    def _break(self) -> None:
+        self._outgoing.clear()
+        self.connection.hang_up("the connection was reset (RST)")
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._resumed = anyio.Event()
+            if self._socket is not None:
+                self._shared.paused.add(self._socket, self._shared.config.receive_buffer, self.connection.hang_up)
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._resumed.set()
+            if self._socket is not None:
+                self._shared.paused.discard(self._socket)
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> anyio.CancelScope:
+        self._shared.context.copy().run(self._calls.start_soon, run)
+        return self._calls.cancel_scope
+
+    def unsent(self) -> int:
+        return len(self._outgoing)
+
+    def shut_write(self) -> None:
+        self.resume_reading()
+        self._shut = True
+        self._start_flush()
+
+    def close(self) -> None:
+        self.resume_reading()
+        self._reading.cancel()
+
+    def abort(self) -> None:
+        self.resume_reading()
+        self._own.cancel_scope.cancel()
+
+
+async def converse(shared: Shared, stream: ByteStream) -> None:
+    """Serve one connection from accept to close, and until the last of its requests has ended."""
+    try:
+        async with anyio.create_task_group() as calls, stream, anyio.create_task_group() as own:
+            transport = StreamTransport(shared, stream, own, calls)
+            try:
+                await transport.read()
+            finally:
+                transport.connection.hang_up("the connection was closed")
+                transport.connection.lost()
+    except Exception:
+        logger.exception("A connection failed; this is a bug of the server")
+
+
+async def _accept(listener: SocketListener, shared: Shared, tasks: TaskGroup) -> None:
+    """Accept for ever: nothing that accept(2) reports about one connection, or about a full machine, ends it."""
+    async with listener:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno in _ACCEPT_LATER:
+                    logger.error("Can't accept connections for now: %s", error.strerror)
+                    await anyio.sleep(0.1)
+                elif error.errno not in _ACCEPT_NEXT:
+                    raise
+            else:
+                tasks.start_soon(converse, shared, stream)
+
+
+@asynccontextmanager
+async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
+    """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
+    async with anyio.create_task_group() as accepting:
+        for sock in sockets:
+            sock.listen(shared.config.backlog)
+            accepting.start_soon(_accept, await SocketListener.from_socket(sock), shared, tasks)
+        yield
+        accepting.cancel_scope.cancel()

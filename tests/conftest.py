@@ -1,0 +1,23 @@
+"""Every async test runs on the three loops, unless it parametrises `anyio_backend` itself."""
+
+from typing import Any
+
+import pytest
+
+LOOPS = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+@pytest.fixture(params=list(LOOPS.values()), ids=list(LOOPS))
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def server_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Have everything the server logs in `caplog`, except its traces."""
+    caplog.set_level("INFO", logger="microasgi")
+    caplog.set_level("INFO", logger="microasgi_server")

@@ -1,0 +1,178 @@
+"""What the server's tests share: a running server, and a client that can misbehave.
+
+The server runs in the test's own event loop, on a real socket. The client is a bare socket, because libraries behave.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import anyio
+import h11
+from microasgi_server import Config, serve
+
+Departure = Literal["FIN", "RST", "half-close"]
+
+PATIENCE = 5.0
+"""Seconds after which a wait in a test has failed. Nothing waits that long unless something is wrong."""
+
+
+@dataclass
+class Response:
+    """One response as the client got it."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    complete: bool
+    http_version: bytes = b"1.1"
+    informational: list[h11.InformationalResponse] = field(default_factory=list)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for own, value in self.headers if own == name), None)
+
+
+class Client:
+    """A bare TCP or unix connection, for the bytes as they are."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._parser = h11.Connection(h11.CLIENT)
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it, waiting as long as the server doesn't read."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self.sock)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Some bytes; none at the end."""
+        await anyio.wait_readable(self.sock)
+        return self.sock.recv(max_bytes)
+
+    async def receive_until_closed(self) -> bytes:
+        """Everything, up to FIN."""
+        data = b""
+        while chunk := await self.receive():
+            data += chunk
+        return data
+
+    async def response(self, method: bytes = b"GET") -> Response:
+        """Read one response. One that the server broke off comes with `complete=False`."""
+        parser = self._parser
+        if parser.our_state is h11.DONE and parser.their_state is h11.DONE:
+            parser.start_next_cycle()
+        if parser.our_state is h11.IDLE:  # the bytes were sent by hand: tell h11 only what it needs to read the answer
+            parser.send(h11.Request(method=method, target="/", headers=[("host", "test")]))
+            parser.send(h11.EndOfMessage())
+        result = Response(0, [], b"", complete=False)
+        while True:
+            try:
+                event = parser.next_event()
+                if event is h11.NEED_DATA:
+                    parser.receive_data(await self.receive())
+                    continue
+            except (h11.RemoteProtocolError, ConnectionResetError):
+                return result
+            if isinstance(event, h11.InformationalResponse):
+                result.informational.append(event)
+            elif isinstance(event, h11.Response):
+                result.status, result.headers, result.http_version = event.status_code, list(event.headers), event.http_version
+            elif isinstance(event, h11.Data):
+                result.body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                result.trailers, result.complete = list(event.headers), True
+                return result
+            else:
+                return result
+
+    def leave(self, how: Departure = "FIN") -> None:
+        """Go away: close, reset, or shut the sending side only."""
+        if how == "half-close":
+            self.sock.shutdown(socket.SHUT_WR)
+            return
+        if how == "RST":
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+@dataclass
+class Served:
+    """A running server. `stop` ends it gracefully; leaving the block ends it at once."""
+
+    address: str
+    stop: anyio.Event
+    ended: anyio.Event
+
+    @property
+    def port(self) -> int:
+        port = urlsplit(self.address).port
+        assert port is not None
+        return port
+
+    async def connect(self, *, receive_buffer: int = 0) -> Client:
+        """A new connection. `receive_buffer` makes the client's side small, so that it is soon full."""
+        if self.address.startswith("unix:"):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            sock.connect(self.address.removeprefix("unix:"))
+            return Client(sock)
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        try:
+            sock.connect(("127.0.0.1", self.port))
+        except BlockingIOError:
+            await anyio.wait_writable(sock)
+        return Client(sock)
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
+    """Serve `app` on a free port, or with `uds=`, as long as the block lasts. The options are those of `Config`."""
+    stop, ended = anyio.Event(), anyio.Event()
+
+    async def run(*, task_status: Any) -> None:
+        try:
+            await serve(app, Config(**{"port": 0, **options}), stop=stop, task_status=task_status)
+        finally:
+            ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        (address,) = await tasks.start(run)
+        yield Served(address, stop, ended)
+        tasks.cancel_scope.cancel()
+
+
+async def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> None:
+    """Wait until `condition` holds; fail if it takes longer than `within` seconds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {within} s it still isn't so")
+        await anyio.sleep(0.001)
+
+
+async def within(event: anyio.Event, seconds: float = PATIENCE) -> None:
+    """Wait for `event`; fail if it takes longer."""
+    with anyio.fail_after(seconds):
+        await event.wait()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
