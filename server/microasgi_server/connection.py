@@ -191,19 +191,21 @@ class Connection:
         call.wake()
         if self.shared.access_log:
             logs.access(self.transport.client, call.exchange, call.age())
-        try:
-            self._go_on()
-        except Refusal as refusal:
-            self._refuse(refusal.status, refusal.reason)
+        self._go_on()
         self.regulate()
 
     def _go_on(self) -> None:
         """What comes after a response that is complete: not before the client has taken most of it."""
         if self._over or self.transport.congested:
             return
-        match self.protocol.after_response():
-            case Next.REQUEST:
+        try:
+            following = self.protocol.after_response()
+            if following is Next.REQUEST:
                 self._begin()
+        except Refusal as refusal:
+            self._refuse(refusal.status, refusal.reason)
+            return
+        match following:
             case Next.IDLE:
                 self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
             case Next.DRAIN:
@@ -255,9 +257,10 @@ class Call:
     """One call of the app: the task of one request, and the `receive` and `send` it is given.
 
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
+    running: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_waiters", "exchange", "scope", "task")
+    __slots__ = ("_began", "_connection", "_waiters", "exchange", "running", "scope", "task")
 
     task: Cancellable
 
@@ -267,6 +270,7 @@ class Call:
         self._connection = connection
         self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
+        self.running = False
         shared = connection.shared
         scope["client"] = connection.transport.client
         scope["server"] = connection.transport.server
@@ -286,6 +290,7 @@ class Call:
         """Call the app, and answer for it if it doesn't."""
         shared = self._connection.shared
         exchange = self.exchange
+        self.running = True
         try:
             if shared.trace:
                 await logs.traced(shared.app, self._connection.transport.client)(self.scope, self.receive, self.send)

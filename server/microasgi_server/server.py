@@ -20,6 +20,7 @@ from anyio.abc import TaskStatus
 from microasgi_server import asyncio_transport, logs, stream_transport
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
+from microasgi_server.connection import Call
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.shared import Shared
 from microasgi_server.sockets import bound_sockets, describe
@@ -144,11 +145,11 @@ async def _end(shared: Shared) -> None:
     for connection in list(shared.connections):
         connection.hang_up("the server stopped")
     for call in shared.calls - told:
-        call.task.cancel()
+        _cancel(shared, call)
     with anyio.move_on_after(CLEANUP):
         await shared.changed.wait_until(lambda: not shared.calls)
-    for call in shared.calls:
-        call.task.cancel()
+    for call in list(shared.calls):
+        _cancel(shared, call)
     with anyio.move_on_after(CLEANUP) as limit:
         await shared.changed.wait_until(lambda: not shared.calls)
     if limit.cancelled_caught:
@@ -157,6 +158,12 @@ async def _end(shared: Shared) -> None:
         await shared.changed.wait_until(lambda: not shared.connections)
     for connection in list(shared.connections):
         connection.transport.abort()
+
+
+def _cancel(shared: Shared, call: Call) -> None:
+    call.task.cancel()
+    if not call.running:
+        shared.calls.discard(call)
 
 
 def _on_asyncio() -> bool:
