@@ -28,62 +28,112 @@ LEVELS = {
     "trace": TRACE,
 }
 
+INTERRUPTED = 130
+"""The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
+
+logger = logging.getLogger("microasgi")
+
+
+class MissingExtra(Exception):
+    """An option needs a package that isn't installed."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Ends with SystemExit: 0, 1 for what can't be served, 2 for a wrong command."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (TargetError, microasgi_server.StartupError, ValueError) as error:
-        if getattr(arguments, "log_level", "") in ("debug", "trace"):
-            logging.getLogger("microasgi").debug("Where it comes from:", exc_info=error)
-        _fail(str(error))
+    except (TargetError, MissingExtra, microasgi_server.StartupError) as error:
+        hint = ""
+        if error.__cause__ is not None and isinstance(error, TargetError) and hasattr(arguments, "log_level"):
+            logger.debug("Where it comes from:", exc_info=error.__cause__)
+            hint = "" if logger.isEnabledFor(logging.DEBUG) else "; --log-level debug shows more"
+        print(f"error: {error}{hint}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(1)
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would print the usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="microasgi", description="Serve an ASGI app whose handlers stop when their clients go away.")
+    parser = _Parser(
+        prog="microasgi",
+        description="Serve an ASGI app whose handlers stop when their clients go away.",
+        epilog="Try: microasgi serve microasgi.demo:routes, then in another terminal: curl localhost:8000/hello/you",
+    )
     parser.add_argument("--version", action="version", version=f"microasgi {version('microasgi')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve an app", description="Serve an app until Ctrl+C.")
+    _add_serve(commands.add_parser("serve", help="serve an app", description="Serve an app until Ctrl+C."))
+    routes = commands.add_parser("routes", help="show a Router's routes", description="Show a Router's routes and what a disconnect does.")
+    routes.set_defaults(run=_routes)
+    _add_target(routes)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=_serve)
     _add_target(serve)
     defaults = microasgi_server.Config()
-    serve.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=defaults.port, help="port; 0 picks a free one and prints it (default: %(default)s)")
-    serve.add_argument("--uds", metavar="PATH", help="listen on a unix socket instead")
+    serve.add_argument("--host", default=defaults.host, help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=defaults.port, help="0 picks a free one and prints it (default: %(default)s)")
+    serve.add_argument("--uds", metavar="PATH", help="listen on a unix socket instead of host and port")
     loops = ["auto", "asyncio", "uvloop", "trio"]
-    serve.add_argument("--loop", choices=loops, default=defaults.loop, help="event loop (default: %(default)s)")
-    serve.add_argument("--log-level", choices=list(LEVELS), default="info", help="trace shows every message (default: %(default)s)")
+    serve.add_argument(
+        "--loop", choices=loops, default=defaults.loop, help="auto is uvloop if installed, else asyncio (default: %(default)s)"
+    )
+    level = "trace shows every message, debug where an import failed (default: %(default)s)"
+    serve.add_argument("--log-level", choices=list(LEVELS), default="info", help=level)
     serve.add_argument("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line for each request (default: on)")
-    serve.add_argument("--root-path", default="", metavar="PATH", help="the prefix that a proxy in front strips")
+    serve.add_argument(
+        "--root-path", type=_prefix, default="", metavar="PREFIX", help="what a proxy in front strips from paths, as in /api"
+    )
     modes = ["auto", "on", "off"]
-    serve.add_argument("--lifespan", choices=modes, default=defaults.lifespan, help="the app's startup and shutdown (default: %(default)s)")
+    lifespan = "startup and shutdown of the app: auto if it has one, on if it must work (default: %(default)s)"
+    serve.add_argument("--lifespan", choices=modes, default=defaults.lifespan, help=lifespan)
     for name, meaning in {
         "timeout-keep-alive": "how long a connection may be idle",
         "timeout-header": "how long a request's head may take",
         "timeout-graceful-shutdown": "how long requests may go on after Ctrl+C",
     }.items():
         default = getattr(defaults, name.replace("-", "_"))
-        serve.add_argument(f"--{name}", type=float, default=default, metavar="SECONDS", help=f"{meaning} (default: %(default)g)")
-    serve.add_argument("--half-close", action="store_true", help="serve clients that have shut their sending side")
-    serve.add_argument(
-        "--cancel-on-disconnect", action="store_true", help="stop the handlers of any framework's app when their clients leave"
-    )
-    routes = commands.add_parser("routes", help="show an app's routes", description="Show a Router's routes and what a disconnect does.")
-    routes.set_defaults(run=_routes)
-    _add_target(routes)
-    return parser
+        serve.add_argument(f"--{name}", type=_seconds, default=default, metavar="SECONDS", help=f"{meaning} (default: %(default)g)")
+    serve.add_argument("--half-close", action="store_true", help="serve clients that shut their sending side; they count as gone otherwise")
+    cancel = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
+    serve.add_argument("--cancel-on-disconnect", action="store_true", help=cancel)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="module:attribute: an ASGI app, a Router or a list of routes")
-    parser.add_argument("--factory", action="store_true", help="TARGET is to be called, and returns the app")
+    parser.add_argument("target", metavar="TARGET", help="module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
+    parser.add_argument("--factory", action="store_true", help="TARGET is a function that takes nothing and returns the app")
     parser.add_argument("--app-dir", default=".", metavar="DIR", help="the directory to import from (default: this one)")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # nan isn't either
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds, 0 or more, not {text!r}")
+    return seconds
+
+
+def _prefix(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"a prefix starts with a slash, as in /{text}")
+    return text.rstrip("/")
 
 
 def _load(arguments: argparse.Namespace) -> ASGIApp:
@@ -92,11 +142,12 @@ def _load(arguments: argparse.Namespace) -> ASGIApp:
 
 def _serve(arguments: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    level = LEVELS[arguments.log_level]
     for name in ("microasgi", "microasgi_server"):
-        logging.getLogger(name).setLevel(LEVELS[arguments.log_level])
+        logging.getLogger(name).setLevel(level)
     if arguments.loop in ("uvloop", "trio") and find_spec(arguments.loop) is None:
         extra = {"uvloop": "fast", "trio": "trio"}[arguments.loop]
-        raise ValueError(f"--loop {arguments.loop} needs {arguments.loop}; install it with: pip install 'microasgi[{extra}]'")
+        raise MissingExtra(f"--loop {arguments.loop} needs {arguments.loop}; install it with: pip install 'microasgi[{extra}]'")
     app = _load(arguments)
     if arguments.cancel_on_disconnect and not isinstance(app, Router):
         app = CancelOnDisconnect(app)
@@ -106,7 +157,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         uds=arguments.uds,
         loop=arguments.loop,
         lifespan=arguments.lifespan,
-        root_path=arguments.root_path.rstrip("/"),
+        root_path=arguments.root_path,
         access_log=arguments.access_log,
         timeout_header=arguments.timeout_header,
         timeout_keep_alive=arguments.timeout_keep_alive,
@@ -119,7 +170,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _routes(arguments: argparse.Namespace) -> None:
     app = _load(arguments)
     if not isinstance(app, Router):
-        raise TargetError(f"{arguments.target!r} is a {type(app).__name__}, whose routes only itself knows; this shows a Router's")
+        raise TargetError(f"{arguments.target!r} is a {type(app).__name__}; only a Router or a list of routes can be shown")
     rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(app, "", "cancel", 5.0)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
@@ -140,5 +191,6 @@ def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[
         elif isinstance(route, Mount) and isinstance(route.app, Router):
             rows.extend(_rows(route.app, path, own, own_grace))
         else:
-            rows.append(("*", f"{path}/*", route.name or type(route.app).__name__, shown))
+            name = getattr(route.app, "__name__", type(route.app).__name__)
+            rows.append(("*", f"{path}/*", route.name or name, shown))
     return rows

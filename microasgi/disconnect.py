@@ -10,7 +10,8 @@ cancels anything. It learns of the departure in one of two ways:
 
 What the block promises:
 
-* Leaving cancels the block once, wherever the handler waits. It respects `anyio.CancelScope(shield=True)`.
+* Leaving cancels the block, wherever the handler waits: once, and after a grace for good (delivery.py). It respects
+  `anyio.CancelScope(shield=True)`.
 * Not after the last byte of the response was handed over, and never anything outside the block: not the connection's next
   request, not a background task, not the lifespan.
 * A route with `on_disconnect="finish"` isn't cancelled at all.
@@ -22,12 +23,12 @@ handler asks for the body, because asking is what makes a server send the 100. A
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable
 from typing import Any, Literal
 
 import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi.delivery import REASON, Delivery
 from microasgi.exceptions import ClientDisconnect
 
 logger = logging.getLogger("microasgi")
@@ -49,11 +50,24 @@ class Visit:
     answered: whether the last byte of the response was handed over; from then on leaving means nothing.
     responding: whether a response may have begun, so that it is too late for another one.
     background: what to run after the block, once the response is out.
+    route: the template of the route that was found, for the log.
     """
 
-    __slots__ = ("_began", "_on_disconnect", "_waiters", "answered", "background", "cancel_scope", "cleanup_grace", "gone", "responding")
+    __slots__ = (
+        "_method",
+        "_on_disconnect",
+        "_path",
+        "_waiters",
+        "answered",
+        "background",
+        "cancel_scope",
+        "cleanup_grace",
+        "gone",
+        "responding",
+        "route",
+    )
 
-    def __init__(self, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
+    def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
         self.gone = False
         self.answered = False
         self.responding = False
@@ -62,7 +76,9 @@ class Visit:
         self.cleanup_grace = cleanup_grace
         self._on_disconnect = on_disconnect
         self._waiters: list[anyio.Event] = []
-        self._began = time.monotonic()
+        self._method: str = scope["method"]
+        self._path: str = scope["path"]
+        self.route = ""
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -70,7 +86,7 @@ class Visit:
         for waiter in self._waiters:
             waiter.set()
         if self._on_disconnect == "cancel":
-            self.cancel_scope.cancel()
+            self.cancel_scope.cancel(REASON)
             return True
         return False
 
@@ -81,16 +97,17 @@ class Visit:
         if on_disconnect is not None:
             self._on_disconnect = on_disconnect
             if self.gone and on_disconnect == "cancel":
-                self.cancel_scope.cancel()
+                self.cancel_scope.cancel(REASON)
 
     @property
     def finishes(self) -> bool:
         """Whether the handler goes on without its client."""
         return self._on_disconnect == "finish"
 
-    def age(self) -> float:
-        """Seconds since the request began."""
-        return time.monotonic() - self._began
+    def describe(self) -> str:
+        """The request, for a log: in one line, whatever its path has in it."""
+        path = self._path.encode("unicode_escape").decode("ascii")
+        return f"{self._method} {path}" + (f" (route {self.route})" if self.route else "")
 
     async def wait_gone(self) -> None:
         """Return when the client has left."""
@@ -107,12 +124,16 @@ async def run_while_connected(
 
     An exception of the app passes through as it is, never in a group; the cancellation ends here.
     """
-    visit = Visit(on_disconnect, cleanup_grace)
+    visit = Visit(scope, on_disconnect, cleanup_grace)
     scope[VISIT] = visit
     extension = scope.get("extensions", {}).get(EXTENSION)
     try:
         if extension is not None:
-            await _run_subscribed(app, scope, receive, send, visit, extension["subscribe"])
+            unsubscribe = extension["subscribe"](visit.leave)
+            try:
+                await Delivery(app(scope, receive, send), visit)  # type: ignore[arg-type]
+            finally:
+                unsubscribe()
         else:
             await _run_pumped(app, scope, receive, send, visit)
     except BaseException as error:
@@ -122,35 +143,19 @@ async def run_while_connected(
         await visit.background()
 
 
-async def deliver(call: Awaitable[None], visit: Visit) -> None:
-    """Await `call` so that the cancellation of `visit.cancel_scope` reaches it.
-
-    Every cancellation of a handler passes through here, so this is the place to change how it is delivered.
-    """
-    with visit.cancel_scope:
-        await call
-
-
-async def _run_subscribed(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit, subscribe: Any) -> None:
-    unsubscribe = subscribe(visit.leave)
-    try:
-        await deliver(app(scope, receive, send), visit)
-    finally:
-        unsubscribe()
-
-
 async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+    began = time.monotonic()
     pump = Pump(receive, send, visit, holds=_expects_continue(scope))
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.run)
         try:
-            await deliver(app(scope, pump.receive, pump.send), visit)
+            await Delivery(app(scope, pump.receive, pump.send), visit)  # type: ignore[arg-type]
         except Exception as raised:  # kept apart, or the task group would put it into a group
             error = raised
         tasks.cancel_scope.cancel()
     if visit.gone:
-        logger.info("%s %s 499 %.3fs the client left", scope["method"], scope["path"].encode("unicode_escape").decode(), visit.age())
+        logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
     if error is not None:
         raise error
 
@@ -169,6 +174,7 @@ class Pump:
         self._messages: deque[Message] = deque()
         self._size = 0
         self._trailers = False
+        self._sent = False  # the last byte, and the server's `send()` has returned
         self._changed = anyio.Event()
 
     async def run(self) -> None:
@@ -188,11 +194,14 @@ class Pump:
             self._notify()
 
     async def receive(self) -> Message:
-        """The app's `receive()`."""
+        """The app's `receive()`.
+
+        It doesn't say `http.disconnect` while the last byte is being sent: Starlette, told so, cancels its own `send()`.
+        """
         self._holds = False
         self._notify()
         while not self._messages:
-            if self._visit.gone or self._visit.answered:
+            if self._visit.gone or self._sent:
                 return {"type": "http.disconnect"}
             await self._changed.wait()
         if self._visit.gone:
@@ -214,10 +223,15 @@ class Pump:
         last = (message["type"] == "http.response.body" and not message.get("more_body", False) and not self._trailers) or (
             message["type"] == "http.response.trailers" and not message.get("more_trailers", False)
         )
-        if last:
-            self._visit.answered = True
+        if not last:
+            await self._send(message)
+            return
+        self._visit.answered = True
+        try:
+            await self._send(message)
+        finally:
+            self._sent = True
             self._notify()
-        await self._send(message)
 
     def _notify(self) -> None:
         self._changed.set()

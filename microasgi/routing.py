@@ -277,6 +277,7 @@ class Router:
         found, params, matched = self._find(scope)
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
+        visit.route += found.path
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if isinstance(found, Route):
             return await call_any(found.endpoint, Request(scope, receive))

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from microasgi.routing import Mount, Route, Router
 
 
 class TargetError(Exception):
-    """The target can't be served. The message is for the person who typed it."""
+    """The target can't be served. The message is for the person who typed it; `__cause__` is what the app's own code raised."""
 
 
 def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> ASGIApp:
@@ -27,67 +28,127 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> ASGIA
     :param app_dir: the directory to import from
     :raises TargetError: there is no such module or attribute, importing it fails, or it is not an app
     """
-    module_name, colon, attribute = target.partition(":")
-    if not colon or not module_name or not attribute:
+    module_name, _, attribute = target.partition(":")
+    if not _is_dotted(module_name) or not _is_dotted(attribute):
         raise TargetError(f"{target!r} is not of the form module:attribute, as in main:routes")
-    found = _attribute(_module(module_name, app_dir), attribute, target)
+    directory = Path(app_dir).resolve()
+    if not directory.is_dir():
+        raise TargetError(f"--app-dir {app_dir}: there is no such directory")
+    found = _attribute(_module(module_name, directory), attribute, target)
     if factory:
-        if not callable(found):
-            raise TargetError(f"{target!r} can't be called: it is {_a(found)}; leave --factory away")
-        try:
-            found = found()
-        except Exception as error:
-            raise TargetError(f"calling {target!r} failed: {_describe(error)}") from error
+        found = _make(found, target, directory)
     return _app(found, target, factory=factory)
 
 
-def _module(name: str, app_dir: str) -> ModuleType:
-    directory = str(Path(app_dir).resolve())
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+def _is_dotted(text: str) -> bool:
+    return all(name.isidentifier() for name in text.split("."))
+
+
+def _module(name: str, directory: Path) -> ModuleType:
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise TargetError(f"importing {name!r} failed: {_describe(error)}") from error
-        hint = _nearest(error.name, _modules(app_dir))
-        raise TargetError(f"no module {error.name!r} in {directory} or where Python looks{hint}") from error
-    except Exception as error:
-        raise TargetError(f"importing {name!r} failed: {_describe(error)}") from error
+            raise TargetError(f"importing {name!r} failed: {_describe(error, directory)}") from error
+        raise TargetError(f"there is no module {error.name!r}{_where(error.name, directory)}") from None
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"importing {name!r} failed: {_describe(error, directory)}") from error
+
+
+def _where(name: str, directory: Path) -> str:
+    """Where a module was looked for, and what is there instead."""
+    parent, _, own = name.rpartition(".")
+    if not parent:
+        near = _nearest(own, (module.name for module in pkgutil.iter_modules([str(directory)])))
+        return f" in {directory}, nor where Python looks{near or '; is it in another directory? Then say --app-dir'}"
+    path = getattr(sys.modules.get(parent), "__path__", None)
+    if path is None:
+        file = f"; write {parent}:…, without .py" if own == "py" else ""
+        return f": {parent!r} is a module, and not a package with modules in it{file}"
+    return _nearest(own, (module.name for module in pkgutil.iter_modules(path)), f"{parent}.")
 
 
 def _attribute(module: ModuleType, path: str, target: str) -> Any:
     found: Any = module
+    gone = target.partition(":")[0] + ":"
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            names = [own for own in dir(found) if not own.startswith("_")]
-            raise TargetError(f"module {module.__name__!r} has no attribute {path!r}{_nearest(name, names)}") from None
+            owner = f"module {module.__name__!r}" if found is module else repr(gone)
+            raise TargetError(f"{owner} has no attribute {name!r}{_instead(found, name)}") from None
+        gone += name if gone.endswith(":") else f".{name}"
     return found
 
 
-def _app(found: Any, target: str, *, factory: bool) -> ASGIApp:
-    if isinstance(found, list | tuple) and found and all(isinstance(route, Route | Mount) for route in found):
-        return Router(found)
-    kind = f"{target!r} {'returned' if factory else 'is'} {_a(found)}"
-    if not callable(found) or isinstance(found, type):
-        raise TargetError(f"{kind}, and not an ASGI app or a list of routes")
+def _instead(owner: Any, name: str) -> str:
+    """What was meant, perhaps: a name that is near, a module of that name, or a Router."""
+    names = [own for own in dir(owner) if not own.startswith("_")]
+    if near := _nearest(name, names):
+        return near
+    if isinstance(owner, ModuleType):
+        if hasattr(owner, "__path__") and find_spec(f"{owner.__name__}.{name}") is not None:
+            return f", but there is a module {owner.__name__}.{name}; write {owner.__name__}.{name}:…"
+        if routers := [repr(own) for own in names if isinstance(getattr(owner, own), Router)]:
+            return f"; did you mean {' or '.join(routers)}, which {'is a Router' if len(routers) == 1 else 'are Routers'}?"
+    return ""
+
+
+def _make(factory: Any, target: str, directory: Path) -> Any:
+    """What the factory returns."""
+    if not callable(factory):
+        raise TargetError(f"{target!r} can't be called: it is {_a(factory)}; leave --factory away")
+    if not _takes(factory, 0):
+        hint = "it takes arguments, and a factory is called without any"
+        raise TargetError(f"{target!r} is no factory: {'it is an app already; leave --factory away' if _takes(factory, 3) else hint}")
     try:
-        inspect.signature(found).bind(None, None, None)
-    except TypeError:
-        hint = "; is it a factory? Then say --factory" if not factory and _takes_nothing(found) else ""
-        raise TargetError(f"{kind}, and not an ASGI app: those take scope, receive and send{hint}") from None
-    except ValueError:
-        pass  # it doesn't tell
+        made = factory()
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"calling {target!r} failed: {_describe(error, directory)}") from error
+    if inspect.iscoroutine(made):
+        made.close()
+        raise TargetError(f"{target!r} is async, and a factory is called before there is an event loop; make it a plain function")
+    return made
+
+
+def _app(found: Any, target: str, *, factory: bool) -> ASGIApp:
+    kind = f"{target!r} {'returned' if factory else 'is'} {_a(found)}"
+    if isinstance(found, list | tuple):
+        strangers = [_a(route) for route in found if not isinstance(route, Route | Mount)]
+        if strangers or not found:
+            raise TargetError(f"{kind} with {strangers[0] if strangers else 'nothing'} in it; a list to serve has Routes and Mounts")
+        return Router(found)
+    if isinstance(found, type) and not hasattr(found, "__await__"):  # one with it is an app for a single call, as Starlette's endpoints
+        raise TargetError(f"{kind}, and not an app; {_instance(target, factory=factory or not _takes(found, 0))}")
+    if not callable(found):
+        raise TargetError(f"{kind}, and not an ASGI app, a Router or a list of routes")
+    if not _takes(found, 3):
+        hint = ""
+        if not factory and _takes(found, 0):
+            hint = "; is it a factory? Then say --factory"
+        elif not factory and _takes(found, 1):
+            hint = "; is it a handler? Then name the Router that it is on"
+        raise TargetError(f"{kind}, and not an ASGI app: those take scope, receive and send{hint}")
     return found  # type: ignore[no-any-return]
 
 
-def _takes_nothing(found: Any) -> bool:
+def _instance(target: str, *, factory: bool) -> str:
+    """What to do about a class."""
+    name = target.rpartition(":")[2].rpartition(".")[2]
+    return f"make an instance of it, as in app = {name}(…), and name that{'' if factory else ', or say --factory'}"
+
+
+def _takes(found: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments. What doesn't tell, as some builtins don't, is believed to."""
     try:
-        inspect.signature(found).bind()
-    except (TypeError, ValueError):
+        inspect.signature(found).bind(*[None] * count)
+    except TypeError:
         return False
+    except ValueError:
+        return True
     return True
 
 
@@ -96,19 +157,17 @@ def _a(found: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def _modules(app_dir: str) -> Iterable[str]:
-    return [module.name for module in pkgutil.iter_modules([app_dir])]
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
+def _nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     near = get_close_matches(name, list(names), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {prefix + near[0]!r}?" if near else ""
 
 
-def _describe(error: BaseException) -> str:
-    """The error in one line, with the place in the user's code where it happened."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+def _describe(error: BaseException, directory: Path) -> str:
+    """The error in one line, with the place where it happened: the last one in the user's own code, if there is one."""
     if isinstance(error, SyntaxError):
-        return text
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else text
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(directory) and "site-packages" not in frame.filename]
+    place = (own or frames)[-1:]
+    return f"{text} ({place[0].filename}, line {place[0].lineno})" if place else text
