@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="microasgi",
         description="Serve an ASGI app whose handlers stop when their clients go away.",
-        epilog="Try: microasgi serve microasgi.demo:routes, then in another terminal: curl localhost:8000/hello/you",
+        epilog="Try: microasgi serve microasgi.demo:routes",
     )
     parser.add_argument("--version", action="version", version=f"microasgi {version('microasgi')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -164,13 +164,19 @@ def _serve(arguments: argparse.Namespace) -> None:
         timeout_graceful_shutdown=arguments.timeout_graceful_shutdown,
         half_close=arguments.half_close,
     )
-    microasgi_server.run(app, config)
+    # A port that was picked must be known, also where the log doesn't say it.
+    announce = arguments.port == 0 and arguments.uds is None and level > logging.INFO
+    microasgi_server.run(app, config, started=_print_addresses if announce else None)
+
+
+def _print_addresses(addresses: list[str]) -> None:
+    print(*addresses, sep="\n", flush=True)
 
 
 def _routes(arguments: argparse.Namespace) -> None:
     app = _load(arguments)
     if not isinstance(app, Router):
-        raise TargetError(f"{arguments.target!r} is a {type(app).__name__}; only a Router or a list of routes can be shown")
+        raise TargetError(f"{arguments.target!r} is neither a Router nor a list of routes, and only those tell what they have")
     rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(app, "", "cancel", 5.0)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:

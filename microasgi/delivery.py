@@ -50,17 +50,17 @@ class Block(Protocol):
 class Delivery:
     """Await it to run `call` inside `block`, so that a cancellation of the block reaches it once, and after the grace by level."""
 
-    __slots__ = ("_block", "_call", "_inner")
+    __slots__ = ("_block", "_inner", "call")
 
     def __init__(self, call: Coroutine[Any, Any, None], block: Block) -> None:
-        self._call = call
+        self.call = call
         self._block = block
 
     def __await__(self) -> Generator[Any, Any, None]:
         outer = self._block.cancel_scope
         if asyncio._get_running_loop() is None:  # trio
             with outer:
-                yield from self._call.__await__()
+                yield from self.call.__await__()
         else:
             self._inner = type(outer)()
             with outer, self._inner:
@@ -68,7 +68,7 @@ class Delivery:
 
     def _once(self) -> Generator[Any, Any, None]:
         """Drive the call by hand, standing between it and the first cancellation for `REASON`."""
-        send, throw = self._call.send, self._call.throw
+        send, throw = self.call.send, self.call.throw
         step: Callable[[Any], Any] = send
         value: Any = None
         first: asyncio.CancelledError | None = None

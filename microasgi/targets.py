@@ -30,7 +30,7 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> ASGIA
     """
     module_name, _, attribute = target.partition(":")
     if not _is_dotted(module_name) or not _is_dotted(attribute):
-        raise TargetError(f"{target!r} is not of the form module:attribute, as in main:routes")
+        raise TargetError(f"{target!r} is not of the form module:attribute, as in main:routes or package.module:app")
     directory = Path(app_dir).resolve()
     if not directory.is_dir():
         raise TargetError(f"--app-dir {app_dir}: there is no such directory")
