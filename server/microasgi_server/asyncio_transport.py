@@ -45,7 +45,8 @@ class AsyncioTransport:
             return
         self._paused = True
         self._transport.pause_reading()
-        self._shared.paused.add(self._socket, self._shared.config.receive_buffer, self.connection.hang_up)
+        config = self._shared.config
+        self._shared.paused.add(self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close)
 
     def resume_reading(self) -> None:
         if not self._paused:
@@ -93,10 +94,10 @@ class AsyncioProtocol(asyncio.Protocol):
         self._connection.received(data)
 
     def eof_received(self) -> bool:
-        if self._shared.config.half_close:
-            return True
-        self._connection.hang_up("the client closed its side (FIN)")
-        return False
+        stays = self._connection.shut()
+        if stays:
+            self._transport.pause_reading()  # there is nothing more to read, but a reset should be seen
+        return stays
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()

@@ -94,7 +94,7 @@ class Connection:
     deadline: when `expire` is due, by `time.monotonic()`; the server looks about once a second.
     """
 
-    __slots__ = ("_call", "_over", "deadline", "protocol", "shared", "transport")
+    __slots__ = ("_call", "_over", "_shut", "deadline", "protocol", "shared", "transport")
 
     def __init__(self, shared: Shared, transport: Transport) -> None:
         self.shared = shared
@@ -103,6 +103,7 @@ class Connection:
         self.deadline = time.monotonic() + shared.config.timeout_header
         self._call: Call | None = None  # of the exchange in progress
         self._over = False  # nothing that may still arrive counts
+        self._shut = False  # nothing more will arrive
         shared.connections.add(self)
         if shared.trace:
             logs.trace(transport.client, "connection made")
@@ -137,6 +138,15 @@ class Connection:
                 logs.trace(self.transport.client, f"{logs.outcome(exchange)} after {self._call.age():.3f} s: {why}")
             self._call.wake()
         self._close()
+
+    def shut(self) -> bool:
+        """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
+        exchange = self.protocol.exchange
+        if self.shared.config.half_close and exchange is not None and exchange.body_complete and not self._over:
+            self._shut = True
+            return True
+        self.hang_up("the client closed its side (FIN)")
+        return False
 
     def drained(self) -> None:
         """`congested` has ended."""
@@ -206,6 +216,8 @@ class Connection:
             self._refuse(refusal.status, refusal.reason)
             return
         match following:
+            case Next.IDLE if self._shut:
+                self._close()
             case Next.IDLE:
                 self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
             case Next.DRAIN:
@@ -247,7 +259,9 @@ class Connection:
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
-        if not self._over and self.protocol.look_ahead >= LOOK_AHEAD:
+        if self._over:
+            self.transport.resume_reading()
+        elif self._shut or self.protocol.look_ahead >= LOOK_AHEAD:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
@@ -297,7 +311,7 @@ class Call:
             else:
                 await shared.app(self.scope, self.receive, self.send)
         except BaseException as error:
-            cancelled = not isinstance(error, Exception | SystemExit)
+            cancelled = self._cancelled(error)
             if not cancelled and not (exchange.phase is Phase.GONE and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
@@ -361,6 +375,17 @@ class Call:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+    def _cancelled(self, error: BaseException) -> bool:
+        """Whether `error` has to pass: the server cancels this call, or Python ends. Everything else is the app's, and ends here.
+
+        Also a cancellation can be: a task that the app awaits and that somebody cancelled raises asyncio's error in the app.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._cancelled(inner) for inner in error.exceptions)
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return self._connection.shared.stopping or anyio.current_effective_deadline() == -NEVER
+        return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
     def _give_up(self) -> None:
         exchange = self.exchange

@@ -55,7 +55,7 @@ def build_scope(method: bytes, target: bytes, version: bytes, headers: Fields, r
     path = raw_path.decode("ascii")
     if "%" in path:
         path = unquote(path)
-    if root_path:
+    if root_path and path != "*":  # the asterisk is no path
         path = root_path + path
         raw_path = root_path.encode() + raw_path
     return {

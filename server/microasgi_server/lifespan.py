@@ -26,17 +26,20 @@ class Lifespan:
         self._mode = mode
         self._failure = ""
         self._supported = True
+        self._told = False  # with a traceback, what failed
         self._asked = False
+        self._scope = anyio.CancelScope(shield=True)
         self._ended = anyio.Event()
         self._started = anyio.Event()
         self._stop = anyio.Event()
         self._stopped = anyio.Event()
 
     async def run(self) -> None:
-        """Call the app. Whatever it raises ends here."""
+        """Call the app. Whatever it raises ends here. What cancels the server doesn't cancel this: the app is to shut down in order."""
         scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self._app(scope, self._receive, self._send)
+            with self._scope:
+                await self._app(scope, self._receive, self._send)
         except Exception as error:
             self._raised(error)
         finally:
@@ -45,15 +48,26 @@ class Lifespan:
             self._stopped.set()
 
     def _raised(self, error: Exception) -> None:
+        if self._told:
+            return  # apps say what failed, and then raise it as well
         if self._started.is_set():
             logger.error("The app's lifespan raised an exception", exc_info=error)
         elif self._mode == "on":
             logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
-            self._failure = self._failure or f"the app's lifespan raised {type(error).__name__}: {error}"
+            self._failure = f"the app's lifespan raised {_describe(error)}"
         else:
             # The spec's way to say "not supported" is to raise, and a real bug looks the same: say what it was.
-            self._supported = bool(self._failure)
-            logger.info("The app has no lifespan, it seems: it raised %s: %s", type(error).__name__, error)
+            self._supported = False
+            logger.info("The app has no lifespan, it seems: it raised %s", _describe(error))
+
+    def _failed(self, phase: str, message: str) -> None:
+        """The app says that it failed. Its message is often a traceback, of which the last line is the error."""
+        message = message.strip() or "it gave no reason"
+        self._told = "\n" in message
+        if self._told or phase == "shutdown":
+            logger.error("The app's %s failed: %s", phase, message)
+        if phase == "startup":
+            self._failure = f"the app's startup failed: {message.splitlines()[-1]}"
 
     async def startup(self) -> None:
         """Wait until the app has started.
@@ -65,10 +79,14 @@ class Lifespan:
             raise StartupError(self._failure)
 
     async def shutdown(self) -> None:
-        """Let the app clean up, and wait for it."""
-        if self._supported and not self._ended.is_set():
+        """Let the app clean up, and wait for it; unless it was stopped in the middle of its startup."""
+        if self._started.is_set() and self._supported and not self._ended.is_set():
             self._stop.set()
             await self._stopped.wait()
+
+    def cancel(self) -> None:
+        """Stop the app's lifespan wherever it is."""
+        self._scope.cancel()
 
     async def _receive(self) -> Message:
         if not self._asked:
@@ -82,12 +100,12 @@ class Lifespan:
             case "lifespan.startup.complete":
                 self._started.set()
             case "lifespan.startup.failed":
-                self._failure = "the app's startup failed: " + (message.get("message") or "it gave no reason")
+                self._failed("startup", message.get("message", ""))
                 self._started.set()
             case "lifespan.shutdown.complete":
                 self._stopped.set()
             case "lifespan.shutdown.failed":
-                logger.error("The app's shutdown failed: %s", message.get("message") or "it gave no reason")
+                self._failed("shutdown", message.get("message", ""))
                 self._stopped.set()
             case other:
                 raise AppError(f"a lifespan has no message of type {other!r}")
@@ -114,4 +132,8 @@ async def running_lifespan(app: ASGIApp, mode: LifespanMode, patience: float) ->
                 await lifespan.shutdown()
             if limit.cancelled_caught:
                 logger.error("The app's shutdown took more than %g s and was cancelled", patience)
-            tasks.cancel_scope.cancel()
+            lifespan.cancel()
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -20,6 +20,7 @@ from collections.abc import Callable
 import anyio
 
 _RDHUP = 0x2000  # select.EPOLLRDHUP, which Python has only where epoll is
+_RESET_ONLY = 0
 _BROKEN = 0x18  # EPOLLERR | EPOLLHUP, which epoll always reports
 
 
@@ -30,19 +31,23 @@ class PausedSockets:
         self._callbacks: dict[int, Callable[[str], None]] = {}
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
 
-    def add(self, sock: socket.socket, receive_buffer: int, on_departure: Callable[[str], None]) -> None:
-        """Call `on_departure` with the reason, once, if the client leaves before `discard`."""
-        if self._epoll is None:
+    def add(self, sock: socket.socket, on_departure: Callable[[str], None], *, receive_buffer: int, half_close: bool) -> None:
+        """Call `on_departure` with the reason, once, if the client leaves before `discard`.
+
+        :param receive_buffer: as in `Config`
+        :param half_close: as in `Config`: only a reset counts
+        """
+        if self._epoll is None or self._epoll.closed:
             return
         if receive_buffer > sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         fd = sock.fileno()
         self._callbacks[fd] = on_departure
-        self._epoll.register(fd, _RDHUP)
+        self._epoll.register(fd, _RESET_ONLY if half_close else _RDHUP)
 
     def discard(self, sock: socket.socket) -> None:
         """Stop watching. Must be called before the socket is closed; does nothing if it isn't watched."""
-        if self._callbacks.pop(sock.fileno(), None) is not None and self._epoll is not None:
+        if self._callbacks.pop(sock.fileno(), None) is not None and self._epoll is not None and not self._epoll.closed:
             self._epoll.unregister(sock.fileno())
 
     async def watch(self) -> None:

@@ -209,7 +209,8 @@ class Exchange:
 
     def go_ahead(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
-        if self._wire.they_are_waiting_for_100_continue and self.phase is Phase.WAITING:
+        nothing_sent = self.phase is Phase.WAITING or self.phase is Phase.STARTED
+        if self._wire.they_are_waiting_for_100_continue and nothing_sent:
             return self._wire.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")) or b""
         return b""
 
@@ -237,7 +238,7 @@ class Exchange:
                 data = self._encode_trailers(message, step)
             else:
                 data = self._encode_body(message, step)
-        except h11.LocalProtocolError as error:
+        except (h11.LocalProtocolError, TypeError, ValueError) as error:  # the last two: parts that aren't what ASGI says
             raise AppError(f"{message['type']!r} can't be sent: {error}") from error
         self.phase = phase
         if phase is Phase.DONE:
@@ -306,7 +307,7 @@ class Exchange:
             case "http.response.body":
                 if message.get("more_body", False):
                     return Step.BODY
-                if self.phase is not Phase.WAITING and self._trailers:
+                if self.phase is not Phase.WAITING and self._trailers is not None:
                     return Step.LAST_BODY_BEFORE_TRAILERS
                 return Step.LAST_BODY
             case "http.response.start":
@@ -324,16 +325,16 @@ class Exchange:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise AppError(f"a response's status is a whole number from 200 to 999, not {status!r}")
         self._bodyless = self.method == b"HEAD" or status in (204, 304)  # RFC 9110 §6.4.1
-        fields, length, chunked = self._fields(message.get("headers", ()), no_length=status == 204)
+        fields, length, chunked = self._fields(message.get("headers", ()), no_framing=status == 204)
         self._remaining = None if self._bodyless or chunked else length
         # Only a chunked body has room for trailers (RFC 9112 §7.1.2): elsewhere they are taken and dropped.
-        self._trailers: list[tuple[bytes, bytes]] | None = [] if message.get("trailers", False) else None
+        self._trailers: list[Field] | None = [] if message.get("trailers", False) else None
         if self.closing:
             fields.append(validated_field(b"connection", b"close"))
         self._head = h11.Response(status_code=status, headers=FieldBlock(fields), reason=_REASONS.get(status, b""))
         self.status = status
 
-    def _fields(self, headers: Any, *, no_length: bool) -> tuple[list[Field], int | None, bool]:
+    def _fields(self, headers: Any, *, no_framing: bool) -> tuple[list[Field], int | None, bool]:
         """The response's validated fields with Date and Server, the content-length if any, and whether it is chunked."""
         fields: list[Field] = []
         length: int | None = None
@@ -345,12 +346,16 @@ class Exchange:
             field = validated_field(name, value)
             lower = field[1]
             if lower == b"content-length":
-                if no_length:  # RFC 9110 §8.6: not in a 204
+                if no_framing:  # RFC 9110 §8.6: not in a 204
                     continue
                 if length is not None:
                     raise AppError("a response has one content-length")
                 length = int(field[2])
             elif lower == b"transfer-encoding":
+                if no_framing:  # RFC 9112 §6.1: nor this
+                    continue
+                if chunked:
+                    raise AppError("a response has one transfer-encoding")
                 chunked = True
             elif lower == b"date" or lower == b"server":
                 identity = [own for own in identity if own[1] != lower]
@@ -407,12 +412,12 @@ class Exchange:
         return data
 
     def _encode_trailers(self, message: Message, step: Step) -> bytes:
-        trailers = self._trailers if self._trailers is not None else []
-        trailers += [(name, value) for name, value in message.get("headers", ())]
+        assert self._trailers is not None
+        self._trailers += [validated_field(name, value) for name, value in message.get("headers", ())]
         if step is Step.TRAILERS:
             return b""
         chunked = not self._bodyless and self._remaining is None and self.version != b"1.0"
-        return self._wire.send(h11.EndOfMessage(headers=trailers if chunked else [])) or b""
+        return self._wire.send(h11.EndOfMessage(headers=FieldBlock(self._trailers)) if chunked else _END) or b""
 
 
 def _plain_text(length: int) -> list[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -75,34 +75,56 @@ async def serve(
                     tasks.cancel_scope.cancel()
 
 
-def run(app: ASGIApp, config: Config | None = None) -> None:
+def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[str]], object] | None = None) -> None:
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
-    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs.
+    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
+    comes before the server accepts cancels the app's startup.
 
+    :param started: called with the bound addresses, as `serve` gives them, once the server accepts
     :raises StartupError: the address can't be bound, or the app's startup failed
     """
     config = config or Config()
     uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
     if config.loop == "trio":
-        anyio.run(_serve_until_signal, app, config, backend="trio")
+        anyio.run(_serve_until_signal, app, config, started, backend="trio")
     else:
-        anyio.run(_serve_until_signal, app, config, backend="asyncio", backend_options={"use_uvloop": uvloop})
+        anyio.run(_serve_until_signal, app, config, started, backend="asyncio", backend_options={"use_uvloop": uvloop})
 
 
-async def _serve_until_signal(app: ASGIApp, config: Config) -> None:
+class _Progress:
+    """How far `serve` is, for the signals; a `TaskStatus`.
+
+    accepting: whether there is something to end gracefully.
+    """
+
+    def __init__(self, announce: Callable[[list[str]], object] | None) -> None:
+        self.accepting = False
+        self._announce = announce
+
+    def started(self, value: list[str] | None = None) -> None:
+        self.accepting = True
+        if self._announce is not None:
+            self._announce(value or [])
+
+
+async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None) -> None:
     stop = anyio.Event()
+    progress = _Progress(started)
     with _single_error():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_listen_to_signals, stop, tasks.cancel_scope)
-            await serve(app, config, stop=stop)
+            tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
+            await serve(app, config, stop=stop, task_status=progress)
             tasks.cancel_scope.cancel()
 
 
-async def _listen_to_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+async def _listen_to_signals(stop: anyio.Event, progress: _Progress, scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for received in signals:
-            if stop.is_set():
+            if not progress.accepting:
+                logger.info("%s during startup: stopping", received.name)
+                scope.cancel()
+            elif stop.is_set():
                 logger.info("%s again: stopping at once", received.name)
                 scope.cancel()
             else:

@@ -124,10 +124,9 @@ class StreamTransport:
                 else:
                     if data:
                         self.connection.received(data)
-                    elif self._shared.config.half_close:
-                        await anyio.sleep_forever()  # until a write fails, or the connection closes
-                    else:
-                        self.connection.hang_up("the client closed its side (FIN)")
+                    elif self.connection.shut():
+                        self.pause_reading()  # there is nothing more to read, but a reset should be seen
+                        await anyio.sleep_forever()  # until that, or until the connection closes
 
     async def _receive(self) -> bytes:
         """The next bytes, or none at the end of the stream."""
@@ -187,7 +186,10 @@ class StreamTransport:
             self._paused = True
             self._resumed = anyio.Event()
             if self._socket is not None:
-                self._shared.paused.add(self._socket, self._shared.config.receive_buffer, self.connection.hang_up)
+                config = self._shared.config
+                self._shared.paused.add(
+                    self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close
+                )
 
     def resume_reading(self) -> None:
         if self._paused:
