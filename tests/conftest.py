@@ -1,8 +1,11 @@
 """Every async test runs on the three loops, unless it parametrises `anyio_backend` itself."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.postgres import Postgres, running_postgres
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -21,3 +24,10 @@ def server_logs(caplog: pytest.LogCaptureFixture) -> None:
     """Have everything the server logs in `caplog`, except its traces."""
     caplog.set_level("INFO", logger="microasgi")
     caplog.set_level("INFO", logger="microasgi_server")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL, started when the first test wants it."""
+    with running_postgres() as server:
+        yield server

@@ -6,16 +6,19 @@ The server runs in the test's own event loop, on a real socket. The client is a 
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio
 import h11
+from anyio.lowlevel import checkpoint
 from microasgi_server import Config, serve
+from microasgi_server.shared import Shared
 
+Headers = Sequence[tuple[bytes, bytes]]
 Departure = Literal["FIN", "RST", "half-close"]
 
 PATIENCE = 5.0
@@ -160,6 +163,56 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
         tasks.cancel_scope.cancel()
 
 
+async def call(
+    app: Any, method: str = "GET", path: str = "/", *, headers: Headers = (), body: Sequence[bytes] = (b"",), **scope: Any
+) -> Response:
+    """Call an ASGI app as a server would, where no socket matters. What the app raises passes through.
+
+    :param body: the request's body, one message for each part; then the client stays
+    :param scope: what the scope has besides, or instead
+    """
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in body]
+    messages[-1]["more_body"] = False
+    result = Response(0, [], b"", complete=False)
+
+    async def receive() -> Any:
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        await checkpoint()
+        assert not result.complete
+        if message["type"] == "http.response.start":
+            assert result.status == 0
+            result.status, result.headers = message["status"], list(message["headers"])
+        else:
+            assert result.status
+            result.body += message.get("body", b"")
+            result.complete = not message.get("more_body", False)
+
+    path, _, query = path.partition("?")
+    whole = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": quote(path).encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": list(headers),
+        "client": ("127.0.0.1", 54321),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+        "extensions": {},
+        **scope,
+    }
+    await app(whole, receive, send)
+    return result
+
+
 async def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> None:
     """Wait until `condition` holds; fail if it takes longer than `within` seconds."""
     deadline = time.monotonic() + within
@@ -176,3 +229,45 @@ async def within(event: anyio.Event, seconds: float = PATIENCE) -> None:
 
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+class Sleeper:
+    """What waits for ever, as a handler or anywhere else, and remembers what became of it."""
+
+    def __init__(self) -> None:
+        self.begun = anyio.Event()
+        self.ended = anyio.Event()
+        self.ended_at = 0.0
+        self.count = 0
+        self.cancellations = 0
+
+    async def sleep(self) -> None:
+        self.count += 1
+        self.begun.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            self.cancellations += 1
+            raise
+        finally:
+            self.ended_at = time.monotonic()
+            self.ended.set()
+
+    async def __call__(self, request: Any) -> None:
+        await self.sleep()
+
+
+def access_lines(caplog: Any) -> list[str]:
+    """The access log so far."""
+    return [record.getMessage() for record in caplog.records if record.name == "microasgi_server.access"]
+
+
+def loud_lines(caplog: Any) -> list[str]:
+    """What was logged above info so far, by whomever."""
+    return [record.getMessage() for record in caplog.records if record.levelname not in ("TRACE", "DEBUG", "INFO")]
+
+
+def shared_of(receive: Any) -> Shared:
+    """The running server's own state, by the `receive` that it gave to an app (or a `Request`'s)."""
+    shared: Shared = receive.__self__._connection.shared
+    return shared

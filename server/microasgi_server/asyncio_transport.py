@@ -46,7 +46,11 @@ class AsyncioTransport:
         self._paused = True
         self._transport.pause_reading()
         config = self._shared.config
-        self._shared.paused.add(self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close)
+        data = self._shared.paused.add(
+            self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close
+        )
+        if data:
+            self.connection.received(data)
 
     def resume_reading(self) -> None:
         if not self._paused:
@@ -65,7 +69,10 @@ class AsyncioTransport:
     def shut_write(self) -> None:
         if not self._transport.is_closing():
             self.resume_reading()
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client was quicker, with an RST that the loop has not seen yet
+                self._transport.abort()
 
     def close(self) -> None:
         self.resume_reading()
@@ -112,7 +119,8 @@ class AsyncioProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._transport.congested = False
-        self._connection.drained()
+        # Later: asyncio's transport is still in the middle of its write, and a `close` in there makes it close twice.
+        self._loop.call_soon(self._connection.drained)
 
 
 @asynccontextmanager

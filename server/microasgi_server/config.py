@@ -1,7 +1,7 @@
 """The server's options."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
@@ -24,9 +24,9 @@ class Config:
     :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
     :param half_close: serve a client that has shut its sending side (RFC 9112 §9.6) instead of counting it as gone;
         its later departure then shows only when the connection is reset
-    :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (SO_RCVBUF, Linux, as far
-        as net.core.rmem_max allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the
-        kernel's own choice
+    :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (Linux, as far as
+        net.ipv4.tcp_rmem allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the kernel's
+        own choice
     :raises ValueError: an option is out of its range
     """
 
@@ -45,6 +45,9 @@ class Config:
     receive_buffer: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
+        for name, choices in (("loop", get_args(Loop)), ("lifespan", get_args(LifespanMode))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)}")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is a number from 0 to 65535, not {self.port}")
         for name in ("timeout_header", "timeout_keep_alive", "timeout_graceful_shutdown", "receive_buffer", "backlog"):

@@ -20,6 +20,8 @@ The life of a request, by the functions it passes:
 
 import time
 from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from functools import partial
 from typing import Any
 from typing import Protocol as Interface
 
@@ -40,6 +42,21 @@ LINGER = 1.0
 
 FLUSH = 10.0
 """Seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most."""
+
+
+STALL = 30.0
+"""Seconds in which a client has to take at least something of a complete response that waits for it."""
+
+
+class Input(Enum):
+    """What may still come from the client."""
+
+    OPEN = auto()
+    """Bytes."""
+    ENDED = auto()
+    """None: it has shut its side, and is served all the same."""
+    IGNORED = auto()
+    """Nothing that counts: it left, or this connection is closing."""
 
 
 class Cancellable(Interface):
@@ -94,7 +111,7 @@ class Connection:
     deadline: when `expire` is due, by `time.monotonic()`; the server looks about once a second.
     """
 
-    __slots__ = ("_call", "_over", "_shut", "deadline", "protocol", "shared", "transport")
+    __slots__ = ("_call", "_input", "_unsent", "deadline", "protocol", "shared", "transport")
 
     def __init__(self, shared: Shared, transport: Transport) -> None:
         self.shared = shared
@@ -102,8 +119,8 @@ class Connection:
         self.protocol = Protocol(shared.identity)
         self.deadline = time.monotonic() + shared.config.timeout_header
         self._call: Call | None = None  # of the exchange in progress
-        self._over = False  # nothing that may still arrive counts
-        self._shut = False  # nothing more will arrive
+        self._input = Input.OPEN
+        self._unsent = 0  # bytes of a complete response that the client had not taken at the last look
         shared.connections.add(self)
         if shared.trace:
             logs.trace(transport.client, "connection made")
@@ -112,10 +129,10 @@ class Connection:
 
     def received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._over:
+        if self._input is Input.IGNORED:
             return
         protocol = self.protocol
-        was_idle = not protocol.mid_head
+        idle = not protocol.mid_head
         try:
             if protocol.receive_bytes(data):
                 self._begin()
@@ -123,7 +140,7 @@ class Connection:
                 self._call.wake()
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 self._go_on()
-            elif was_idle:
+            elif idle and protocol.served:  # for the first request the time runs from the connection
                 self.deadline = time.monotonic() + self.shared.config.timeout_header
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
@@ -131,19 +148,21 @@ class Connection:
 
     def hang_up(self, why: str) -> None:
         """The client left, or the socket broke: whatever runs for this client learns it now."""
-        self._over = True
+        self._input = Input.IGNORED
         exchange = self.protocol.exchange
         if exchange is not None and exchange.leave(why) and self._call is not None:
             if self.shared.trace:
-                logs.trace(self.transport.client, f"{logs.outcome(exchange)} after {self._call.age():.3f} s: {why}")
+                logs.trace(
+                    self.transport.client, f"{'cancelled' if exchange.cancelled else 'client left'} after {self._call.age():.3f} s: {why}"
+                )
             self._call.wake()
         self._close()
 
     def shut(self) -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
         exchange = self.protocol.exchange
-        if self.shared.config.half_close and exchange is not None and exchange.body_complete and not self._over:
-            self._shut = True
+        if self.shared.config.half_close and exchange is not None and exchange.body_complete and self._input is Input.OPEN:
+            self._input = Input.ENDED
             return True
         self.hang_up("the client closed its side (FIN)")
         return False
@@ -152,7 +171,7 @@ class Connection:
         """`congested` has ended."""
         if self._call is not None:
             self._call.wake()
-        elif self.protocol.exchange is not None and not self._over:
+        elif self.protocol.exchange is not None:
             self._go_on()
             self.regulate()
 
@@ -167,8 +186,14 @@ class Connection:
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._over:
+        unsent, self._unsent = self._unsent, self.transport.unsent()
+        if self._input is Input.IGNORED:
             self.transport.abort()
+        elif self.transport.congested:
+            if self._unsent < unsent:
+                self.deadline = time.monotonic() + STALL
+            else:
+                self.transport.abort()
         elif self.protocol.mid_head:
             self._refuse(408, "the request's head took too long")
         else:
@@ -206,7 +231,11 @@ class Connection:
 
     def _go_on(self) -> None:
         """What comes after a response that is complete: not before the client has taken most of it."""
-        if self._over or self.transport.congested:
+        if self._input is Input.IGNORED:
+            return
+        if self.transport.congested:
+            self._unsent = self.transport.unsent()
+            self.deadline = time.monotonic() + STALL
             return
         try:
             following = self.protocol.after_response()
@@ -216,13 +245,13 @@ class Connection:
             self._refuse(refusal.status, refusal.reason)
             return
         match following:
-            case Next.IDLE if self._shut:
+            case Next.IDLE if self._input is Input.ENDED:
                 self._close()
             case Next.IDLE:
-                self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
+                config = self.shared.config
+                self.deadline = time.monotonic() + (config.timeout_header if self.protocol.mid_head else config.timeout_keep_alive)
             case Next.DRAIN:
-                if self.deadline == NEVER:
-                    self.deadline = time.monotonic() + self.shared.config.timeout_keep_alive
+                self.deadline = min(self.deadline, time.monotonic() + self.shared.config.timeout_keep_alive)
             case Next.LINGER:
                 self._linger()
             case Next.CLOSE:
@@ -248,20 +277,20 @@ class Connection:
 
     def _linger(self) -> None:
         """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
-        self._over = True
+        self._input = Input.IGNORED
         self.deadline = time.monotonic() + (FLUSH if self.transport.unsent() else LINGER)
         self.transport.shut_write()
 
     def _close(self) -> None:
-        self._over = True
+        self._input = Input.IGNORED
         self.deadline = time.monotonic() + FLUSH
         self.transport.close()
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
-        if self._over:
+        if self._input is Input.IGNORED:
             self.transport.resume_reading()
-        elif self._shut or self.protocol.look_ahead >= LOOK_AHEAD:
+        elif self._input is Input.ENDED or self.protocol.look_ahead >= LOOK_AHEAD:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
@@ -293,7 +322,7 @@ class Call:
         scope["extensions"] = {
             "http.response.early_hint": {},
             "http.response.trailers": {},
-            "microasgi.disconnect": {"subscribe": exchange.subscribe},
+            "microasgi.disconnect": {"subscribe": self.subscribe},
         }
 
     def age(self) -> float:
@@ -360,6 +389,17 @@ class Call:
         await checkpoint()
         while transport.congested and exchange.phase is not Phase.GONE:
             await self._wait()
+
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """The extension `microasgi.disconnect`: see `Exchange.subscribe`. A callback that raises harms nobody but its app."""
+        return self.exchange.subscribe(partial(self._tell, callback))
+
+    def _tell(self, callback: Callable[[], object]) -> object:
+        try:
+            return callback()
+        except Exception as error:
+            logs.app_failed(self.exchange, error)
+            return False
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""

@@ -5,7 +5,7 @@ origin server answers, and which path an app gets to see.
 """
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from microasgi_server.asgi import Scope
 from microasgi_server.errors import Refusal
@@ -57,7 +57,7 @@ def build_scope(method: bytes, target: bytes, version: bytes, headers: Fields, r
         path = unquote(path)
     if root_path and path != "*":  # the asterisk is no path
         path = root_path + path
-        raw_path = root_path.encode() + raw_path
+        raw_path = quote(root_path).encode() + raw_path
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},

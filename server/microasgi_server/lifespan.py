@@ -40,6 +40,8 @@ class Lifespan:
         try:
             with self._scope:
                 await self._app(scope, self._receive, self._send)
+            if self._mode == "on" and not self._started.is_set():
+                self._failure = "the app's lifespan returned without an answer"
         except Exception as error:
             self._raised(error)
         finally:

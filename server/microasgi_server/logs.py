@@ -11,7 +11,7 @@ from typing import Any
 
 from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.protocol import Exchange
+from microasgi_server.protocol import CLIENT_CLOSED_REQUEST, Exchange
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -38,15 +38,16 @@ def request_line(exchange: Exchange) -> str:
 
 
 def outcome(exchange: Exchange) -> str:
-    """What the client's leaving did."""
-    return "cancelled" if exchange.cancelled else "client left"
+    """What the client's leaving did, and why it counts as gone."""
+    if exchange.cancelled:
+        return f"cancelled: {exchange.why_gone}"
+    return f"client left: {exchange.why_gone}" if exchange.status == CLIENT_CLOSED_REQUEST else exchange.why_gone
 
 
 def access(client: Address, exchange: Exchange, seconds: float) -> None:
     """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client."""
     line = f'{address(client)} - "{request_line(exchange)} HTTP/{exchange.version.decode("ascii")}"'
-    why = f" {outcome(exchange)}: {exchange.why_gone}" if exchange.why_gone else ""
-    access_logger.info("%s %d %.3fs%s", line, exchange.status, seconds, why)
+    access_logger.info("%s %d %.3fs%s", line, exchange.status, seconds, exchange.why_gone and f" {outcome(exchange)}")
 
 
 def refused(client: Address, status: int, reason: str) -> None:
@@ -82,14 +83,14 @@ def trace(client: Address, text: str) -> None:
 
 
 def _sizes_only(values: Message | Scope) -> dict[str, Any]:
-    """A message or scope to show: bodies by size, header values hidden, and no objects that don't print well."""
+    """A message or scope to show: bodies by size, header values hidden, and of the state, which is the app's own, the keys."""
     shown: dict[str, Any] = {}
     for key, value in values.items():
         if key == "body":
             shown[key] = f"<{len(value)} bytes>"
         elif key == "headers":
             shown[key] = "<...>"
-        elif key == "extensions":
+        elif key in ("extensions", "state"):
             shown[key] = list(value)
         else:
             shown[key] = value

@@ -432,10 +432,11 @@ def _with_close(head: h11.Response) -> h11.Response:
 class Protocol:
     """One connection's side of HTTP/1.1: RFC 9112's framing, one exchange at a time, in order.
 
-    exchange: the newest request and its response, or None before the first.
+    exchange: the newest request and its response, or None while there is none in progress.
+    served: whether a request has been served on this connection.
     """
 
-    __slots__ = ("_behind", "_drained", "_head_begun", "_identity", "_wire", "exchange")
+    __slots__ = ("_behind", "_drained", "_head_begun", "_identity", "_wire", "exchange", "served")
 
     def __init__(self, identity: Callable[[], list[Field]]) -> None:
         self._wire = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -444,6 +445,7 @@ class Protocol:
         self._drained = 0  # bytes of this request's body that came after its response
         self._head_begun = False
         self.exchange: Exchange | None = None
+        self.served = False
 
     @property
     def look_ahead(self) -> int:
@@ -516,6 +518,7 @@ class Protocol:
         if not keep or wire.their_state is not h11.DONE:
             return Next.LINGER if self._behind else Next.CLOSE
         wire.start_next_cycle()
+        self.served = True
         self.exchange = None
         self._head_begun = False
         if not self._behind:

@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from contextvars import Context
 from typing import Any
 
@@ -187,9 +187,11 @@ class StreamTransport:
             self._resumed = anyio.Event()
             if self._socket is not None:
                 config = self._shared.config
-                self._shared.paused.add(
+                data = self._shared.paused.add(
                     self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close
                 )
+                if data:
+                    self.connection.received(data)
 
     def resume_reading(self) -> None:
         if self._paused:
@@ -221,6 +223,7 @@ class StreamTransport:
 
     def end(self) -> None:
         """The connection is closed: tasks that wait for its next request wait no longer."""
+        self.connection.lost()
         self._ended = True
         while self._idle:
             self._idle.pop().hand_over(None)
@@ -245,14 +248,15 @@ class StreamTransport:
 async def converse(shared: Shared, stream: ByteStream) -> None:
     """Serve one connection from accept to close, and until the last of its requests has ended."""
     try:
-        async with anyio.create_task_group() as calls, stream, anyio.create_task_group() as own:
-            transport = StreamTransport(shared, stream, own, calls)
-            try:
-                await transport.read()
-            finally:
-                transport.connection.hang_up("the connection was closed")
-                transport.connection.lost()
-                transport.end()
+        async with anyio.create_task_group() as calls:
+            with ExitStack() as at_the_end:
+                async with stream, anyio.create_task_group() as own:
+                    transport = StreamTransport(shared, stream, own, calls)
+                    at_the_end.callback(transport.end)  # not before `own` has sent what was left
+                    try:
+                        await transport.read()
+                    finally:
+                        transport.connection.hang_up("the connection was closed")
     except Exception:
         logger.exception("A connection failed; this is a bug of the server")
 
