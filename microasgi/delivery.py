@@ -5,106 +5,216 @@ for asyncio expect an *edge*: one CancelledError, after which their cleanup may 
 giving a connection back. Under a level that cleanup fails at its first await, and the query burns on. (60 requests cancelled in
 the middle of a PostgreSQL query: by level, 60 queries go on with SQLAlchemy and with psycopg_pool; delivered once, none does.)
 
-And `task.cancel()`, the edge that asyncio offers, goes through every `anyio.CancelScope(shield=True)`. So anyio delivers, because it
-knows about shields, and this file makes an edge of it:
+asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelScope(shield=True)`. So there are two ways:
+
+1. The handler waits unshielded: `task.cancel()`, once. Nothing else is cancelled: in a task group inside the handler the children go
+   on until the host leaves the group, as with any exception.
+2. It can't be told now, since it is shielded or isn't waiting. Then anyio, which knows when it can, makes the first delivery, and this
+   file makes an edge of it:
 
     with outer:                 cancelled when the client leaves
-        with inner:             shielded from `outer` as soon as the first delivery has come through, until the grace ends
-            call                gets that first delivery; what follows, if it is still there after the grace, is level
+        with inner:             shielded from `outer` as soon as anyio has cancelled the task, until the grace ends
+            call                gets that one delivery; what follows, if it is still there after the grace, is level
 
-The exception that comes through is exchanged for a fresh one. anyio's scopes know their own CancelledErrors by message and by
-`__context__`; a task group inside the handler, which no longer sees a cancelled parent past the shield, would take anyio's for its own
-and swallow it. When the fresh one has come all the way out, `outer` gets its original back.
+   As soon as: in the same turn of the loop, before the task has even woken up. A handler that waits for other tasks, as in
+   `asyncio.gather`, wakes up when they have ended, and by level they would be cancelled again at each await of their cleanup.
+   The exception that comes through is exchanged for a fresh one. anyio's scopes know their own CancelledErrors by message and by
+   `__context__`; a task group inside the handler, which no longer sees a cancelled parent past the shield, would take anyio's for its
+   own and swallow it.
+
+When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
+
+What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
+needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
 
 On trio nothing of this applies: its libraries are written for levels, and shield the cleanup that awaits.
 """
 
 import asyncio
 import logging
+import math
+import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any
 
 import anyio
 
 logger = logging.getLogger("microasgi")
 
 REASON = "microasgi: the client left"
-"""The reason to give when cancelling the scope: a cancellation for any other is not this file's business."""
 
 
-class Block(Protocol):
-    """What a call is delivered in.
+class Stage(Enum):
+    """How far the cancellation has come.
 
-    cancel_scope: entered and left here; to be cancelled for `REASON`.
-    cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes; 0 means level from the start.
+    OPEN ──► CALLED ──► SENT ──► HEARD ──► LEVEL        and from each to OVER
+               ▲          │
+               └── LOST ──┘
     """
 
-    cancel_scope: anyio.CancelScope
-    cleanup_grace: float
+    OPEN = "nobody has cancelled the block"
+    CALLED = "it is cancelled, but the task can't be told yet: it is shielded, or it isn't waiting"
+    SENT = "the task is cancelled, and what it waits for hasn't ended yet"
+    HEARD = "an exception came out of the await: the call knows"
+    LEVEL = "from now on anyio cancels every await"
+    OVER = "the call has ended"
+
+
+class Block:
+    """A call that can be told to stop.
+
+    cancel_scope: the anyio scope around the call; what cancels it otherwise than by `cancel` cancels by level.
+    cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
+    """
+
+    __slots__ = ("_inner", "_native", "_stage", "_task", "_timer", "cancel_scope", "cleanup_grace")
+
+    def __init__(self, cleanup_grace: float) -> None:
+        self.cancel_scope = anyio.CancelScope()
+        self.cleanup_grace = cleanup_grace
+        self._stage = Stage.OPEN
+        self._native = False
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def describe(self) -> str:
         """What runs here, for the log."""
-        ...
+        raise NotImplementedError
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call was told to stop, or will be."""
+        return self._stage is not Stage.OPEN
 
-class Delivery:
-    """Await it to run `call` inside `block`, so that a cancellation of the block reaches it once, and after the grace by level."""
+    def cancel(self) -> None:
+        """Tell the call to stop: now, or as soon as it waits unshielded."""
+        task = self._task
+        if self._stage is Stage.OPEN:
+            self._stage = Stage.CALLED
+            if task is not None and self._is_within_reach(task):
+                self._native = task.cancel(REASON)
+                self._start_grace()
+                return
+        if self._stage is Stage.CALLED:
+            before = task.cancelling() if task is not None else 0
+            self.cancel_scope.cancel(REASON)
+            self._look(before)
 
-    __slots__ = ("_block", "_inner", "call")
-
-    def __init__(self, call: Coroutine[Any, Any, None], block: Block) -> None:
-        self.call = call
-        self._block = block
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        outer = self._block.cancel_scope
+    @types.coroutine
+    def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
         if asyncio._get_running_loop() is None:  # trio
-            with outer:
-                yield from self.call.__await__()
-        else:
-            self._inner = type(outer)()
-            with outer, self._inner:
-                yield from self._once()
+            with self.cancel_scope:
+                yield from call.__await__()
+            return
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        self._inner = type(self.cancel_scope)()
+        stopped: asyncio.CancelledError | None = None
+        with self.cancel_scope, self._inner:
+            stopped = yield from self._drive(call, task)
+        # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
+        if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
+            raise stopped
 
-    def _once(self) -> Generator[Any, Any, None]:
-        """Drive the call by hand, standing between it and the first cancellation for `REASON`."""
-        send, throw = self.call.send, self.call.throw
+    def _drive(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any]) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call."""
+        send, throw = call.send, call.throw
         step: Callable[[Any], Any] = send
         value: Any = None
         first: asyncio.CancelledError | None = None
-        timer: asyncio.TimerHandle | None = None
+        rest: BaseExceptionGroup[Any] | None
         try:
             while True:
                 try:
                     trap = step(value)
                 except StopIteration:
-                    return
+                    return None
+                if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
+                    asyncio.get_running_loop().call_soon(self._look, task.cancelling())
                 try:
                     value = yield trap
                 except BaseException as error:
                     step, value = throw, error
                 else:
                     step = send
+                    if self._stage is Stage.SENT:
+                        self._lost()
                     continue
                 # Outside the `except`, or the fresh error would have anyio's as its context.
-                if first is None and _is_ours(value) and self._block.cleanup_grace:
-                    first, value = value, asyncio.CancelledError(REASON)
-                    self._inner.shield = True
-                    timer = asyncio.get_running_loop().call_later(self._block.cleanup_grace, self._end_grace)
-        except asyncio.CancelledError:
-            if first is None:
+                if self._stage is Stage.CALLED and REASON in str(value):
+                    self._look(-1)
+                if self._stage is Stage.SENT:
+                    self._stage = Stage.HEARD
+                    if isinstance(value, asyncio.CancelledError):
+                        first, value = value, asyncio.CancelledError(REASON)
+        except asyncio.CancelledError as error:
+            if self._stage is Stage.OPEN:
                 raise
-            raise first from None
+            return first or error
+        except BaseExceptionGroup as group:
+            if self._stage is Stage.OPEN:
+                raise
+            rest = group.split(asyncio.CancelledError)[1]
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._stage = Stage.OVER
+            if self._native:
+                task.uncancel()
+            if self._timer is not None:
+                self._timer.cancel()
+        if rest is not None:
+            raise rest
+        return first or asyncio.CancelledError(REASON)
+
+    def _is_within_reach(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task.cancel()` would do what anyio does, only once."""
+        waiter = getattr(task, "_fut_waiter", None)
+        if not self.cleanup_grace or task is asyncio.current_task() or (waiter is not None and waiter.done()):
+            return False
+        return not _is_below_a_level(self.cancel_scope) and _reaches(self._inner, task)
+
+    def _look(self, before: int) -> None:
+        """See whether anyio has cancelled the task since it had `before` cancellations."""
+        if self._stage is not Stage.CALLED or self._task is None or self._task.cancelling() <= before:
+            return
+        if self.cleanup_grace and not _is_below_a_level(self.cancel_scope):
+            self._inner.shield = True
+            self._start_grace()
+        else:
+            self._stage = Stage.LEVEL
+
+    def _start_grace(self) -> None:
+        """The task is cancelled: that was the edge."""
+        self._stage = Stage.SENT
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
+
+    def _lost(self) -> None:
+        """The await returned all the same: the task that it waited for has swallowed the cancellation. Once more, then."""
+        self._stage = Stage.CALLED
+        self._inner.shield = False
+        self.cancel_scope.cancel(REASON)
 
     def _end_grace(self) -> None:
         text = "%s: the client left, and cleanup took more than its grace of %g s; cancelling for good"
-        logger.warning(text, self._block.describe(), self._block.cleanup_grace)
+        logger.warning(text, self.describe(), self.cleanup_grace)
+        self._stage = Stage.LEVEL
         self._inner.shield = False
+        self.cancel_scope.cancel(REASON)
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether anyio delivers the cancellation of a scope that was cancelled for `REASON`: it tells so in the message."""
-    return isinstance(error, asyncio.CancelledError) and bool(error.args) and REASON in str(error.args[0])
+# anyio doesn't tell in public which scopes a task is in. Should a later anyio keep that elsewhere, anyio makes the delivery: way 2.
+
+
+def _reaches(scope: Any, task: asyncio.Task[Any]) -> bool:
+    """Whether a cancellation of this scope would reach the task: the way of anyio's own delivery."""
+    if task in getattr(scope, "_tasks", ()):
+        return True
+    return any(not child.shield and not child.cancel_called and _reaches(child, task) for child in getattr(scope, "_child_scopes", ()))
+
+
+def _is_below_a_level(scope: Any) -> bool:
+    """Whether a scope around this one is cancelled, which cancels by level: then a shield would only delay."""
+    return bool(getattr(scope, "_parent_cancellation_is_visible_to_us", False))

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.delivery import REASON, Delivery
+from microasgi.delivery import Block
 from microasgi.exceptions import ClientDisconnect
 
 logger = logging.getLogger("microasgi")
@@ -43,10 +43,11 @@ READ_AHEAD = 64 * 1024
 """Bytes of body taken from another server before the handler asks for them. In bytes, not messages: some servers split."""
 
 
-class Visit:
-    """One client's presence during one request.
+class Visit(Block):
+    """One client's presence during one request, and the block that lasts as long.
 
     gone: whether the client left before its response was complete.
+    listeners: how many tasks of another framework's app wait in `receive()`, and so will be told.
     answered: whether the last byte of the response was handed over; from then on leaving means nothing.
     responding: whether a response may have begun, so that it is too late for another one.
     background: what to run after the block, once the response is out.
@@ -60,20 +61,19 @@ class Visit:
         "_waiters",
         "answered",
         "background",
-        "cancel_scope",
-        "cleanup_grace",
         "gone",
+        "listeners",
         "responding",
         "route",
     )
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
+        super().__init__(cleanup_grace)
         self.gone = False
+        self.listeners = 0
         self.answered = False
         self.responding = False
         self.background: Any = None
-        self.cancel_scope = anyio.CancelScope()
-        self.cleanup_grace = cleanup_grace
         self._on_disconnect = on_disconnect
         self._waiters: list[anyio.Event] = []
         self._method: str = scope["method"]
@@ -85,10 +85,27 @@ class Visit:
         self.gone = True
         for waiter in self._waiters:
             waiter.set()
-        if self._on_disconnect == "cancel":
-            self.cancel_scope.cancel(REASON)
-            return True
-        return False
+        if self._on_disconnect != "cancel":
+            return False
+        if self.listeners:
+            # Quart and Django run the handler in a task of their own and wait for it and `receive()` at once. Cancelled there they
+            # leave that task behind; told there they stop it, and clean up. So: told first, and cancelled if that doesn't help.
+            self.cancel_scope.deadline = anyio.current_time() + self.cleanup_grace
+        else:
+            self.cancel()
+        return True
+
+    def listening(self, receive: Receive) -> Receive:
+        """The same `receive()`, for another framework's app: whoever waits in it is told of the departure instead of cancelled."""
+
+        async def listening_receive() -> Message:
+            self.listeners += 1
+            try:
+                return await receive()
+            finally:
+                self.listeners -= 1
+
+        return listening_receive
 
     def set_policy(self, on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> None:
         """A route has been found, and has its own opinion; None is none."""
@@ -97,7 +114,9 @@ class Visit:
         if on_disconnect is not None:
             self._on_disconnect = on_disconnect
             if self.gone and on_disconnect == "cancel":
-                self.cancel_scope.cancel(REASON)
+                self.cancel()
+            elif self.cancelled:  # what must finish isn't begun, only to be cancelled at its first await
+                raise ClientDisconnect("the client left before the handler began")
 
     @property
     def finishes(self) -> bool:
@@ -131,7 +150,7 @@ async def run_while_connected(
         if extension is not None:
             unsubscribe = extension["subscribe"](visit.leave)
             try:
-                await Delivery(app(scope, receive, send), visit)  # type: ignore[arg-type]
+                await visit.run(app(scope, receive, send))  # type: ignore[arg-type]
             finally:
                 unsubscribe()
         else:
@@ -150,7 +169,7 @@ async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.run)
         try:
-            await Delivery(app(scope, pump.receive, pump.send), visit)  # type: ignore[arg-type]
+            await visit.run(app(scope, pump.receive, pump.send))  # type: ignore[arg-type]
         except Exception as raised:  # kept apart, or the task group would put it into a group
             error = raised
         tasks.cancel_scope.cancel()
@@ -253,9 +272,12 @@ class CancelOnDisconnect:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and VISIT not in scope:
-            await run_while_connected(self.app, scope, receive, send, cleanup_grace=self.cleanup_grace)
+            await run_while_connected(self._listening, scope, receive, send, cleanup_grace=self.cleanup_grace)
         else:
             await self.app(scope, receive, send)
+
+    async def _listening(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, scope[VISIT].listening(receive), send)
 
 
 def _expects_continue(scope: Scope) -> bool:

@@ -12,6 +12,9 @@ from microasgi.datastructures import URL, Address, Headers, QueryParams, State, 
 from microasgi.disconnect import VISIT, Visit
 from microasgi.exceptions import ClientDisconnect, HTTPException
 
+_TURNS = 3
+"""Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
+
 
 class Request:
     """One HTTP request.
@@ -112,7 +115,8 @@ class Request:
 
     async def is_disconnected(self) -> bool:
         """Whether the client has left. Lets the event loop look first; never takes anything of the body."""
-        await checkpoint()
+        for _ in range(_TURNS):
+            await checkpoint()
         return self._visit.gone
 
     async def wait_disconnected(self) -> None:

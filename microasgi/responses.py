@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -15,6 +16,8 @@ from anyio import to_thread
 from microasgi.asgi import Message, Receive, Scope, Send
 
 Background = Callable[[], Any]
+
+_NOT_IN_ATTRIBUTES = re.compile(r"[;\x00-\x1f\x7f]")  # RFC 6265 §4.1.1, av-octet
 
 
 class BackgroundTask:
@@ -107,7 +110,7 @@ class Response:
 
         :param max_age: seconds until it goes; 0 removes it; None: when the browser closes
         :param expires: the time when it goes; without a time zone, UTC is meant
-        :raises ValueError: the key is not a cookie name
+        :raises ValueError: the key is not a cookie name, or an attribute would end early and begin another
         """
         cookie: SimpleCookie = SimpleCookie()
         try:
@@ -121,6 +124,8 @@ class Response:
         given = {"max-age": max_age, "expires": expires, "path": path, "domain": domain, "samesite": samesite}
         for attribute, setting in given.items():
             if setting is not None:
+                if _NOT_IN_ATTRIBUTES.search(str(setting)):
+                    raise ValueError(f"{setting!r} can't be a cookie's {attribute}: it has a semicolon or a control character")
                 morsel[attribute] = str(setting)
         morsel["secure"] = secure
         morsel["httponly"] = httponly
@@ -244,6 +249,6 @@ def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awai
             return JSONResponse(value)
         case None:
             return Response(status_code=204)
-        case _ if is_async(value):  # a foreign framework's response is an ASGI app too
+        case _ if is_async(value) and not isinstance(value, type):  # a foreign framework's response is an ASGI app too
             return value  # type: ignore[no-any-return]
     raise TypeError(f"a handler returns a response, str, bytes, dict, list or None, not {type(value).__name__}")

@@ -283,6 +283,8 @@ class Router:
             return await call_any(found.endpoint, Request(scope, receive))
         visit.responding = not isinstance(found.app, Router)
         root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
+        if visit.responding:
+            receive = visit.listening(receive)
         await found.app({**scope, "root_path": root_path}, receive, send)
         return _ANSWERED
 

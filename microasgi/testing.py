@@ -32,7 +32,7 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Scope
 from microasgi.datastructures import Headers
-from microasgi.delivery import Delivery
+from microasgi.delivery import Block
 from microasgi.disconnect import EXTENSION
 from microasgi.exceptions import ClientDisconnect
 
@@ -345,6 +345,8 @@ def _place(coroutine: Coroutine[Any, Any, None]) -> str:
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
+_DRIVE = Block._drive.__code__
+
 _LIBRARIES = tuple(
     {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"}
 )
@@ -356,9 +358,8 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
         for kind in ("cr", "gi", "ag"):
             if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
                 yield frame
-                driver = frame.f_locals.get("self")
-                if isinstance(driver, Delivery):  # it drives its call by hand: Python doesn't see the connection
-                    awaitable = driver.call
+                if frame.f_code is _DRIVE:  # it drives its call by hand: Python doesn't see the connection
+                    awaitable = frame.f_locals["call"]
                 else:
                     awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
                 break

@@ -1,0 +1,79 @@
+"""A service whose every answer is a slow query, to be left in the middle of; and the same as a FastAPI app for foreign servers."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import fastapi
+
+from microasgi import CancelOnDisconnect
+from tests.postgres import STACKS, Meeting, Pool
+
+SIZE = 20
+"""Connections in the pool."""
+
+
+class Reports:
+    """What its handlers do, and how many began, ended, and ended by cancellation."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.began = self.ended = self.cancelled = 0
+        self._pool = pool
+        self._meeting = Meeting(SIZE)
+
+    async def report(self, number: int) -> None:
+        """A query of half a minute, with the report's number in it."""
+        self.began += 1
+        try:
+            async with self._pool.connection() as execute:
+                await execute(f"select pg_sleep(30) /* {number} */")
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self.ended += 1
+
+    async def together(self) -> None:
+        """Return when as many requests as the pool has connections each hold one."""
+        await self._meeting.attend(self._pool)
+
+
+STATE: dict[str, Reports] = {}
+
+
+@asynccontextmanager
+async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    """Open a pool of each kind, which call themselves after their stacks."""
+    name, port = os.environ["MICROASGI_TEST_SECRET"], int(os.environ["MICROASGI_TEST_POSTGRES"])
+    async with AsyncExitStack() as pools:
+        for stack, open_pool in STACKS.items():
+            STATE[stack] = Reports(await pools.enter_async_context(open_pool(port, SIZE, f"{stack}-{name}")))
+        yield
+
+
+api = fastapi.FastAPI(lifespan=lifespan)
+
+
+@api.get("/{stack}/report/{number}")
+async def report(stack: str, number: int) -> None:
+    await STATE[stack].report(number)
+
+
+@api.get("/{stack}/together")
+async def together(stack: str) -> None:
+    await STATE[stack].together()
+
+
+@api.get("/{stack}/counts")
+async def counts(stack: str) -> list[int]:
+    reports = STATE[stack]
+    return [reports.began, reports.ended, reports.cancelled]
+
+
+@api.get("/secret")
+async def secret() -> str:
+    return os.environ["MICROASGI_TEST_SECRET"]
+
+
+app = CancelOnDisconnect(api)
