@@ -25,7 +25,8 @@ from microasgi.responses import (
     Response,
     StreamingResponse,
 )
-from microasgi.routing import Middleware, Mount, Route, Router
+from microasgi.routes import Middleware, Mount, Route
+from microasgi.routing import Router
 
 __all__ = [
     "URL",

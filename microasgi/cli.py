@@ -16,7 +16,8 @@ from microasgi_server.logs import TRACE
 
 from microasgi.asgi import ASGIApp
 from microasgi.disconnect import CancelOnDisconnect
-from microasgi.routing import Mount, Route, Router
+from microasgi.routes import Mount, Route
+from microasgi.routing import Router
 from microasgi.targets import TargetError, load_app
 
 LEVELS = {

@@ -89,17 +89,9 @@ class Block:
 
     def cancel(self) -> None:
         """Tell the call to stop: now, or as soon as it waits unshielded."""
-        task = self._task
         if self._stage is Stage.OPEN:
             self._stage = Stage.CALLED
-            if task is not None and self._is_within_reach(task):
-                self._native = task.cancel(REASON)
-                self._start_grace()
-                return
-        if self._stage is Stage.CALLED:
-            before = task.cancelling() if task is not None else 0
-            self.cancel_scope.cancel(REASON)
-            self._look(before)
+            self._tell()
 
     @types.coroutine
     def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
@@ -168,10 +160,27 @@ class Block:
             raise rest
         return first or asyncio.CancelledError(REASON)
 
+    def _tell(self) -> None:
+        """Take one of the two ways."""
+        task = self._task
+        if self._stage is not Stage.CALLED:
+            return
+        if task is None:  # it hasn't begun, or this is trio
+            self.cancel_scope.cancel(REASON)
+        elif task is asyncio.current_task():  # in the next turn it waits
+            asyncio.get_running_loop().call_soon(self._tell)
+        elif self._is_within_reach(task):
+            self._native = task.cancel(REASON)
+            self._start_grace()
+        else:
+            before = task.cancelling()
+            self.cancel_scope.cancel(REASON)
+            self._look(before)
+
     def _is_within_reach(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task.cancel()` would do what anyio does, only once."""
         waiter = getattr(task, "_fut_waiter", None)
-        if not self.cleanup_grace or task is asyncio.current_task() or (waiter is not None and waiter.done()):
+        if not self.cleanup_grace or (waiter is not None and waiter.done()):
             return False
         return not _is_below_a_level(self.cancel_scope) and _reaches(self._inner, task)
 

@@ -9,7 +9,6 @@ A Router within a Router adds to the block that is open already. Where it has no
 exception, the one around it decides.
 """
 
-import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -20,11 +19,10 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.disconnect import VISIT, OnDisconnect, Visit, run_while_connected
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
-from microasgi.paths import PathTemplate
 from microasgi.requests import Request
 from microasgi.responses import PlainTextResponse, call_any, to_response
+from microasgi.routes import Handler, Mount, Route, check_policy
 
-Handler = Callable[[Request], Any]
 ExceptionHandler = Callable[[Request, Any], Any]
 Lifespan = Callable[["Router"], AbstractAsyncContextManager[Any]]
 MiddlewareFactory = Callable[[ASGIApp], ASGIApp]
@@ -36,89 +34,6 @@ ROUTER = "microasgi.router"
 """The scope's key for the innermost Router."""
 
 _ANSWERED = object()
-
-
-class Middleware:
-    """A middleware class with its arguments, for `Router(middleware=[Middleware(GZip, minimum_size=500)])`."""
-
-    def __init__(self, cls: Callable[..., ASGIApp], *args: Any, **kwargs: Any) -> None:
-        self.cls = cls
-        self.args = args
-        self.kwargs = kwargs
-
-    def __call__(self, app: ASGIApp) -> ASGIApp:
-        return self.cls(app, *self.args, **self.kwargs)
-
-
-class Route:
-    """One path, its methods and its handler.
-
-    :param path: a template such as `/items/{id:int}`; converters are str, int, float, path and uuid
-    :param endpoint: `async def` or `def` (which runs in a worker thread); takes the request; returns a response, str, bytes, dict,
-        list or None
-    :param methods: GET if not given; GET brings HEAD along
-    :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says
-    :param cleanup_grace: seconds that a cancelled handler's cleanup may take; None: as the Router says
-    :raises ValueError: the path, a method or an option is malformed
-    :raises TypeError: the endpoint can't be called with a request
-    """
-
-    def __init__(
-        self,
-        path: str,
-        endpoint: Handler,
-        *,
-        methods: Collection[str] | None = None,
-        name: str | None = None,
-        on_disconnect: OnDisconnect | None = None,
-        cleanup_grace: float | None = None,
-    ) -> None:
-        _check_endpoint(endpoint)
-        check_policy(on_disconnect, cleanup_grace)
-        if isinstance(methods, str):
-            raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
-        self.template = PathTemplate(path)
-        self.endpoint = endpoint
-        self.methods = frozenset(method.upper() for method in (methods if methods is not None else ("GET",)))
-        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
-
-    @property
-    def path(self) -> str:
-        return self.template.path
-
-
-class Mount:
-    """An ASGI app under a prefix: a framework's app, static files, another Router.
-
-    The app sees the prefix at the end of its `root_path`, as the ASGI spec has it; the path stays whole.
-
-    :param path: the prefix, which may have parameters; an empty one takes everything
-    :param app: any ASGI app
-    :param on_disconnect: as for `Route`
-    :param cleanup_grace: as for `Route`
-    """
-
-    def __init__(
-        self,
-        path: str,
-        app: ASGIApp,
-        *,
-        name: str | None = None,
-        on_disconnect: OnDisconnect | None = None,
-        cleanup_grace: float | None = None,
-    ) -> None:
-        check_policy(on_disconnect, cleanup_grace)
-        self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
-        self.app = app
-        self.name = name or ""
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
-
-    @property
-    def path(self) -> str:
-        return self.template.path
 
 
 Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
@@ -372,30 +287,6 @@ class Router:
                 if isinstance(route, Mount) and isinstance(route.app, Router):
                     state.update(await stack.enter_async_context(route.app.lifespan_context()))
             yield state
-
-
-def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
-    """
-    :raises ValueError: an option is out of its range
-    """
-    if on_disconnect not in ("cancel", "finish", None):
-        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
-    if cleanup_grace is not None and not cleanup_grace >= 0:
-        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
-
-
-def _check_endpoint(endpoint: Any) -> None:
-    name = getattr(endpoint, "__name__", repr(endpoint))
-    if not callable(endpoint):
-        raise TypeError(f"a handler is a function that takes the request, not {name}")
-    try:
-        signature = inspect.signature(endpoint)
-    except ValueError:  # some builtins don't tell
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise TypeError(f"handler {name}{signature} must be callable with one argument, the request: {error}") from None
 
 
 def _route_path(scope: Scope) -> str:

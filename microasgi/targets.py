@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from microasgi.asgi import ASGIApp
-from microasgi.routing import Mount, Route, Router
+from microasgi.routes import Mount, Route
+from microasgi.routing import Router
 
 
 class TargetError(Exception):

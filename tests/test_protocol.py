@@ -12,21 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server import AppError, ClientDisconnected
 from microasgi_server.errors import Refusal
-from microasgi_server.protocol import (
-    CLIENT_CLOSED_REQUEST,
-    DRAIN_LIMIT,
-    LOOK_AHEAD,
-    MAX_HEAD,
-    TRANSITIONS,
-    Exchange,
-    Field,
-    Next,
-    Phase,
-    Protocol,
-    Step,
-    _cached_field,
-    validated_field,
-)
+from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, DRAIN_LIMIT, TRANSITIONS, Exchange, Phase, Step
+from microasgi_server.protocol import LOOK_AHEAD, MAX_HEAD, Field, Next, Protocol, _cached_field, validated_field
 
 Fields = list[tuple[bytes, bytes]]
 Message = dict[str, Any]

@@ -19,11 +19,9 @@ The life of a request, by the functions it passes:
 """
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
-from typing import Any
-from typing import Protocol as Interface
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -31,9 +29,11 @@ from anyio.lowlevel import checkpoint
 from microasgi_server import logs
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import Refusal
+from microasgi_server.exchange import Exchange, Phase
 from microasgi_server.head import build_scope
-from microasgi_server.protocol import LOOK_AHEAD, Exchange, Next, Phase, Protocol
+from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
 from microasgi_server.shared import Shared
+from microasgi_server.transport import Cancellable, Transport
 
 NEVER = float("inf")
 
@@ -57,52 +57,6 @@ class Input(Enum):
     """None: it has shut its side, and is served all the same."""
     IGNORED = auto()
     """Nothing that counts: it left, or this connection is closing."""
-
-
-class Cancellable(Interface):
-    """Something that runs and can be told to stop: an asyncio task, an anyio scope."""
-
-    def cancel(self) -> object: ...
-
-
-class Transport(Interface):
-    """What a connection needs of a socket. Nothing here blocks; the transport reports by calling the connection.
-
-    client, server: the two addresses, as the ASGI scope wants them; None where there is none, as on a unix socket.
-    congested: whether the client takes less than is written; the transport calls `Connection.drained` when it ends.
-    """
-
-    client: tuple[str, int] | None
-    congested: bool
-
-    @property
-    def server(self) -> tuple[str, int | None] | None: ...
-
-    def write(self, data: bytes) -> None:
-        """Send, sooner or later; what the socket doesn't take now is kept."""
-
-    def pause_reading(self) -> None:
-        """Read no more, but go on watching for the client's departure where the system can. Idempotent."""
-
-    def resume_reading(self) -> None:
-        """Read again. Idempotent."""
-
-    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
-        """Run it in a task of its own, in a fresh context. The caller keeps what this returns until `run` has ended."""
-        ...
-
-    def unsent(self) -> int:
-        """Bytes written that the system has not taken yet."""
-        ...
-
-    def shut_write(self) -> None:
-        """Send what is written, then FIN; go on reading."""
-
-    def close(self) -> None:
-        """Send what is written, then close."""
-
-    def abort(self) -> None:
-        """Close now, whatever is unsent."""
 
 
 class Connection:

@@ -1,0 +1,119 @@
+"""What a Router is made of: routes, mounts, middleware. Each is checked when it is made, so that a mistake shows at import."""
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+from microasgi.asgi import ASGIApp
+from microasgi.disconnect import OnDisconnect
+from microasgi.paths import PathTemplate
+from microasgi.requests import Request
+
+Handler = Callable[[Request], Any]
+
+
+class Middleware:
+    """A middleware class with its arguments, for `Router(middleware=[Middleware(GZip, minimum_size=500)])`."""
+
+    def __init__(self, cls: Callable[..., ASGIApp], *args: Any, **kwargs: Any) -> None:
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        return self.cls(app, *self.args, **self.kwargs)
+
+
+class Route:
+    """One path, its methods and its handler.
+
+    :param path: a template such as `/items/{id:int}`; converters are str, int, float, path and uuid
+    :param endpoint: `async def` or `def` (which runs in a worker thread); takes the request; returns a response, str, bytes, dict,
+        list or None
+    :param methods: GET if not given; GET brings HEAD along
+    :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says
+    :param cleanup_grace: seconds that a cancelled handler's cleanup may take; None: as the Router says
+    :raises ValueError: the path, a method or an option is malformed
+    :raises TypeError: the endpoint can't be called with a request
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Handler,
+        *,
+        methods: Collection[str] | None = None,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        _check_endpoint(endpoint)
+        check_policy(on_disconnect, cleanup_grace)
+        if isinstance(methods, str):
+            raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
+        self.template = PathTemplate(path)
+        self.endpoint = endpoint
+        self.methods = frozenset(method.upper() for method in (methods if methods is not None else ("GET",)))
+        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = cleanup_grace
+
+    @property
+    def path(self) -> str:
+        return self.template.path
+
+
+class Mount:
+    """An ASGI app under a prefix: a framework's app, static files, another Router.
+
+    The app sees the prefix at the end of its `root_path`, as the ASGI spec has it; the path stays whole.
+
+    :param path: the prefix, which may have parameters; an empty one takes everything
+    :param app: any ASGI app
+    :param on_disconnect: as for `Route`
+    :param cleanup_grace: as for `Route`
+    """
+
+    def __init__(
+        self,
+        path: str,
+        app: ASGIApp,
+        *,
+        name: str | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        cleanup_grace: float | None = None,
+    ) -> None:
+        check_policy(on_disconnect, cleanup_grace)
+        self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
+        self.app = app
+        self.name = name or ""
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = cleanup_grace
+
+    @property
+    def path(self) -> str:
+        return self.template.path
+
+
+def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
+    """
+    :raises ValueError: an option is out of its range
+    """
+    if on_disconnect not in ("cancel", "finish", None):
+        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
+    if cleanup_grace is not None and not cleanup_grace >= 0:
+        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
+
+
+def _check_endpoint(endpoint: Any) -> None:
+    name = getattr(endpoint, "__name__", repr(endpoint))
+    if not callable(endpoint):
+        raise TypeError(f"a handler is a function that takes the request, not {name}")
+    try:
+        signature = inspect.signature(endpoint)
+    except ValueError:  # some builtins don't tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(f"handler {name}{signature} must be callable with one argument, the request: {error}") from None

@@ -1,0 +1,50 @@
+"""What a connection needs of a socket: the border between the shell and the two transports."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+
+class Cancellable(Protocol):
+    """Something that runs and can be told to stop: an asyncio task, an anyio scope."""
+
+    def cancel(self) -> object: ...
+
+
+class Transport(Protocol):
+    """What a connection needs of a socket. Nothing here blocks; the transport reports by calling the connection.
+
+    client, server: the two addresses, as the ASGI scope wants them; None where there is none, as on a unix socket.
+    congested: whether the client takes less than is written; the transport calls `Connection.drained` when it ends.
+    """
+
+    client: tuple[str, int] | None
+    congested: bool
+
+    @property
+    def server(self) -> tuple[str, int | None] | None: ...
+
+    def write(self, data: bytes) -> None:
+        """Send, sooner or later; what the socket doesn't take now is kept."""
+
+    def pause_reading(self) -> None:
+        """Read no more, but go on watching for the client's departure where the system can. Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Read again. Idempotent."""
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
+        """Run it in a task of its own, in a fresh context. The caller keeps what this returns until `run` has ended."""
+        ...
+
+    def unsent(self) -> int:
+        """Bytes written that the system has not taken yet."""
+        ...
+
+    def shut_write(self) -> None:
+        """Send what is written, then FIN; go on reading."""
+
+    def close(self) -> None:
+        """Send what is written, then close."""
+
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
