@@ -19,9 +19,7 @@ The life of a request, by the functions it passes:
 """
 
 import time
-from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -29,7 +27,7 @@ from anyio.lowlevel import checkpoint
 from microasgi_server import logs
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import Exchange, Phase
+from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange, Phase
 from microasgi_server.head import build_scope
 from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
 from microasgi_server.shared import Shared
@@ -104,7 +102,7 @@ class Connection:
         """The client left, or the socket broke: whatever runs for this client learns it now."""
         self._input = Input.IGNORED
         exchange = self.protocol.exchange
-        if exchange is not None and exchange.leave(why) and self._call is not None:
+        if exchange is not None and self._leave(exchange, why) and self._call is not None:
             if self.shared.trace:
                 logs.trace(
                     self.transport.client, f"{'cancelled' if exchange.cancelled else 'client left'} after {self._call.age():.3f} s: {why}"
@@ -215,8 +213,15 @@ class Connection:
         """Close in the middle of a response, so that the client sees that it is not whole."""
         exchange = self.protocol.exchange
         if exchange is not None:
-            exchange.leave(why, exchange.status)
+            self._leave(exchange, why, exchange.status)
         self._close()
+
+    def _leave(self, exchange: Exchange, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
+        if not exchange.leave(why, status):
+            return False
+        for fault in exchange.faults:
+            logs.app_failed(exchange, fault)
+        return True
 
     def _refuse(self, status: int, reason: str) -> None:
         data = self.protocol.refuse(status, reason)
@@ -225,7 +230,7 @@ class Connection:
         if data:
             self.transport.write(data)
         if call is not None:
-            call.exchange.leave(reason, status)
+            self._leave(call.exchange, reason, status)
             call.wake()
         self._linger()
 
@@ -276,7 +281,8 @@ class Call:
         scope["extensions"] = {
             "http.response.early_hint": {},
             "http.response.trailers": {},
-            "microasgi.disconnect": {"subscribe": self.subscribe},
+            # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
+            "microasgi.disconnect": {"subscribe": exchange.subscribe},
         }
 
     def age(self) -> float:
@@ -343,17 +349,6 @@ class Call:
         await checkpoint()
         while transport.congested and exchange.phase is not Phase.GONE:
             await self._wait()
-
-    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """The extension `microasgi.disconnect`: see `Exchange.subscribe`. A callback that raises harms nobody but its app."""
-        return self.exchange.subscribe(partial(self._tell, callback))
-
-    def _tell(self, callback: Callable[[], object]) -> object:
-        try:
-            return callback()
-        except Exception as error:
-            logs.app_failed(self.exchange, error)
-            return False
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""

@@ -5,7 +5,7 @@ client can leave in any phase (`leave`), which ends all but a finished response;
 yet starts again with a 500 (`fail`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import Protocol
@@ -104,6 +104,7 @@ class Exchange:
     status: the response's status as soon as the app said it, else 0.
     why_gone: why the client counts as gone, for the log; empty while it doesn't.
     cancelled: whether a subscriber said that it stopped something when the client left.
+    faults: what subscribers raised when the client left, against the contract.
     closing: whether to say `Connection: close` and mean it; the shell sets it when the server is stopping.
     body: the look-ahead, what has arrived of the body and was not taken yet.
     body_complete: whether `body` ends the request's body.
@@ -119,6 +120,7 @@ class Exchange:
         "body_complete",
         "cancelled",
         "closing",
+        "faults",
         "headers",
         "method",
         "phase",
@@ -138,6 +140,7 @@ class Exchange:
         self.status = 0
         self.why_gone = ""
         self.cancelled = False
+        self.faults: Sequence[Exception] = ()
         self.closing = False
         self.body = bytearray()
         self.body_complete = False
@@ -217,7 +220,10 @@ class Exchange:
         callbacks = list(self._callbacks.values())
         self._callbacks.clear()
         for callback in callbacks:
-            self._tell(callback)
+            try:
+                self._tell(callback)
+            except Exception as error:  # one subscriber's bug must not keep the news from the others
+                self.faults = [*self.faults, error]
         return True
 
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
