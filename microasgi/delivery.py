@@ -98,7 +98,7 @@ class Block:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
         if asyncio._get_running_loop() is None:  # trio
             with self.cancel_scope:
-                yield from call.__await__()
+                yield from call
             return
         self._task = task = asyncio.current_task()
         assert task is not None

@@ -418,15 +418,22 @@ async def _lifespan(app: ASGIApp, state: dict[str, Any]) -> AsyncIterator[None]:
             started.set()
             ended.set()
 
+    failure: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         await started.wait()
         if not failures:
             try:
                 yield
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # as in `open`
+                failure = error
             finally:
                 stop.set()
                 with anyio.CancelScope(shield=True):
                     await ended.wait()
+    if failure is not None:
+        raise failure
     if failures:
         raise RuntimeError(failures[0])
