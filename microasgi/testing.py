@@ -288,8 +288,8 @@ class Client:
         if failure is not None:
             raise failure
 
-    async def hang_up_everywhere(self, url: str, method: str = "GET", *, limit: int = 1000, **options: Any) -> AsyncIterator[Departure]:
-        """Run a request again and again, leaving at the app's first await, at its second, and so on; yield after each run.
+    def hang_up_everywhere(self, url: str, method: str = "GET", *, limit: int = 1000, **options: Any) -> "Departures":
+        """Run a request again and again, leaving at the app's first await, at its second, and so on; to be iterated over.
 
         It ends with the first run in which the app answers before the client would have left. Only the awaits that really
         wait count, and only those of the request's own task.
@@ -299,19 +299,40 @@ class Client:
         :param limit: give up after so many runs
         :raises RuntimeError: the app had not come to its end after `limit` awaits
         """
-        for number in range(1, limit + 1):
-            async with self.open(method, url, leave_at=number, **options) as call:
-                try:
-                    await call.finish()
-                except Exception as error:
-                    error.add_note(f"the client left at await {number}, {call.where}" if call.where else "the client had not left")
-                    raise
-            if not call.where:
-                return
-            yield Departure(number, call.where, call.cancelled)
-        raise RuntimeError(
-            f"{method} {url} still wasn't at its end after {limit} awaits; is it endless? Then give a limit and stop iterating"
-        )
+        return Departures(self, method, url, limit, options)
+
+
+class Departures:
+    """The runs of `Client.hang_up_everywhere`, one for each step of the iteration.
+
+    No generator: a test that fails in the middle would leave one behind, and trio warns of those.
+    """
+
+    def __init__(self, client: Client, method: str, url: str, limit: int, options: dict[str, Any]) -> None:
+        self._client = client
+        self._method = method
+        self._url = url
+        self._limit = limit
+        self._options = options
+        self._number = 0
+
+    def __aiter__(self) -> "Departures":
+        return self
+
+    async def __anext__(self) -> Departure:
+        self._number = number = self._number + 1
+        if number > self._limit:
+            what = f"{self._method} {self._url}"
+            raise RuntimeError(f"{what} still wasn't at its end after {self._limit} awaits; is it endless? Then stop iterating before that")
+        async with self._client.open(self._method, self._url, leave_at=number, **self._options) as call:
+            try:
+                await call.finish()
+            except Exception as error:
+                error.add_note(f"the client left at await {number}, {call.where}" if call.where else "the client had not left")
+                raise
+        if not call.where:
+            raise StopAsyncIteration
+        return Departure(number, call.where, call.cancelled)
 
 
 class _Stepper:
