@@ -21,7 +21,7 @@ HIGH_WATER = 64 * 1024
 
 
 class AsyncioTransport:
-    """`connection.Transport` over an asyncio transport."""
+    """`transport.Transport` over an asyncio transport."""
 
     __slots__ = ("_loop", "_paused", "_shared", "_socket", "_transport", "client", "congested", "connection", "server")
 

@@ -3,8 +3,8 @@
 A connection here is a task that reads, and one that runs its requests. Writing doesn't wait: bytes go straight into the socket,
 and only what it doesn't take is left to a third task, which lasts until it does.
 
-    _converse ── read ──► Connection ── write ──► socket
-                                          └─ what is left ──► _flush ──► socket
+    converse ── read ──► Connection ── write ──► socket
+                                         └─ what is left ──► _flush ──► socket
 """
 
 import errno
@@ -82,7 +82,7 @@ class Handover:
 
 
 class StreamTransport:
-    """`connection.Transport` over an anyio byte stream.
+    """`transport.Transport` over an anyio byte stream.
 
     :param own: runs what belongs to the socket, and ends with it
     :param calls: runs this connection's requests, which may outlast the socket
