@@ -165,12 +165,14 @@ async def run_while_connected(
 async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
     began = time.monotonic()
     pump = Pump(receive, send, visit, holds=_expects_continue(scope))
-    error: Exception | None = None
+    error: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.run)
         try:
             await visit.run(app(scope, pump.receive, pump.send))  # type: ignore[arg-type]
-        except Exception as raised:  # kept apart, or the task group would put it into a group
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as raised:  # kept apart, or the task group would put it into a group
             error = raised
         tasks.cancel_scope.cancel()
     if visit.gone:
@@ -264,9 +266,11 @@ class CancelOnDisconnect:
 
     :param app: an ASGI 3 application
     :param cleanup_grace: as for `Router`
+    :raises ValueError: the grace is negative
     """
 
     def __init__(self, app: ASGIApp, *, cleanup_grace: float = 5.0) -> None:
+        check_policy("cancel", cleanup_grace)
         self.app = app
         self.cleanup_grace = cleanup_grace
 
@@ -278,6 +282,17 @@ class CancelOnDisconnect:
 
     async def _listening(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, scope[VISIT].listening(receive), send)
+
+
+def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
+    """Check what a route or a router says about the disconnect; None is no opinion.
+
+    :raises ValueError: an option is out of its range
+    """
+    if on_disconnect not in ("cancel", "finish", None):
+        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
+    if cleanup_grace is not None and not cleanup_grace >= 0:
+        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
 
 
 def _expects_continue(scope: Scope) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from microasgi.asgi import ASGIApp
-from microasgi.disconnect import OnDisconnect
+from microasgi.disconnect import OnDisconnect, check_policy
 from microasgi.paths import PathTemplate
 from microasgi.requests import Request
 
@@ -93,16 +93,6 @@ class Mount:
     @property
     def path(self) -> str:
         return self.template.path
-
-
-def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
-    """
-    :raises ValueError: an option is out of its range
-    """
-    if on_disconnect not in ("cancel", "finish", None):
-        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
-    if cleanup_grace is not None and not cleanup_grace >= 0:
-        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
 
 
 def _check_endpoint(endpoint: Any) -> None:

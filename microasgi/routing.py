@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
-from microasgi.disconnect import VISIT, OnDisconnect, Visit, run_while_connected
+from microasgi.disconnect import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
 from microasgi.requests import Request
 from microasgi.responses import PlainTextResponse, call_any, to_response
-from microasgi.routes import Handler, Mount, Route, check_policy
+from microasgi.routes import Handler, Mount, Route
 
 ExceptionHandler = Callable[[Request, Any], Any]
 Lifespan = Callable[["Router"], AbstractAsyncContextManager[Any]]

@@ -45,11 +45,7 @@ class AsyncioTransport:
             return
         self._paused = True
         self._transport.pause_reading()
-        config = self._shared.config
-        data = self._shared.paused.add(
-            self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close
-        )
-        if data:
+        if data := self._shared.watch(self._socket, self.connection.hang_up):
             self.connection.received(data)
 
     def resume_reading(self) -> None:

@@ -1,5 +1,6 @@
 """What all connections of one running server share."""
 
+import socket
 import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -71,3 +72,8 @@ class Shared:
             date = formatdate(now, usegmt=True).encode()
             self._identity = [validated_field(b"date", date), validated_field(b"server", b"microasgi")]
         return self._identity
+
+    def watch(self, sock: socket.socket, on_departure: Callable[[str], None]) -> bytes:
+        """Watch a socket that isn't read any more: see `PausedSockets.add`."""
+        config = self.config
+        return self.paused.add(sock, on_departure, receive_buffer=config.receive_buffer, half_close=config.half_close)

@@ -185,13 +185,8 @@ class StreamTransport:
         if not self._paused:
             self._paused = True
             self._resumed = anyio.Event()
-            if self._socket is not None:
-                config = self._shared.config
-                data = self._shared.paused.add(
-                    self._socket, self.connection.hang_up, receive_buffer=config.receive_buffer, half_close=config.half_close
-                )
-                if data:
-                    self.connection.received(data)
+            if self._socket is not None and (data := self._shared.watch(self._socket, self.connection.hang_up)):
+                self.connection.received(data)
 
     def resume_reading(self) -> None:
         if self._paused:
