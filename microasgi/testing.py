@@ -18,12 +18,10 @@ stopped. There is no server and no socket in between: what a client sends is the
 """
 
 import json as json_library
-import sysconfig
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,9 +30,9 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Scope
 from microasgi.datastructures import Headers
-from microasgi.delivery import Block
 from microasgi.disconnect import EXTENSION
 from microasgi.exceptions import ClientDisconnect
+from microasgi.stepping import Stepper, place
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await _Stepper(app(self._scope, self._receive, self._send), self._suspended)  # type: ignore[arg-type]
+            await Stepper(app(self._scope, self._receive, self._send), self._suspended)  # type: ignore[arg-type]
         except ClientDisconnect as error:
             if not self._gone:
                 self._error = error
@@ -157,7 +155,7 @@ class Call:
         self.awaits += 1
         self._waiting.set()
         if self.awaits == self._leave_at and not self._complete:
-            self.where = _place(coroutine)
+            self.where = place(coroutine)
             self.leave()
 
     def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -333,59 +331,6 @@ class Departures:
         if not call.where:
             raise StopAsyncIteration
         return Departure(number, call.where, call.cancelled)
-
-
-class _Stepper:
-    """Awaits a coroutine and says each time it is about to wait."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], suspended: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        self._coroutine = coroutine
-        self._suspended = suspended
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        step: Callable[[Any], Any] = self._coroutine.send
-        value: Any = None
-        while True:
-            try:
-                trap = step(value)
-            except StopIteration:
-                return
-            self._suspended(self._coroutine)
-            try:
-                value = yield trap
-                step = self._coroutine.send
-            except BaseException as error:
-                step, value = self._coroutine.throw, error
-
-
-def _place(coroutine: Coroutine[Any, Any, None]) -> str:
-    """Where a suspended coroutine waits: the innermost line of the app's own code, else the innermost of all."""
-    frames = list(_frames(coroutine))
-    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
-
-
-_DRIVE = Block._drive.__code__
-
-_LIBRARIES = tuple(
-    {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"}
-)
-
-
-def _frames(awaitable: Any) -> Iterator[FrameType]:
-    """The frames of a suspended coroutine, from the outermost in, as far as they can be seen."""
-    while awaitable is not None:
-        for kind in ("cr", "gi", "ag"):
-            if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
-                yield frame
-                if frame.f_code is _DRIVE:  # it drives its call by hand: Python doesn't see the connection
-                    awaitable = frame.f_locals["call"]
-                else:
-                    awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-                break
-        else:
-            return
 
 
 def _scope(method: str, url: str, headers: Mapping[str, str], state: Mapping[str, Any]) -> Scope:

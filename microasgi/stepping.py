@@ -1,0 +1,62 @@
+"""Following a coroutine from outside, await by await: for the test client, which leaves at a chosen one."""
+
+import sysconfig
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from microasgi.delivery import Block
+
+
+class Stepper:
+    """Awaits a coroutine and says each time it is about to wait."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], suspended: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._coroutine = coroutine
+        self._suspended = suspended
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        step: Callable[[Any], Any] = self._coroutine.send
+        value: Any = None
+        while True:
+            try:
+                trap = step(value)
+            except StopIteration:
+                return
+            self._suspended(self._coroutine)
+            try:
+                value = yield trap
+                step = self._coroutine.send
+            except BaseException as error:
+                step, value = self._coroutine.throw, error
+
+
+def place(coroutine: Coroutine[Any, Any, None]) -> str:
+    """Where a suspended coroutine waits: the innermost line of the app's own code, else the innermost of all."""
+    frames = list(_frames(coroutine))
+    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+_DRIVE = Block._drive.__code__
+
+_LIBRARIES = tuple(
+    {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"}
+)
+
+
+def _frames(awaitable: Any) -> Iterator[FrameType]:
+    """The frames of a suspended coroutine, from the outermost in, as far as they can be seen."""
+    while awaitable is not None:
+        for kind in ("cr", "gi", "ag"):
+            if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
+                yield frame
+                if frame.f_code is _DRIVE:  # it drives its call by hand: Python doesn't see the connection
+                    awaitable = frame.f_locals["call"]
+                else:
+                    awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                break
+        else:
+            return
