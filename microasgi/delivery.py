@@ -68,13 +68,14 @@ class Block:
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
 
-    __slots__ = ("_inner", "_native", "_stage", "_task", "_timer", "cancel_scope", "cleanup_grace")
+    __slots__ = ("_inner", "_native", "_stage", "_task", "_timer", "_waits", "cancel_scope", "cleanup_grace")
 
     def __init__(self, cleanup_grace: float) -> None:
         self.cancel_scope = anyio.CancelScope()
         self.cleanup_grace = cleanup_grace
         self._stage = Stage.OPEN
         self._native = False
+        self._waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -126,15 +127,18 @@ class Block:
                     return None
                 if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
                     asyncio.get_running_loop().call_soon(self._look, task.cancelling())
+                self._waits = True
                 try:
                     value = yield trap
                 except BaseException as error:
                     step, value = throw, error
                 else:
                     step = send
+                    self._waits = False
                     if self._stage is Stage.SENT:
                         self._lost()
                     continue
+                self._waits = False
                 # Outside the `except`, or the fresh error would have anyio's as its context.
                 if self._stage is Stage.CALLED and REASON in str(value):
                     self._look(-1)
@@ -167,7 +171,7 @@ class Block:
             return
         if task is None:  # it hasn't begun, or this is trio
             self.cancel_scope.cancel(REASON)
-        elif task is asyncio.current_task():  # in the next turn it waits
+        elif task is asyncio.current_task() and not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
         elif self._is_within_reach(task):
             self._native = task.cancel(REASON)

@@ -570,3 +570,22 @@ async def test_leaving_a_foreign_app_everywhere() -> None:
     places = [departure.where for departure in departures if departure.where.endswith("in home")]
     assert len(set(places)) == 2
     assert all(departure.cancelled for departure in departures if departure.where in places)
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
+async def test_an_await_that_is_about_to_return_is_left_all_the_same() -> None:
+    """A client that leaves at an await is ahead of everything that would end the await, be it due in the loop's very next turn."""
+    routes = Router()
+    returned: list[int] = []
+
+    @routes.get("/")
+    async def home(request: Request) -> None:
+        for number in (1, 2):
+            soon = asyncio.Event()
+            asyncio.get_running_loop().call_soon(soon.set)
+            await soon.wait()
+            returned.append(number)
+
+    async with Client(routes) as client:
+        seen = [(departure.number, list(returned), returned.clear()) async for departure in client.hang_up_everywhere("/")]
+    assert seen == [(1, [], None), (2, [1], None)]
