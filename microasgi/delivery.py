@@ -211,7 +211,7 @@ class Block:
         self.cancel_scope.cancel(REASON)
 
     def _end_grace(self) -> None:
-        text = "%s: the client left, and cleanup took more than its grace of %g s; cancelling for good"
+        text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
         logger.warning(text, self.describe(), self.cleanup_grace)
         self._stage = Stage.LEVEL
         self._inner.shield = False

@@ -48,7 +48,10 @@ class Visit(Block):
 
     gone: whether the client left before its response was complete.
     listeners: how many tasks of another framework's app wait in `receive()`, and so will be told.
-    answered: whether the last byte of the response was handed over; from then on leaving means nothing.
+    answered: whether the last byte of the response was handed over; from then on leaving means nothing. Our own server knows that
+        by itself; this is for others.
+    kept_body: the request's body, once somebody has read all of it: every `Request` made for this visit gives the same.
+    body_streamed: whether somebody has begun to read it.
     responding: whether a response may have begun, so that it is too late for another one.
     background: what to run after the block, once the response is out.
     route: the template of the route that was found, for the log.
@@ -61,7 +64,9 @@ class Visit(Block):
         "_waiters",
         "answered",
         "background",
+        "body_streamed",
         "gone",
+        "kept_body",
         "listeners",
         "responding",
         "route",
@@ -74,6 +79,8 @@ class Visit(Block):
         self.answered = False
         self.responding = False
         self.background: Any = None
+        self.kept_body: bytes | None = None
+        self.body_streamed = False
         self._on_disconnect = on_disconnect
         self._waiters: list[anyio.Event] = []
         self._method: str = scope["method"]

@@ -31,7 +31,10 @@ class Request:
         self.path: str = scope["path"]
         self.path_params: dict[str, Any] = scope.get("path_params", {})
         self._receive = receive
-        self._streamed = False
+        # Handlers and exception handlers have a Request each, and the body comes once.
+        self._reader: Visit | Request = scope.get(VISIT, self)
+        self.kept_body: bytes | None = None
+        self.body_streamed = False
 
     @cached_property
     def headers(self) -> Headers:
@@ -77,12 +80,12 @@ class Request:
         :raises ClientDisconnect: the client left in the middle of it
         :raises RuntimeError: it has been read already
         """
-        if "_body" in self.__dict__:
-            yield self._body
+        if self._reader.kept_body is not None:
+            yield self._reader.kept_body
             return
-        if self._streamed:
+        if self._reader.body_streamed:
             raise RuntimeError("the request's body was streamed already, and is not kept; read it once, or use body()")
-        self._streamed = True
+        self._reader.body_streamed = True
         more = True
         while more:
             message = await self._receive()
@@ -97,9 +100,9 @@ class Request:
 
         :raises ClientDisconnect: the client left in the middle of it
         """
-        if "_body" not in self.__dict__:
-            self._body = b"".join([chunk async for chunk in self.stream()])
-        return self._body
+        if self._reader.kept_body is None:
+            self._reader.kept_body = b"".join([chunk async for chunk in self.stream()])
+        return self._reader.kept_body
 
     async def json(self) -> Any:
         """The body, read as JSON.

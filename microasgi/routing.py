@@ -179,13 +179,14 @@ class Router:
         visit.responding = False
         try:
             result = await self._answer(visit, scope, receive, send)
+            response = None if result is _ANSWERED else to_response(result)
         except Exception as error:
-            if visit.responding or visit.gone:
+            if visit.responding or (visit.gone and not visit.finishes):
                 raise
             visit.responding = enclosed
-            result = await self._handle(error, Request(scope, receive), outermost)
-        if result is not _ANSWERED:
-            await self._respond(result, visit, scope, receive, send)
+            response = to_response(await self._handle(error, Request(scope, receive), outermost))
+        if response is not None:
+            await self._respond(response, visit, scope, receive, send)
 
     async def _answer(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> Any:
         """What the handler returned, or `_ANSWERED`, if a mounted app did that itself."""
@@ -203,8 +204,7 @@ class Router:
         await found.app({**scope, "root_path": root_path}, receive, send)
         return _ANSWERED
 
-    async def _respond(self, result: Any, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        response = to_response(result)
+    async def _respond(self, response: ASGIApp, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         visit.responding = True
         try:
             await response(scope, receive, send)

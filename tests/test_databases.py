@@ -253,6 +253,23 @@ async def test_one_after_the_other(postgres: Postgres, stack: str, caplog: pytes
     assert loud_lines(caplog) == []
 
 
+def _overlook_asyncpgs_connecting() -> None:
+    """A task that is cancelled just as asyncpg's socket has connected leaves a future of asyncpg's behind, with an error in it.
+
+    Nobody waits for that any more, so asyncio reports it; nothing else is wrong. A connection that was broken off is made anew in a
+    later run, whose client leaves there too.
+    """
+    loop = asyncio.get_running_loop()
+    report = loop.get_exception_handler()
+    assert report is not None
+
+    def overlook(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if str(context.get("exception")) != "unexpected connection_lost() call":
+            report(loop, context)
+
+    loop.set_exception_handler(overlook)
+
+
 async def test_never_half_written(postgres: Postgres, stack: str, caplog: pytest.LogCaptureFixture) -> None:
     """Over every await of a transaction, all of it is written or nothing, and the pool stays whole."""
     async with database(postgres, stack) as db:
@@ -262,6 +279,7 @@ async def test_never_half_written(postgres: Postgres, stack: str, caplog: pytest
                 await execute(f"insert into {db.name} values (1)")
                 await execute(f"insert into {db.name} values (2)")
 
+        _overlook_asyncpgs_connecting()
         seen: list[list[int]] = []
         client = testing.Client(db.watched(pay))
         async for departure in client.hang_up_everywhere("/"):

@@ -861,7 +861,7 @@ async def test_the_grace_ends(handler: Handler, marks: list[str], way: Way, capl
     began = time.monotonic()
     assert await visit(handler, way, cleanup_grace=BRIEF) == marks
     assert time.monotonic() - began >= BRIEF - 0.002  # uvloop counts in milliseconds
-    assert warnings(caplog) == ["GET / (route /): the client left, and cleanup took more than its grace of 0.05 s; cancelling for good"]
+    assert warnings(caplog) == ["GET / (route /): cleanup after the disconnect took more than its grace of 0.05 s; cancelling for good"]
 
 
 async def test_the_grace_begins_with_the_delivery(way: Way, caplog: pytest.LogCaptureFixture) -> None:
@@ -947,7 +947,7 @@ async def test_the_innermost_grace_counts(graces: Graces, seconds: str, way: Way
     await within(story.here)
     visitor.leave()
     await visitor.end()
-    text = f"GET /api/items/7 (route /api/items/{{id:int}}): the client left, and cleanup took more than its grace of {seconds} s"
+    text = f"GET /api/items/7 (route /api/items/{{id:int}}): cleanup after the disconnect took more than its grace of {seconds} s"
     assert warnings(caplog) == [f"{text}; cancelling for good"]
 
 
@@ -964,7 +964,7 @@ async def test_a_wrapped_apps_grace(way: Way, caplog: pytest.LogCaptureFixture) 
     await visitor.end()
     assert story.marks == ["goes on", "not cleaned up"]
     assert warnings(caplog) == [
-        "GET /orders\\n7: the client left, and cleanup took more than its grace of 0.05 s; cancelling for good",
+        "GET /orders\\n7: cleanup after the disconnect took more than its grace of 0.05 s; cancelling for good",
     ]
 
 
@@ -1192,7 +1192,7 @@ async def test_the_grace_ends_over_a_socket(caplog: pytest.LogCaptureFixture) ->
         await within(story.here)
         client.leave()
         await eventually(lambda: story.marks == ["goes on", "not cleaned up"])
-    text = "GET /api/items/7 (route /api/items/{id:int}): the client left, and cleanup took more than its grace of 0.05 s"
+    text = "GET /api/items/7 (route /api/items/{id:int}): cleanup after the disconnect took more than its grace of 0.05 s"
     assert loud_lines(caplog) == [f"{text}; cancelling for good"]
 
 

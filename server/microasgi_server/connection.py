@@ -14,7 +14,7 @@ The life of a request, by the functions it passes:
     3  Call.run        the app runs
     4  Call.receive    the body as it comes, or the disconnect
     5  Call.send       the response: bytes to the transport, and a wait while the client reads too slowly
-    6  _completed      the last byte is handed over: nothing can cancel this request any more
+    6  completed       the last byte is handed over: nothing can cancel this request any more
     7  _go_on          the next request, if it is here; else idle, drain or close
 """
 
@@ -91,18 +91,22 @@ class Connection:
             elif self._call is not None:
                 self._call.wake()
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
-                self._go_on()
+                if not self.transport.congested:
+                    self._go_on()
             elif idle and protocol.served:  # for the first request the time runs from the connection
                 self.deadline = time.monotonic() + self.shared.config.timeout_header
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
         self.regulate()
 
-    def hang_up(self, why: str) -> None:
-        """The client left, or the socket broke: whatever runs for this client learns it now."""
+    def hang_up(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> None:
+        """The client left, or the socket broke: whatever runs for this client learns it now.
+
+        :param status: for the log
+        """
         self._input = Input.IGNORED
         exchange = self.protocol.exchange
-        if exchange is not None and self._leave(exchange, why) and self._call is not None:
+        if exchange is not None and self._leave(exchange, why, status) and self._call is not None:
             if self.shared.trace:
                 logs.trace(
                     self.transport.client, f"{'cancelled' if exchange.cancelled else 'client left'} after {self._call.age():.3f} s: {why}"
@@ -192,7 +196,10 @@ class Connection:
         try:
             following = self.protocol.after_response()
             if following is Next.REQUEST:
-                self._begin()
+                if self._input is Input.ENDED and not self._is_whole():
+                    self._close()
+                else:
+                    self._begin()
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
             return
@@ -208,6 +215,11 @@ class Connection:
                 self._linger()
             case Next.CLOSE:
                 self._close()
+
+    def _is_whole(self) -> bool:
+        """Whether the newest request has arrived to its end."""
+        exchange = self.protocol.exchange
+        return exchange is not None and exchange.body_complete
 
     def break_off(self, why: str) -> None:
         """Close in the middle of a response, so that the client sees that it is not whole."""

@@ -104,6 +104,7 @@ class Exchange:
     status: the response's status as soon as the app said it, else 0.
     why_gone: why the client counts as gone, for the log; empty while it doesn't.
     cancelled: whether a subscriber said that it stopped something when the client left.
+    told: whether anybody heard of it.
     faults: what subscribers raised when the client left, against the contract.
     closing: whether to say `Connection: close` and mean it; the shell sets it when the server is stopping.
     body: the look-ahead, what has arrived of the body and was not taken yet.
@@ -127,6 +128,7 @@ class Exchange:
         "received",
         "status",
         "target",
+        "told",
         "version",
         "why_gone",
     )
@@ -140,6 +142,7 @@ class Exchange:
         self.status = 0
         self.why_gone = ""
         self.cancelled = False
+        self.told = False
         self.faults: Sequence[Exception] = ()
         self.closing = False
         self.body = bytearray()
@@ -218,6 +221,7 @@ class Exchange:
         self.why_gone = why
         self.body.clear()
         callbacks = list(self._callbacks.values())
+        self.told = bool(callbacks)
         self._callbacks.clear()
         for callback in callbacks:
             try:
@@ -237,6 +241,7 @@ class Exchange:
         """
         token = object()
         if self.phase is Phase.GONE:
+            self.told = True
             self._tell(callback)
         elif self.phase is not Phase.DONE:
             self._callbacks[token] = callback
@@ -250,7 +255,7 @@ class Exchange:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody has subscribed to the disconnect."""
+        """Whether anybody has subscribed to the disconnect, and waits."""
         return bool(self._callbacks)
 
     def _step(self, message: Message) -> Step:

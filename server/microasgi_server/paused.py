@@ -81,7 +81,7 @@ def _enlarge(sock: socket.socket, size: int) -> bytes:
     if sock.family == socket.AF_UNIX or sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 * size:
         return b""
     with suppress(OSError):  # also when there is nothing to read, or when the client has reset the connection
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 2 * size)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(2 * size, 2**31 - 1))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         return os.read(sock.fileno(), 1)
     return b""

@@ -34,6 +34,7 @@ MAX_HEAD = 64 * 1024
 """Bytes of a request head that is still incomplete."""
 
 _END = h11.EndOfMessage()
+_FRAMING = (b"content-length", b"transfer-encoding")
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -109,32 +110,30 @@ class ResponseEncoder:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise AppError(f"a response's status is a whole number from 200 to 999, not {status!r}")
         self._bodyless = self._method == b"HEAD" or status in (204, 304)  # RFC 9110 §6.4.1
-        fields, length, chunked = self._fields(message.get("headers", ()), no_framing=status == 204)
+        fields, length, chunked = self._fields(message.get("headers", ()), status)
         self._remaining = None if self._bodyless or chunked else length
         self._trailers: list[Field] = []
         self._flushed = False
         self._head = h11.Response(status_code=status, headers=FieldBlock(fields), reason=_REASONS.get(status, b""))
         return b""
 
-    def _fields(self, headers: Any, *, no_framing: bool) -> tuple[list[Field], int | None, bool]:
+    def _fields(self, headers: Any, status: int) -> tuple[list[Field], int | None, bool]:
         """The response's validated fields with Date and Server, the content-length if any, and whether it is chunked."""
         fields: list[Field] = []
         length: int | None = None
         chunked = False
         identity = self._identity()
         for name, value in headers:
-            if not isinstance(name, bytes) or not isinstance(value, bytes):
-                raise AppError(f"header names and values are bytes, not {name!r}: {value!r}")
-            field = validated_field(name, value)
+            field = _checked_field(name, value)
             lower = field[1]
             if lower == b"content-length":
-                if no_framing:  # RFC 9110 §8.6: not in a 204
+                if status == 204:  # RFC 9110 §8.6: not in a 204
                     continue
                 if length is not None:
                     raise AppError("a response has one content-length")
                 length = int(field[2])
             elif lower == b"transfer-encoding":
-                if no_framing:  # RFC 9112 §6.1: nor this
+                if status in (204, 304):  # RFC 9112 §6.1: nor this; a 304 may have it, but then clients wait for chunks
                     continue
                 if chunked:
                     raise AppError("a response has one transfer-encoding")
@@ -181,12 +180,21 @@ class ResponseEncoder:
         return data
 
     def _finish(self, message: Message, step: Step) -> bytes:
-        self._trailers += [validated_field(name, value) for name, value in message.get("headers", ())]
+        trailers = [_checked_field(name, value) for name, value in message.get("headers", ())]
+        if any(field[1] in _FRAMING for field in trailers):
+            raise AppError("content-length and transfer-encoding can't be trailers (RFC 9110 §6.5.1)")
+        self._trailers += trailers
         if step is Step.TRAILERS:
             return b""
         # Only a chunked body has room for trailers (RFC 9112 §7.1.2): elsewhere they are taken and dropped.
         chunked = not self._bodyless and self._remaining is None and self._version != b"1.0"
         return self._wire.send(h11.EndOfMessage(headers=FieldBlock(self._trailers)) if chunked else _END) or b""
+
+
+def _checked_field(name: Any, value: Any) -> Field:
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise AppError(f"header names and values are bytes, not {name!r}: {value!r}")
+    return validated_field(name, value)
 
 
 def _with_close(head: h11.Response) -> h11.Response:
@@ -304,5 +312,7 @@ class Protocol:
         text = reason.encode() + b"\n"
         fields = [*plain_text(len(text)), (b"connection", b"close")]
         head = [validated_field(*field) for field in fields] + self._identity()
-        events = (h11.Response(status_code=status, headers=FieldBlock(head), reason=_REASONS.get(status, b"")), h11.Data(data=text), _END)
-        return b"".join(self._wire.send(event) or b"" for event in events)
+        events: list[h11.Event] = [h11.Response(status_code=status, headers=FieldBlock(head), reason=_REASONS.get(status, b""))]
+        if exchange is None or exchange.method != b"HEAD":
+            events.append(h11.Data(data=text))
+        return b"".join(self._wire.send(event) or b"" for event in [*events, _END])

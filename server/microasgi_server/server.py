@@ -27,6 +27,9 @@ from microasgi_server.sockets import bound_sockets, describe
 
 logger = logging.getLogger("microasgi_server")
 
+SERVICE_UNAVAILABLE = 503
+"""For the log: the request was still running when the server had to stop."""
+
 CLEANUP = 5.0
 """Seconds, at the end of a shutdown, for the cleanup of requests that were told to stop."""
 
@@ -163,9 +166,9 @@ async def _end(shared: Shared) -> None:
     Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
     """
     shared.stopping = True
-    told = {call for call in shared.calls if call.exchange.watched}
+    told = {call for call in shared.calls if call.exchange.watched or call.exchange.told}
     for connection in list(shared.connections):
-        connection.hang_up("the server stopped")
+        connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
     for call in shared.calls - told:
         _cancel(shared, call)
     with anyio.move_on_after(CLEANUP):

@@ -44,7 +44,7 @@ class Shared:
     access_log, trace: whether these logs are written at all, asked once instead of at every request.
     connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
-    stopping: no request may begin any more.
+    stopping: every connection closes after its response.
     changed: notified when `calls` or `connections` shrink.
     paused: watches the sockets that aren't being read.
     context: where every request's own context is copied from, so that none inherits another's variables.

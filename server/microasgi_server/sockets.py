@@ -41,9 +41,9 @@ def _bind_tcp(host: str, port: int) -> list[socket.socket]:
     """One socket for each address of `host`: a name such as localhost may have several. All get the same port."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the second: no name could look like this
         hint = "try 127.0.0.1, or 0.0.0.0 for every address"
-        raise StartupError(f"can't listen on {host!r}: no such host ({error.strerror}); {hint}") from error
+        raise StartupError(f"can't listen on {host!r}: no such host ({getattr(error, 'strerror', None) or error}); {hint}") from error
     sockets: list[socket.socket] = []
     try:
         for family, kind, proto, _, address in dict.fromkeys(found):
