@@ -495,7 +495,7 @@ async def test_a_graceful_stop_ends(answered: bool, caplog: pytest.LogCaptureFix
     assert loud_lines(caplog) == ["Cancelling 1 request(s) that took longer"]
     if not answered:
         (line,) = access_lines(caplog)
-        assert " 499 " in line
+        assert " 503 " in line
 
 
 @pytest.mark.anyio
