@@ -28,7 +28,6 @@ class _Absent(Visit):
 
     def __init__(self) -> None:
         self.gone = False
-        self.answered = False
         self.responding = False
         self.background = None
         self.route = ""

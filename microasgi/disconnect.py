@@ -48,8 +48,6 @@ class Visit(Block):
 
     gone: whether the client left before its response was complete.
     listeners: how many tasks of another framework's app wait in `receive()`, and so will be told.
-    answered: whether the last byte of the response was handed over; from then on leaving means nothing. Our own server knows that
-        by itself; this is for others.
     kept_body: the request's body, once somebody has read all of it: every `Request` made for this visit gives the same.
     body_streamed: whether somebody has begun to read it.
     responding: whether a response may have begun, so that it is too late for another one.
@@ -62,7 +60,6 @@ class Visit(Block):
         "_on_disconnect",
         "_path",
         "_waiters",
-        "answered",
         "background",
         "body_streamed",
         "gone",
@@ -76,7 +73,6 @@ class Visit(Block):
         super().__init__(cleanup_grace)
         self.gone = False
         self.listeners = 0
-        self.answered = False
         self.responding = False
         self.background: Any = None
         self.kept_body: bytes | None = None
@@ -202,6 +198,7 @@ class Pump:
         self._messages: deque[Message] = deque()
         self._size = 0
         self._trailers = False
+        self._answered = False  # the last byte is handed over: from then on leaving means nothing
         self._sent = False  # the last byte, and the server's `send()` has returned
         self._changed = anyio.Event()
 
@@ -213,7 +210,7 @@ class Pump:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 # Servers also say this when the response is complete.
-                if not self._visit.answered:
+                if not self._answered:
                     self._visit.leave()
                 self._notify()
                 return
@@ -254,7 +251,7 @@ class Pump:
         if not last:
             await self._send(message)
             return
-        self._visit.answered = True
+        self._answered = True
         try:
             await self._send(message)
         finally:

@@ -116,8 +116,7 @@ class Connection:
 
     def shut(self) -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
-        exchange = self.protocol.exchange
-        if self.shared.config.half_close and exchange is not None and exchange.body_complete and self._input is Input.OPEN:
+        if self.shared.config.half_close and self._is_whole() and self._input is Input.OPEN:
             self._input = Input.ENDED
             return True
         self.hang_up("the client closed its side (FIN)")
