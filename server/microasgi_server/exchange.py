@@ -25,6 +25,8 @@ _SORRY = b"Internal Server Error\n"
 class Phase(Enum):
     """How far a response has come."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and the table is asked twice a message
+
     WAITING = auto()
     """Nothing from the app yet, except early hints."""
     STARTED = auto()
@@ -42,6 +44,8 @@ class Phase(Enum):
 
 class Step(Enum):
     """What an app's message amounts to."""
+
+    __hash__ = object.__hash__  # as Phase's
 
     HINT = auto()
     START = auto()
