@@ -24,6 +24,10 @@ asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelSc
 
 When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
 
+Both scopes are opened at the call's first wait, not before: a handler that never waits can't be cancelled, and two scopes cost as
+much as all else that a small request costs in this framework. Scopes that the call itself has opened by then belong inside, and
+are put there: the tree is then the same as if ours had been first.
+
 What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
 needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
 
@@ -33,9 +37,11 @@ On trio nothing of this applies: its libraries are written for levels, and shiel
 import asyncio
 import logging
 import math
+import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import anyio
@@ -64,14 +70,20 @@ class Stage(Enum):
 class Block:
     """A call that can be told to stop.
 
-    cancel_scope: the anyio scope around the call; what cancels it otherwise than by `cancel` cancels by level.
+    cancel_scope: the anyio scope around the call, on asyncio from its first wait on; what cancels it otherwise than by `cancel`
+        cancels by level.
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
 
-    __slots__ = ("_inner", "_native", "_stage", "_task", "_timer", "_waits", "cancel_scope", "cleanup_grace")
+    __slots__ = ("_inner", "_loop", "_native", "_stage", "_task", "_timer", "_waits", "cancel_scope", "cleanup_grace")
+
+    cancel_scope: anyio.CancelScope
+    _inner: anyio.CancelScope
 
     def __init__(self, cleanup_grace: float) -> None:
-        self.cancel_scope = anyio.CancelScope()
+        self._loop = asyncio._get_running_loop()  # None on trio
+        if self._loop is None:
+            self.cancel_scope = anyio.CancelScope()
         self.cleanup_grace = cleanup_grace
         self._stage = Stage.OPEN
         self._native = False
@@ -97,23 +109,42 @@ class Block:
     @types.coroutine
     def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
-        if asyncio._get_running_loop() is None:  # trio
+        if self._loop is None:  # trio
             with self.cancel_scope:
                 yield from call
             return
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._loop)
         assert task is not None
         before = task.cancelling()
-        self._inner = type(self.cancel_scope)()
-        stopped: asyncio.CancelledError | None = None
+        if self._stage is Stage.CALLED:  # before it has begun
+            self._loop.call_soon(self._tell)
+        around, trap = _scope_of(task), _RUNNABLE
+        if _task_states() is not None:
+            try:
+                trap = call.send(None)
+            except StopIteration:
+                self._stage = Stage.OVER
+                return
+            except BaseException:
+                self._stage = Stage.OVER
+                raise
+        self.cancel_scope, self._inner = _scope_class()(), _scope_class()()
+        opened = _take_out(task, around)
         with self.cancel_scope, self._inner:
-            stopped = yield from self._drive(call, task)
+            if opened is not None:
+                _put_into(self._inner, task, *opened)
+            stopped = yield from self._drive(call, task, trap)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
         if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
 
-    def _drive(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any]) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call."""
+    def _drive(
+        self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any
+    ) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call.
+
+        :param trap: what the call waits for, or `_RUNNABLE` if it doesn't wait
+        """
         send, throw = call.send, call.throw
         step: Callable[[Any], Any] = send
         value: Any = None
@@ -121,18 +152,20 @@ class Block:
         rest: BaseExceptionGroup[Any] | None
         try:
             while True:
-                try:
-                    trap = step(value)
-                except StopIteration:
-                    return None
+                if trap is _RUNNABLE:
+                    try:
+                        trap = step(value)
+                    except StopIteration:
+                        return None
                 if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
                     asyncio.get_running_loop().call_soon(self._look, task.cancelling())
                 self._waits = True
                 try:
                     value = yield trap
                 except BaseException as error:
-                    step, value = throw, error
+                    trap, step, value = _RUNNABLE, throw, error
                 else:
+                    trap = _RUNNABLE
                     step = send
                     self._waits = False
                     if self._stage is Stage.SENT:
@@ -169,8 +202,9 @@ class Block:
         task = self._task
         if self._stage is not Stage.CALLED:
             return
-        if task is None:  # it hasn't begun, or this is trio
-            self.cancel_scope.cancel(REASON)
+        if task is None:  # this is trio, or it hasn't begun, and `run` will see it
+            if self._loop is None:
+                self.cancel_scope.cancel(REASON)
         elif task is asyncio.current_task() and not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
         elif self._is_within_reach(task):
@@ -218,7 +252,54 @@ class Block:
         self.cancel_scope.cancel(REASON)
 
 
-# anyio doesn't tell in public which scopes a task is in. Should a later anyio keep that elsewhere, anyio makes the delivery: way 2.
+# From here on: what anyio knows of its scopes on asyncio, and doesn't tell in public. Should a later anyio keep that elsewhere, the
+# block opens before the call begins, and anyio makes the delivery: way 2. The tests run both.
+
+_RUNNABLE: Any = object()
+"""In place of what a call waits for: nothing."""
+
+
+@cache
+def _scope_class() -> type[anyio.CancelScope]:
+    """anyio's scopes on asyncio, and to be asked there only. `anyio.CancelScope()` looks anew each time which library runs."""
+    return type(anyio.CancelScope())
+
+
+@cache
+def _task_states() -> Any:
+    """Where anyio keeps which scope a task is in; None if it isn't known."""
+    fields = ("_parent_scope", "_child_scopes", "_tasks")
+    known = all(hasattr(_scope_class()(), field) for field in fields)
+    return getattr(sys.modules[_scope_class().__module__], "_task_states", None) if known else None
+
+
+def _scope_of(task: asyncio.Task[Any]) -> Any:
+    """The innermost scope that a task is in, or None."""
+    states = _task_states()
+    state = states.get(task) if states is not None else None
+    return state.cancel_scope if state is not None else None
+
+
+def _take_out(task: asyncio.Task[Any], around: Any) -> tuple[Any, Any] | None:
+    """Undo what the scopes did to the tree that a task has opened inside `around`. Return the innermost and the outermost of them."""
+    innermost = outermost = _scope_of(task)
+    if innermost is around:
+        return None
+    while outermost._parent_scope is not around:
+        outermost = outermost._parent_scope
+    _task_states()[task].cancel_scope = around
+    if around is not None:
+        around._child_scopes.discard(outermost)
+        around._tasks.add(task)
+    return innermost, outermost
+
+
+def _put_into(scope: Any, task: asyncio.Task[Any], innermost: Any, outermost: Any) -> None:
+    """Do it again, inside `scope`, which is the innermost that the task is in now."""
+    outermost._parent_scope = scope
+    scope._child_scopes.add(outermost)
+    scope._tasks.discard(task)
+    _task_states()[task].cancel_scope = innermost
 
 
 def _reaches(scope: Any, task: asyncio.Task[Any]) -> bool:
