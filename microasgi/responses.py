@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
+from functools import lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal
 from urllib.parse import quote
@@ -45,6 +45,13 @@ def is_async(func: Any) -> bool:
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
 
 
+@lru_cache(maxsize=128)
+def _content_type(media_type: str) -> tuple[bytes, bytes]:
+    if media_type.startswith("text/") and "charset=" not in media_type.lower():
+        media_type += "; charset=utf-8"
+    return b"content-type", media_type.encode("latin-1")
+
+
 class Response:
     """An HTTP response with its body at hand.
 
@@ -72,9 +79,7 @@ class Response:
         self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
         media_type = media_type or self.media_type
         if media_type is not None and not self._has(b"content-type"):
-            if media_type.startswith("text/") and "charset=" not in media_type.lower():
-                media_type += "; charset=utf-8"
-            self.raw_headers.append((b"content-type", media_type.encode("latin-1")))
+            self.raw_headers.append(_content_type(media_type))
         self._add_length()
 
     def _add_length(self) -> None:
@@ -82,7 +87,7 @@ class Response:
             self.raw_headers.append((b"content-length", b"%d" % len(self.body)))
 
     def _has(self, name: bytes) -> bool:
-        return any(name == own for own, _ in self.raw_headers)
+        return name in [own for own, _ in self.raw_headers]
 
     def render(self, content: Any) -> bytes:
         """The body's bytes for `content`."""
