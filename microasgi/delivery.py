@@ -37,18 +37,21 @@ On trio nothing of this applies: its libraries are written for levels, and shiel
 import asyncio
 import logging
 import math
-import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
-from functools import cache
 from typing import Any
 
 import anyio
 
+from microasgi import tree
+
 logger = logging.getLogger("microasgi")
 
 REASON = "microasgi: the client left"
+
+_RUNNABLE: Any = object()
+"""In place of what a call waits for: nothing."""
 
 
 class Stage(Enum):
@@ -118,8 +121,8 @@ class Block:
         before = task.cancelling()
         if self._stage is Stage.CALLED:  # before it has begun
             self._loop.call_soon(self._tell)
-        around, trap = _scope_of(task), _RUNNABLE
-        if _task_states() is not None:
+        around, trap = tree.scope_of(task), _RUNNABLE
+        if tree.is_known():
             try:
                 trap = call.send(None)
             except StopIteration:
@@ -128,11 +131,11 @@ class Block:
             except BaseException:
                 self._stage = Stage.OVER
                 raise
-        self.cancel_scope, self._inner = _scope_class()(), _scope_class()()
-        opened = _take_out(task, around)
+        self.cancel_scope, self._inner = tree.scope_class()(), tree.scope_class()()
+        opened = tree.take_out(task, around)
         with self.cancel_scope, self._inner:
             if opened is not None:
-                _put_into(self._inner, task, *opened)
+                tree.put_into(self._inner, task, *opened)
             stopped = yield from self._drive(call, task, trap)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
         if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
@@ -173,7 +176,7 @@ class Block:
                     continue
                 self._waits = False
                 # Outside the `except`, or the fresh error would have anyio's as its context.
-                if self._stage is Stage.CALLED and REASON in str(value):
+                if self._stage is Stage.CALLED and (REASON in str(value) or self._was_told_by_its_thread(value)):
                     self._look(-1)
                 if self._stage is Stage.SENT:
                     self._stage = Stage.HEARD
@@ -220,17 +223,21 @@ class Block:
         waiter = getattr(task, "_fut_waiter", None)
         if not self.cleanup_grace or (waiter is not None and waiter.done()):
             return False
-        return not _is_below_a_level(self.cancel_scope) and _reaches(self._inner, task)
+        return not tree.is_below_a_level(self.cancel_scope) and tree.reaches(self._inner, task)
 
     def _look(self, before: int) -> None:
         """See whether anyio has cancelled the task since it had `before` cancellations."""
         if self._stage is not Stage.CALLED or self._task is None or self._task.cancelling() <= before:
             return
-        if self.cleanup_grace and not _is_below_a_level(self.cancel_scope):
+        if self.cleanup_grace and not tree.is_below_a_level(self.cancel_scope):
             self._inner.shield = True
             self._start_grace()
         else:
             self._stage = Stage.LEVEL
+
+    def _was_told_by_its_thread(self, error: object) -> bool:
+        """Whether a thread that the call waited for has asked `check_cancelled()`, which raises with the name of our scope."""
+        return isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
 
     def _start_grace(self) -> None:
         """The task is cancelled: that was the edge."""
@@ -250,65 +257,3 @@ class Block:
         self._stage = Stage.LEVEL
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
-
-
-# From here on: what anyio knows of its scopes on asyncio, and doesn't tell in public. Should a later anyio keep that elsewhere, the
-# block opens before the call begins, and anyio makes the delivery: way 2. The tests run both.
-
-_RUNNABLE: Any = object()
-"""In place of what a call waits for: nothing."""
-
-
-@cache
-def _scope_class() -> type[anyio.CancelScope]:
-    """anyio's scopes on asyncio, and to be asked there only. `anyio.CancelScope()` looks anew each time which library runs."""
-    return type(anyio.CancelScope())
-
-
-@cache
-def _task_states() -> Any:
-    """Where anyio keeps which scope a task is in; None if it isn't known."""
-    fields = ("_parent_scope", "_child_scopes", "_tasks")
-    known = all(hasattr(_scope_class()(), field) for field in fields)
-    return getattr(sys.modules[_scope_class().__module__], "_task_states", None) if known else None
-
-
-def _scope_of(task: asyncio.Task[Any]) -> Any:
-    """The innermost scope that a task is in, or None."""
-    states = _task_states()
-    state = states.get(task) if states is not None else None
-    return state.cancel_scope if state is not None else None
-
-
-def _take_out(task: asyncio.Task[Any], around: Any) -> tuple[Any, Any] | None:
-    """Undo what the scopes did to the tree that a task has opened inside `around`. Return the innermost and the outermost of them."""
-    innermost = outermost = _scope_of(task)
-    if innermost is around:
-        return None
-    while outermost._parent_scope is not around:
-        outermost = outermost._parent_scope
-    _task_states()[task].cancel_scope = around
-    if around is not None:
-        around._child_scopes.discard(outermost)
-        around._tasks.add(task)
-    return innermost, outermost
-
-
-def _put_into(scope: Any, task: asyncio.Task[Any], innermost: Any, outermost: Any) -> None:
-    """Do it again, inside `scope`, which is the innermost that the task is in now."""
-    outermost._parent_scope = scope
-    scope._child_scopes.add(outermost)
-    scope._tasks.discard(task)
-    _task_states()[task].cancel_scope = innermost
-
-
-def _reaches(scope: Any, task: asyncio.Task[Any]) -> bool:
-    """Whether a cancellation of this scope would reach the task: the way of anyio's own delivery."""
-    if task in getattr(scope, "_tasks", ()):
-        return True
-    return any(not child.shield and not child.cancel_called and _reaches(child, task) for child in getattr(scope, "_child_scopes", ()))
-
-
-def _is_below_a_level(scope: Any) -> bool:
-    """Whether a scope around this one is cancelled, which cancels by level: then a shield would only delay."""
-    return bool(getattr(scope, "_parent_cancellation_is_visible_to_us", False))

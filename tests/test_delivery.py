@@ -18,7 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from microasgi import CancelOnDisconnect, Request, Router
+from microasgi import CancelOnDisconnect, Request, Router, tree
 from microasgi.asgi import ASGIApp, Message, Scope
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
@@ -30,6 +30,13 @@ pytestmark = pytest.mark.anyio
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """The loops that have an edge. Trio, which has none, is at the end."""
     return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["", "unknown tree"], autouse=True)
+def tree_is_known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the anyio that we know, and with one that keeps its scopes elsewhere: then the block opens before the handler begins."""
+    if not request.param:
+        monkeypatch.setattr(tree, "_task_states", lambda: None)
 
 
 on_trio = pytest.mark.parametrize("anyio_backend", [LOOPS["trio"]], ids=["trio"])
@@ -1340,3 +1347,73 @@ async def test_on_trio_an_error_of_the_cleanup_surfaces(way: Way) -> None:
 
     with pytest.raises(ValueError, match=r"^cleanup$"):
         await visit_on_trio(handler, way)
+
+
+# The scopes that a handler has opened before its first wait.
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_a_thread_below_the_handlers_own_scopes_is_told(depth: int) -> None:
+    """A thread learns of the departure through `check_cancelled()`, though the handler opened scopes before it waited at all."""
+
+    async def handler(story: Story) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(depth):
+                stack.enter_context(anyio.fail_after(LONG))
+            try:
+                await anyio.to_thread.run_sync(poll, story)
+            finally:
+                await story.clean_up()
+
+    def poll(story: Story) -> None:
+        anyio.from_thread.run_sync(story.here.set)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            anyio.from_thread.check_cancelled()
+            time.sleep(0.001)
+        story.mark("the thread wasn't told")
+
+    assert await visit(handler, "extension") == ["cleaned up"]
+
+
+async def test_scopes_of_before_and_after_the_first_wait_nest(way: Way) -> None:
+    """Scopes opened before the handler's first wait and behind it keep their deadlines and their order, and end as they were opened."""
+
+    async def handler(story: Story) -> None:
+        with anyio.move_on_after(BRIEF) as early:
+            with anyio.CancelScope() as second:
+                await anyio.lowlevel.checkpoint()
+                with anyio.move_on_after(LONG) as late:
+                    await anyio.sleep(LONG)
+                story.mark("not here")
+        story.mark(f"{early.cancelled_caught} {second.cancelled_caught} {late.cancelled_caught}")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, 0)
+        await story.work()
+
+    assert await visit(handler, way) == ["True False False", "cleaned up"]
+
+
+async def test_a_scope_around_the_call_reaches_through_early_scopes(way: Way) -> None:
+    """A scope around the whole call, as a server's that ends, cancels a handler that opened scopes before its first wait."""
+    around: list[anyio.CancelScope] = []
+
+    async def handler(story: Story) -> None:
+        with anyio.fail_after(LONG):
+            try:
+                await story.wait()
+            except asyncio.CancelledError:
+                story.mark("cancelled")
+                raise
+
+    async def enclosed(scope: Scope, receive: Any, send: Any) -> None:
+        with anyio.CancelScope() as cancel_scope:
+            around.append(cancel_scope)
+            await routed(handler, story)(scope, receive, send)
+
+    story = Story()
+    visitor = Visitor(enclosed, story, way)
+    await within(story.here)
+    around[0].cancel()
+    await visitor.end()
+    assert (story.marks, around[0].cancelled_caught) == (["cancelled"], True)
