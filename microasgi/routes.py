@@ -1,13 +1,15 @@
 """What a Router is made of: routes, mounts, middleware. Each is checked when it is made, so that a mistake shows at import."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 
 from microasgi.asgi import ASGIApp
 from microasgi.disconnect import OnDisconnect, check_policy
 from microasgi.paths import PathTemplate
 from microasgi.requests import Request
+from microasgi.responses import call_any, is_async
 
 Handler = Callable[[Request], Any]
 
@@ -26,6 +28,8 @@ class Middleware:
 
 class Route:
     """One path, its methods and its handler.
+
+    call: the endpoint, to be awaited, whichever kind it is.
 
     :param path: a template such as `/items/{id:int}`; converters are str, int, float, path and uuid
     :param endpoint: `async def` or `def` (which runs in a worker thread); takes the request; returns a response, str, bytes, dict,
@@ -53,6 +57,7 @@ class Route:
             raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
         self.template = PathTemplate(path)
         self.endpoint = endpoint
+        self.call: Callable[[Request], Awaitable[Any]] = endpoint if is_async(endpoint) else partial(call_any, endpoint)
         self.methods = frozenset(method.upper() for method in (methods if methods is not None else ("GET",)))
         self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
         self.on_disconnect = on_disconnect

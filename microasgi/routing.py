@@ -74,6 +74,7 @@ class Router:
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
         self._lifespan = lifespan
+        self._direct: dict[tuple[str, str], Match] = {}
         self._literals: dict[str, list[tuple[int, Route]]] = {}
         self._patterns: list[tuple[int, Route | Mount]] = []
         for route in routes:
@@ -91,6 +92,9 @@ class Router:
         index = len(self.routes)
         self.routes.append(route)
         if isinstance(route, Route) and route.template.is_literal:
+            if not any(earlier.template.match(route.path) for _, earlier in self._patterns):
+                for method in route.methods:
+                    self._direct.setdefault((method, route.path), (route, {}, len(route.path)))
             self._literals.setdefault(route.path, []).append((index, route))
         else:
             self._patterns.append((index, route))
@@ -196,7 +200,7 @@ class Router:
         visit.route += found.path
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if isinstance(found, Route):
-            return await call_any(found.endpoint, Request(scope, receive))
+            return await found.call(Request(scope, receive))
         visit.responding = not isinstance(found.app, Router)
         root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
         if visit.responding:
@@ -242,9 +246,12 @@ class Router:
         :raises HTTPException: 404, or 405 with `Allow` (RFC 9110 §15.5.6)
         """
         method = scope["method"]
+        path = _route_path(scope) or "/"
+        if (direct := self._direct.get((method, path))) is not None:
+            return direct
         allowed: set[str] = set()
         get: Match | None = None
-        for match in self._matches(_route_path(scope) or "/"):
+        for match in self._matches(path):
             route = match[0]
             if isinstance(route, Mount):
                 return get or match
