@@ -8,7 +8,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from microasgi_server import AppError, ClientDisconnected
 from microasgi_server.errors import Refusal
@@ -951,7 +951,8 @@ def test_long_values_are_not_remembered() -> None:
     assert _cached_field.cache_info().currsize == size
 
 
-@unhurried
+@settings(deadline=None, max_examples=500)
+@example([(b"Connection", b"x, Keep-Alive, close")], 200, CLOSE)
 @given(st.lists(st.tuples(names, values), max_size=5), st.integers(200, 999), st.sampled_from([GET, HEAD, CLOSE, GET_1_0]))
 def test_a_head_is_what_h11_would_have_sent(headers: Fields, status: int, request_bytes: bytes) -> None:
     """A head from remembered fields is, byte for byte, the one that h11 makes of the same fields and checks itself."""
@@ -979,6 +980,36 @@ def test_a_head_is_what_h11_would_have_sent(headers: Fields, status: int, reques
         return
     exchange.send(start(status, headers))
     assert exchange.send(body(b"", more=True)) == expected
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from([[], [(b"Transfer-Encoding", b"chunked")], [(b"content-length", b"6")], [(b"connection", b"close")]]),
+    st.sampled_from([200, 204, 304, 404]),
+    st.sampled_from([GET, HEAD, CLOSE, GET_1_0, HEAD.replace(b"1.1", b"1.0")]),
+    st.lists(st.sampled_from([b"", b"abc"]), min_size=2, max_size=2),
+)
+def test_a_response_is_what_h11_would_have_sent(headers: Fields, status: int, request: bytes, pieces: list[bytes]) -> None:
+    """A whole response is framed, byte for byte, as h11 frames it, and the connection goes on if h11's would."""
+    protocol, exchange = begin(request)
+    length = sum(map(len, pieces))
+    headers = [(name, b"%d" % length if name == b"content-length" else value) for name, value in headers]
+    reference = h11.Connection(h11.SERVER)
+    reference.receive_data(request)
+    reference.next_event()
+    reference.next_event()
+    refused = {204: (b"content-length", b"transfer-encoding"), 304: (b"transfer-encoding",)}.get(status, ())
+    kept = [field for field in headers if field[0].lower() not in refused]
+    event = h11.Response(status_code=status, headers=[*kept, (b"date", DATE), (b"server", b"test")], reason=REASONS[status])
+    expected = reference.send(event) or b""
+    bodyless = status in (204, 304) or request.startswith(b"HEAD")
+    for piece in () if bodyless else pieces:
+        expected += reference.send(h11.Data(data=piece)) or b""
+    expected += reference.send(h11.EndOfMessage()) or b""
+    exchange.send(start(status, headers))
+    sent = b"".join(exchange.send(body(piece, more=True)) for piece in pieces)
+    assert sent + exchange.send(body()) == expected
+    assert protocol.after_response() is (Next.IDLE if reference.our_state is h11.DONE else Next.CLOSE)
 
 
 @dataclass

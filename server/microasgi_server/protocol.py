@@ -36,6 +36,8 @@ MAX_HEAD = 64 * 1024
 """Bytes of a request head that is still incomplete."""
 
 _FRAMING = (b"content-length", b"transfer-encoding")
+_CONTROLS = frozenset([*_FRAMING, b"connection", b"expect"])
+"""The fields of a request that speak of its body or of the connection. Most requests have at most one of them."""
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -76,7 +78,7 @@ def validated_field(name: bytes, value: bytes) -> Field:
 class ResponseEncoder:
     """`exchange.Encoder`: the messages of one response to bytes.
 
-    closes: whether the connection ends behind this response, as its head says; nobody knows before the head is written.
+    closes: whether the connection ends behind this response: as the request said, and then as the response's head does.
 
     `_start` sets what describes the response; the exchange lets nothing that reads it come before.
     """
@@ -90,7 +92,6 @@ class ResponseEncoder:
         "_identity",
         "_remaining",
         "_request",
-        "_request_headers",
         "_status",
         "_told_to_go_ahead",
         "_trailers",
@@ -98,12 +99,9 @@ class ResponseEncoder:
         "closes",
     )
 
-    def __init__(
-        self, request: h11.Request, headers: list[tuple[bytes, bytes]], wire: h11.Connection, identity: Callable[[], list[Field]]
-    ) -> None:
-        self.closes = True
+    def __init__(self, request: h11.Request, wire: h11.Connection, identity: Callable[[], list[Field]], *, closes: bool) -> None:
+        self.closes = closes
         self._request = request
-        self._request_headers = headers
         self._wire = wire
         self._identity = identity
         self._told_to_go_ahead = False
@@ -183,17 +181,11 @@ class ResponseEncoder:
     def _head(self, close: bool) -> bytes:
         """The head, which says whether the connection goes on (RFC 9112 §9.6)."""
         fields = self._fields
-        self.closes = (
-            close
-            or self._ends_by_closing
-            or self._request.http_version < b"1.1"
-            or b"close" in _options(self._request_headers)
-            or b"close" in _options(fields)
-        )
-        if self.closes:
-            options = b", ".join(sorted(_options(fields) - {b"keep-alive"} | {b"close"}))
+        if self.closes or close or self._ends_by_closing:
+            options = sorted(_options(fields) - {b"keep-alive"} | {b"close"})
             fields = [field for field in fields if field[0] != b"connection"]
-            fields.append((b"connection", options, b"Connection: %b\r\n" % options))
+            fields += [(b"connection", option, b"Connection: %b\r\n" % option) for option in options]
+        self.closes = b"close" in _options(fields)
         line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
         return b"%b%b\r\n" % (line, b"".join([field[2] for field in fields]))
 
@@ -298,9 +290,12 @@ class Protocol:
                 event = self._wire.next_event()
                 kind = type(event)
                 if kind is h11.Request:
-                    self.exchange = self._begin(event)  # type: ignore[arg-type]
+                    self.exchange = exchange = self._begin(event)  # type: ignore[arg-type]
                     self._drained = 0
                     begun = True
+                    if exchange.body_complete:
+                        self._behind = len(self._wire.trailing_data[0])
+                        break
                 elif kind is h11.Data:
                     self._body_arrived(event.data)  # type: ignore[union-attr]
                 elif kind is h11.EndOfMessage:
@@ -317,8 +312,14 @@ class Protocol:
 
     def _begin(self, request: h11.Request) -> Exchange:
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
-        self._encoder = ResponseEncoder(request, headers, self._wire, self._identity)
-        return Exchange(request.method, request.target, request.http_version, headers, self._encoder)
+        controls = _CONTROLS.intersection([name for name, _ in headers])
+        # RFC 9112 §9.3: HTTP/1.1 persists unless somebody says otherwise.
+        closes = request.http_version < b"1.1" or (b"connection" in controls and b"close" in _options(headers))
+        self._encoder = ResponseEncoder(request, self._wire, self._identity, closes=closes)
+        exchange = Exchange(request.method, request.target, request.http_version, headers, self._encoder)
+        # RFC 9112 §6.3: without framing there is no body. h11 need not be asked, nor told what the client expects.
+        exchange.body_complete = controls <= {b"connection"}
+        return exchange
 
     def _body_arrived(self, data: bytes) -> None:
         exchange = self.exchange
