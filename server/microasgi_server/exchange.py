@@ -16,6 +16,9 @@ from microasgi_server.errors import AppError, ClientDisconnected
 DRAIN_LIMIT = 256 * 1024
 """Bytes of an unread request body worth reading to keep a connection: about what a new connection costs."""
 
+CRUMB = 4096
+"""Bytes below which a piece of the body is joined to the next: one that comes byte by byte must not cost an object for each."""
+
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status, for the log only: the client left before it had its response."""
 
@@ -111,17 +114,18 @@ class Exchange:
     told: whether anybody heard of it.
     faults: what subscribers raised when the client left, against the contract.
     closing: whether to say `Connection: close` and mean it; the shell sets it when the server is stopping.
-    body: the look-ahead, what has arrived of the body and was not taken yet.
-    body_complete: whether `body` ends the request's body.
-    received: bytes of the body that have arrived so far, taken or not.
+    body_complete: whether the request's body has arrived to its end.
+    ahead: bytes of it that have arrived and were not taken yet: the look-ahead.
+    received: bytes of it that have arrived so far, taken or not.
     """
 
     __slots__ = (
         "_callbacks",
         "_encoder",
+        "_pieces",
         "_taken",
         "_trailers_follow",
-        "body",
+        "ahead",
         "body_complete",
         "cancelled",
         "closing",
@@ -149,9 +153,10 @@ class Exchange:
         self.told = False
         self.faults: Sequence[Exception] = ()
         self.closing = False
-        self.body = bytearray()
         self.body_complete = False
+        self.ahead = 0
         self.received = 0
+        self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
         self._taken = False  # whether the app has the whole body
         self._trailers_follow = False  # whether the head announced trailers
         self._encoder = encoder
@@ -166,12 +171,26 @@ class Exchange:
         """
         if self.phase is Phase.DONE or self.phase is Phase.GONE:
             return {"type": "http.disconnect"}
-        if self.body or (self.body_complete and not self._taken):
-            body = bytes(self.body)
-            self.body.clear()
+        if self._pieces or (self.body_complete and not self._taken):
+            body = b"".join(self._pieces)
+            self._forget()
             self._taken = self.body_complete
             return {"type": "http.request", "body": body, "more_body": not self.body_complete}
         return None
+
+    def arrived(self, data: bytes) -> None:
+        """The next piece of the body is here. Behind the response, and behind the client, nobody wants it any more."""
+        self.received += len(data)
+        if self.phase is not Phase.DONE and self.phase is not Phase.GONE:
+            if self._pieces and len(self._pieces[-1]) < CRUMB:
+                self._pieces[-1] += data
+            else:
+                self._pieces.append(data)
+            self.ahead += len(data)
+
+    def _forget(self) -> None:
+        self._pieces.clear()
+        self.ahead = 0
 
     def go_ahead(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
@@ -200,6 +219,7 @@ class Exchange:
         self.phase = phase
         if phase is Phase.DONE:
             self._callbacks.clear()
+            self._forget()
         return data
 
     def fail(self) -> bytes | None:
@@ -223,7 +243,7 @@ class Exchange:
         self.phase = Phase.GONE
         self.status = status
         self.why_gone = why
-        self.body.clear()
+        self._forget()
         callbacks = list(self._callbacks.values())
         self.told = bool(callbacks)
         self._callbacks.clear()

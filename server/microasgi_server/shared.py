@@ -12,8 +12,9 @@ import anyio
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
+from microasgi_server.encoder import Field
 from microasgi_server.paused import PausedSockets
-from microasgi_server.protocol import Field, validated_field
+from microasgi_server.protocol import validated_field
 
 if TYPE_CHECKING:
     from microasgi_server.connection import Call, Connection
