@@ -181,7 +181,7 @@ class Block:
                 if self._stage is Stage.SENT:
                     self._stage = Stage.HEARD
                     if isinstance(value, asyncio.CancelledError):
-                        first, value = value, asyncio.CancelledError(REASON)
+                        first, value = value.with_traceback(None), asyncio.CancelledError(REASON)
         except asyncio.CancelledError as error:
             if self._stage is Stage.OPEN:
                 raise
@@ -192,6 +192,7 @@ class Block:
             rest = group.split(asyncio.CancelledError)[1]
         finally:
             self._stage = Stage.OVER
+            value = trap = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
             if self._native:
                 task.uncancel()
             if self._timer is not None:

@@ -6,10 +6,12 @@ The client is made by hand, the server's side of one request: with the extension
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -1417,3 +1419,31 @@ async def test_a_scope_around_the_call_reaches_through_early_scopes(way: Way) ->
     around[0].cancel()
     await visitor.end()
     assert (story.marks, around[0].cancelled_caught) == (["cancelled"], True)
+
+
+async def test_nothing_is_left_to_the_collector(way: Way) -> None:
+    """A cancelled request leaves no cycle behind, which would hold what its handler had open until the next collection."""
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        await story.wait()
+
+    story = Story()
+    found: list[object] = []
+    for _ in range(2):  # the first fills caches
+        story = Story()
+        visitor = Visitor(CancelOnDisconnect(app), story, way)
+        await within(story.here)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            visitor.leave()
+            await visitor.end()
+            del visitor
+            gc.collect()
+            found = [type(thing) for thing in gc.garbage if isinstance(thing, BaseException | FrameType)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert found == []
