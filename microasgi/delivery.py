@@ -133,6 +133,7 @@ class Block:
                 raise
         self.cancel_scope, self._inner = tree.scope_class()(), tree.scope_class()()
         opened = tree.take_out(task, around)
+        stopped: asyncio.CancelledError | None = None
         with self.cancel_scope, self._inner:
             if opened is not None:
                 tree.put_into(self._inner, task, *opened)
