@@ -210,7 +210,7 @@ class Block:
         if task is None:  # this is trio, or it hasn't begun, and `run` will see it
             if self._loop is None:
                 self.cancel_scope.cancel(REASON)
-        elif task is asyncio.current_task() and not self._waits:  # in the next turn it does
+        elif not self._waits and task is asyncio.current_task(self._loop):  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
         elif self._is_within_reach(task):
             self._native = task.cancel(REASON)
@@ -242,9 +242,12 @@ class Block:
         return isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
 
     def _start_grace(self) -> None:
-        """The task is cancelled: that was the edge."""
+        """The task is cancelled: that was the edge. Most calls end in the next turn, and need no timer."""
         self._stage = Stage.SENT
-        if self._timer is None:
+        asyncio.get_running_loop().call_soon(self._set_timer)
+
+    def _set_timer(self) -> None:
+        if self._timer is None and self._stage is not Stage.OVER:
             self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
 
     def _lost(self) -> None:

@@ -252,6 +252,30 @@ async def which(request):
         assert server.get() == (200, loop.encode())
 
 
+@pytest.mark.parametrize(("setting", "threshold"), [("", 50_000), ("gc.set_threshold(123)", 123), ("gc.set_threshold(0)", 0)])
+def test_garbage_is_collected_rarely_unless_the_app_says_otherwise(app_dir: Path, setting: str, threshold: int) -> None:
+    """The command leaves what exists at startup out of every collection and collects rarely; what the app's lifespan sets stays."""
+    (app_dir / "garbage.py").write_text(f"""
+import gc
+from contextlib import asynccontextmanager
+from microasgi import Router
+
+@asynccontextmanager
+async def lifespan(router):
+    {setting}
+    yield
+
+routes = Router(lifespan=lifespan)
+
+@routes.get("/")
+async def look(request):
+    return [gc.get_threshold()[0], gc.get_freeze_count() > 1000]
+""")
+    with serving(app_dir, "garbage:routes") as server:
+        status, body = server.get()
+    assert (status, json.loads(body)) == (200, [threshold, True])
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_unix_socket_is_served_instead_of_a_port(app_dir: Path, loop: str) -> None:
     """`--uds` serves on a unix socket, which is gone afterwards."""

@@ -104,11 +104,7 @@ class AsyncioProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()
-        if exc is None:
-            self._connection.hang_up("the connection was closed")
-        else:
-            self._connection.hang_up("the connection was reset (RST)")
-        self._connection.lost()
+        self._connection.lost("the connection was closed" if exc is None else "the connection was reset (RST)")
 
     def pause_writing(self) -> None:
         self._transport.congested = True

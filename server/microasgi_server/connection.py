@@ -130,11 +130,15 @@ class Connection:
             self._go_on()
             self.regulate()
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         """The socket is closed, whichever side did it."""
-        self.shared.connections.discard(self)
-        self.shared.changed.notify()
-        if self.shared.trace:
+        if self._input is not Input.IGNORED:
+            self.hang_up(why)
+        shared = self.shared
+        shared.connections.discard(self)
+        if shared.stopping:
+            shared.changed.notify()
+        if shared.trace:
             logs.trace(self.transport.client, "connection lost")
 
     # The server calls these.

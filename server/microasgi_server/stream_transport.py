@@ -222,7 +222,7 @@ class StreamTransport:
 
     def end(self) -> None:
         """The connection is closed: tasks that wait for its next request wait no longer."""
-        self.connection.lost()
+        self.connection.lost("the connection was closed")
         self._ended = True
         while self._idle:
             self._idle.pop().hand_over(None)
