@@ -78,21 +78,19 @@ class Block:
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
 
-    __slots__ = ("_inner", "_loop", "_native", "_stage", "_task", "_timer", "_waits", "cancel_scope", "cleanup_grace")
-
     cancel_scope: anyio.CancelScope
     _inner: anyio.CancelScope
+    _stage = Stage.OPEN
+    _native = False
+    _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
+    _task: asyncio.Task[Any] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, cleanup_grace: float) -> None:
+        self.cleanup_grace = cleanup_grace
         self._loop = asyncio._get_running_loop()  # None on trio
         if self._loop is None:
             self.cancel_scope = anyio.CancelScope()
-        self.cleanup_grace = cleanup_grace
-        self._stage = Stage.OPEN
-        self._native = False
-        self._waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def describe(self) -> str:
         """What runs here, for the log."""

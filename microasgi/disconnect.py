@@ -55,33 +55,20 @@ class Visit(Block):
     route: the template of the route that was found, for the log.
     """
 
-    __slots__ = (
-        "_method",
-        "_on_disconnect",
-        "_path",
-        "_waiters",
-        "background",
-        "body_streamed",
-        "gone",
-        "kept_body",
-        "listeners",
-        "responding",
-        "route",
-    )
+    gone = False
+    listeners = 0
+    kept_body: bytes | None = None
+    body_streamed = False
+    responding = False
+    background: Any = None
+    route = ""
+    _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
         super().__init__(cleanup_grace)
-        self.gone = False
-        self.listeners = 0
-        self.responding = False
-        self.background: Any = None
-        self.kept_body: bytes | None = None
-        self.body_streamed = False
         self._on_disconnect = on_disconnect
-        self._waiters: list[anyio.Event] = []
         self._method: str = scope["method"]
         self._path: str = scope["path"]
-        self.route = ""
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -135,7 +122,7 @@ class Visit(Block):
         """Return when the client has left."""
         if not self.gone:
             waiter = anyio.Event()
-            self._waiters.append(waiter)
+            self._waiters += (waiter,)
             await waiter.wait()
 
 
