@@ -107,6 +107,13 @@ class Block:
             self._stage = Stage.CALLED
             self._tell()
 
+    def cancel_after(self, seconds: float) -> None:
+        """Cancel the call by level if it is still there when so many seconds have passed; at its first wait, if it hasn't waited yet."""
+        if self._loop is None or self._waits:
+            self.cancel_scope.deadline = anyio.current_time() + seconds
+        else:
+            self.cancel()
+
     @types.coroutine
     def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
@@ -197,7 +204,10 @@ class Block:
             if self._timer is not None:
                 self._timer.cancel()
         if rest is not None:
-            raise rest
+            try:
+                raise rest
+            finally:
+                rest = None  # as above
         return first or asyncio.CancelledError(REASON)
 
     def _tell(self) -> None:
@@ -208,7 +218,7 @@ class Block:
         if task is None:  # this is trio, or it hasn't begun, and `run` will see it
             if self._loop is None:
                 self.cancel_scope.cancel(REASON)
-        elif not self._waits and task is asyncio.current_task(self._loop):  # in the next turn it does
+        elif not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
         elif self._is_within_reach(task):
             self._native = task.cancel(REASON)

@@ -80,7 +80,7 @@ class Visit(Block):
         if self.listeners:
             # Quart and Django run the handler in a task of their own and wait for it and `receive()` at once. Cancelled there they
             # leave that task behind; told there they stop it, and clean up. So: told first, and cancelled if that doesn't help.
-            self.cancel_scope.deadline = anyio.current_time() + self.cleanup_grace
+            self.cancel_after(self.cleanup_grace)
         else:
             self.cancel()
         return True

@@ -226,7 +226,10 @@ class Router:
         if handler is None:
             if outermost and isinstance(error, HTTPException):
                 return PlainTextResponse(error.detail, error.status_code, error.headers)
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
         if not isinstance(error, HTTPException) and handler in (self.exception_handlers.get(500), self.exception_handlers.get(Exception)):
             logger.error("Unexpected exception for %s %r", request.method, request.path, exc_info=error)
         return await call_any(handler, request, error)

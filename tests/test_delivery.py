@@ -1447,3 +1447,26 @@ async def test_nothing_is_left_to_the_collector(way: Way) -> None:
             gc.garbage.clear()
             gc.enable()
     assert found == []
+
+
+async def test_a_departure_reported_within_receive_is_heard() -> None:
+    """A server may call back from inside `receive()`, before the app has waited at all: the app is told there, and ends."""
+    story = Story()
+    visitors: list[Visitor] = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        story.mark("told")
+        await story.work()
+
+    class Early(Visitor):
+        async def _receive(self) -> Message:
+            if not self._began:
+                return await super()._receive()
+            self.leave()
+            return {"type": "http.disconnect"}
+
+    visitors.append(Early(CancelOnDisconnect(app, cleanup_grace=LONG), story, "extension"))
+    await visitors[0].end()
+    assert story.marks == ["told", "cleaned up"]

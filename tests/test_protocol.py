@@ -1,5 +1,6 @@
 """The core that decides, driven by hand: no socket, no event loop, no clock."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -877,6 +878,61 @@ def test_a_broken_body_is_refused_only_while_nothing_is_on_the_wire(phase: Phase
         assert read(data).status == 400
     else:
         assert data == b""
+
+
+# Framing that must not be believed.
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"transfer-encoding: CHUNKED\r\ncontent-length: 0\r\n",
+    ],
+)
+def test_a_length_beside_chunks_is_refused(fields: bytes) -> None:
+    """A request with both framings is refused, and nothing behind it is a request (RFC 9112 §6.1)."""
+    protocol = Protocol(identity)
+    with pytest.raises(Refusal, match="Content-Length") as caught:
+        protocol.receive_bytes(b"POST / HTTP/1.1\r\nHost: test\r\n" + fields + b"\r\n0\r\n\r\n" + GET)
+    assert (caught.value.status, protocol.exchange) == (400, None)
+    assert read(protocol.refuse(400, "no")).status == 400
+
+
+def test_chunks_are_not_for_http_1_0() -> None:
+    """A Transfer-Encoding in HTTP/1.0 is faulty framing (RFC 9112 §6.1)."""
+    protocol = Protocol(identity)
+    with pytest.raises(Refusal, match=r"HTTP/1\.0") as caught:
+        protocol.receive_bytes(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_nobody_is_told_to_go_ahead_with_a_body_that_is_here(framing: bytes) -> None:
+    """A client that expects a 100 for a body that has no bytes gets none (RFC 9110 §10.1.1)."""
+    data = b"POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n" + framing + b"\r\n"
+    _, exchange = begin(data + (b"0\r\n\r\n" if b"chunked" in framing else b""))
+    assert exchange.take() == {"type": "http.request", "body": b"", "more_body": False}
+    assert exchange.take() is None
+    assert exchange.go_ahead() == b""
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_the_app_has_taken_is_kept_nowhere(chunked: bool) -> None:
+    """While a request is answered, the bytes of its body that the app has taken aren't held by the protocol any more."""
+    size = 200_000
+    tracemalloc.start()
+    try:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size if chunked else b"Content-Length: %d\r\n\r\n" % size
+        protocol, exchange = begin(b"POST / HTTP/1.1\r\nHost: test\r\n" + framing + bytes(size) + (b"\r\n0\r\n\r\n" if chunked else b""))
+        before = tracemalloc.get_traced_memory()[0]
+        exchange.take()
+        assert before - tracemalloc.get_traced_memory()[0] > size / 2
+        assert tracemalloc.get_traced_memory()[0] < size / 4
+    finally:
+        tracemalloc.stop()
+    assert protocol.exchange is exchange
 
 
 # Counting the look-ahead.

@@ -195,7 +195,8 @@ class Exchange:
     def go_ahead(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
         nothing_sent = self.phase is Phase.WAITING or self.phase is Phase.STARTED
-        return self._encoder.go_ahead() if nothing_sent and self._encoder.awaits_go_ahead else b""
+        due = nothing_sent and not self.body_complete and self._encoder.awaits_go_ahead
+        return self._encoder.go_ahead() if due else b""
 
     # The response: what `send()` does.
 

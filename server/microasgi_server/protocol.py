@@ -131,13 +131,17 @@ class Protocol:
         if self._chunked:
             self._read_chunks(exchange)
         else:
-            self._read_body(exchange, self._wire.trailing_data[0])
+            self._read_body(exchange, self._rest())
         return True
 
     def _begin(self, request: h11.Request) -> Exchange:
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         controls = _CONTROLS.intersection([name for name, _ in headers])
         old = request.http_version < b"1.1"
+        if b"transfer-encoding" in controls and (old or b"content-length" in controls):
+            # RFC 9112 §6.1: somebody between the client and here may have read it otherwise.
+            other = "an HTTP/1.0 request" if old else "one with a Content-Length"
+            raise Refusal(400, f"a request with a Transfer-Encoding isn't {other}")
         self._encoder = ResponseEncoder(
             request.method,
             request.http_version,
@@ -148,7 +152,7 @@ class Protocol:
             # RFC 9110 §10.1.1: HTTP/1.0 knows no 100.
             awaits_go_ahead=not old and b"expect" in controls and b"100-continue" in options(headers, b"expect"),
         )
-        # RFC 9112 §6.3: chunks go before a length, and without either there is no body. h11 has checked both.
+        # RFC 9112 §6.3: without either there is no body. h11 has checked what they say.
         self._chunked = b"transfer-encoding" in controls
         self._missing = next((int(value) for name, value in headers if name == b"content-length"), 0) if controls else 0
         return Exchange(request.method, request.target, request.http_version, headers, self._encoder)
@@ -168,10 +172,16 @@ class Protocol:
                 self._arrived(exchange, bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
                 exchange.body_complete = True
-                self._behind += self._wire.trailing_data[0]
+                self._behind += self._rest()
                 return
             else:
                 return
+
+    def _rest(self) -> bytes:
+        """What came behind that which h11 had to read. It would keep it, too: the next request gets a fresh one."""
+        rest: bytes = self._wire.trailing_data[0]
+        self._wire = _reader()
+        return rest
 
     def _next_event(self) -> Any:
         try:
@@ -200,7 +210,6 @@ class Protocol:
             return Next.DRAIN if keep and self._drained <= DRAIN_LIMIT else Next.LINGER
         if not keep:
             return Next.LINGER if self._behind else Next.CLOSE
-        self._wire = _reader()
         self.served = True
         self.exchange = None
         if not self._behind:
