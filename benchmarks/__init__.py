@@ -1,8 +1,19 @@
-"""What the server and the promise cost, beside what others cost. Run it: `python -m benchmarks --help`.
+"""The comparison: what happens to a handler whose client has left, and what a server costs, here and with what people use.
 
-All contestants of a part take turns in one run, under the same conditions, and what counts is the ratio: machines differ, and so
-does one machine from minute to minute. The measure is the server's own CPU time for each request, not the throughput, in which
-the load generator and the rest of the machine have their say.
+Run it: `python -m benchmarks --help`. All contestants of a part are measured in one run, under the same conditions, and what counts is
+how they compare: machines differ, and so does one machine from minute to minute.
 
-Reading order: `parts` (what is compared), `contestants` (a server's life), `load` (the requests), `processes` (the measuring).
+Reading order:
+
+    measuring       what a part is made of: measure -> data -> tables, targets, figures, the README's words
+    parts           the questions, each in a module; what belongs to one alone bears its name: `disconnect`, `disconnect_matrix`, ...
+    stacks          which framework runs on which server, and how each is started
+    apps            the same service in every framework
+    running         a stack's life: a free port, the proof that it is ours, the end;  `postgres` is a database's
+    processes       what it costs: CPU time, memory, files;  `limits` and `machine` are about where it runs
+    clients         those who leave, wait, crowd in or dawdle, most of them processes of their own
+    load, sampling  wrk or our own generator against a stack, and what is made of it: CPU time and throughput, in rounds
+    delivery        the promise's price in process, without a server
+    report          tables, pages, plots, and the README
+    interruption    Ctrl+C and SIGTERM: nothing that was started is left
 """

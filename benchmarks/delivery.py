@@ -4,11 +4,13 @@
 
 Compared with a bare await of the handler: the block around it (`delivery.py`), and the whole protection, with the visit and the
 server's callback (`disconnect.py`). Each request runs in a task of its own, as on a server. The three take turns, in one process;
-what is counted is CPU time.
+what is counted is CPU time. The part `overhead` runs this, too.
 """
 
+import argparse
 import asyncio
 import gc
+import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ from typing import Any
 
 import anyio
 
+from benchmarks.stacks import missing_packages
 from microasgi.delivery import Block
 from microasgi.disconnect import EXTENSION, run_while_connected
 
@@ -86,6 +89,11 @@ async def race(calls: dict[str, Call], requests: int, rounds: int) -> dict[str, 
     return samples
 
 
+def more(own: list[float], bare: list[float]) -> list[float]:
+    """What one costs more than the other, in each round."""
+    return [one - other for one, other in zip(own, bare, strict=True)]
+
+
 def spread(samples: list[float]) -> str:
     """The median, and between which values the middle half lies."""
     ordered = sorted(samples)
@@ -98,32 +106,52 @@ def report(title: str, samples: dict[str, list[float]], *, has_target: bool) -> 
     (first, bare), *others = samples.items()
     lines = [title, f"  {first:<18}{spread(bare)}"]
     for name, own in others:
-        more = [one - other for one, other in zip(own, bare, strict=True)]
-        line = f"  {name:<18}{spread(own)}   more than {first}: {spread(more)}"
+        difference = more(own, bare)
+        line = f"  {name:<18}{spread(own)}   more than {first}: {spread(difference)}"
         if name == "delivery" and has_target:
-            line += f", target at most {TARGET:g}: {'met' if median(more) <= TARGET else 'MISSED'}"
+            line += f", target at most {TARGET:g}: {'met' if median(difference) <= TARGET else 'MISSED'}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def main(requests: int = REQUESTS, rounds: int = ROUNDS) -> None:
-    """Measure on asyncio, and on uvloop where it is installed, and print."""
-    loops = ["asyncio"]
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        loops.append("uvloop")
-    print(
-        f"Python {sys.version.split()[0]}, {rounds} rounds of {requests} requests, CPU time; the median, and the middle half of the rounds"
-    )
-    for loop in loops:
-        for name, handler in HANDLERS.items():
-            options = {"use_uvloop": loop == "uvloop"}
-            samples = anyio.run(race, contestants(handler), requests, rounds, backend="asyncio", backend_options=options)
+def loops() -> list[str]:
+    """asyncio, and uvloop where it is installed."""
+    return ["asyncio"] + ([] if missing_packages(["uvloop"]) else ["uvloop"])
+
+
+def measure_all(requests: int, rounds: int) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Samples in µs, by loop, handler and contestant."""
+    return {
+        loop: {
+            name: anyio.run(
+                race, contestants(handler), requests, rounds, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"}
+            )
+            for name, handler in HANDLERS.items()
+        }
+        for loop in loops()
+    }
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description="Measure what the delivery of a cancellation costs.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns for each contestant (default: {ROUNDS})")
+    parser.add_argument("--json", action="store_true", help="print all samples, for another program")
+    arguments = parser.parse_args()
+    measured = measure_all(REQUESTS, arguments.rounds)
+    if arguments.json:
+        rounded = {
+            loop: {handler: {name: [round(each, 2) for each in own] for name, own in found.items()} for handler, found in handlers.items()}
+            for loop, handlers in measured.items()
+        }
+        print(json.dumps(rounded))
+        return
+    version = sys.version.split()[0]
+    print(f"Python {version}, {arguments.rounds} rounds of {REQUESTS} requests, CPU time; the median, and the middle half of the rounds")
+    for loop, handlers in measured.items():
+        for handler, found in handlers.items():
             print()
-            print(report(f"{loop}, {name}", samples, has_target=loop == "asyncio"))
+            print(report(f"{loop}, {handler}", found, has_target=loop == "asyncio"))
 
 
 if __name__ == "__main__":

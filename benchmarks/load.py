@@ -1,26 +1,69 @@
 """The load: keep-alive connections, each asking again as soon as it has its answer.
 
-wrk where it is installed. Else this file, run as a process of its own: `python -m benchmarks.load PORT CONNECTIONS SECONDS`. It
-asks more slowly, which changes the throughput but not what a request costs the server.
+wrk where it is installed. Else `benchmarks.clients.generator`, which asks more slowly, and not everything: that changes the throughput, but
+hardly what a request costs the server. What a generator used of its own core is part of the result: one that used nearly all of it
+was itself the limit.
 """
 
-import re
-import selectors
+import json
+import math
+import resource
 import shutil
-import socket
+import signal
 import subprocess
 import sys
-import time
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.contestants import ROOT
+from benchmarks.clients.messages import head
 from benchmarks.errors import BenchmarkError
+from benchmarks.measuring import Progress
+from benchmarks.running import ROOT
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-"""What wrk sends."""
+SCRIPT = Path(__file__).parent / "wrk.lua"
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+PATIENCE = 60.0
+"""Seconds that a generator may take beyond its time."""
+
+TOLERATED = 0.01
+"""The share of requests that may meet a closed connection. A server may close one between two responses (hypercorn does, after a
+thousand), and wrk can't tell that from a failure."""
+
+SMALL = 100_000
+"""Bytes of a body that the built-in generator can post: it doesn't listen while it sends."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked, again and again.
+
+    name: as tables show it.
+    connections: all kept alive.
+    headers: beside Host.
+    body: bytes to post; 0 for a GET.
+    streamed: the response's length isn't known before its end.
+    opening: seconds that it goes on for beside those of other workloads, since so many connections aren't open at once.
+    """
+
+    name: str
+    target: str = "/"
+    connections: int = 32
+    headers: tuple[tuple[str, str], ...] = ()
+    body: int = 0
+    streamed: bool = False
+    opening: float = 0.0
+
+    @property
+    def needs_wrk(self) -> bool:
+        """The built-in generator can't ask this."""
+        return self.streamed or self.body > SMALL
+
+    def request(self) -> bytes:
+        """Its bytes, for the built-in generator."""
+        headers = [f"{name}: {value}" for name, value in self.headers]
+        if not self.body:
+            return head("GET", self.target, *headers)
+        return head("POST", self.target, *headers, f"Content-Length: {self.body}") + b"x" * self.body
 
 
 @dataclass(frozen=True)
@@ -29,140 +72,94 @@ class Result:
 
     requests: how many were answered.
     seconds: how long it took.
+    received: bytes, heads and unfinished responses included.
+    busy: the share of one core that the generator used.
     """
 
     requests: int
     seconds: float
+    received: int
+    busy: float
 
 
-def find_wrk() -> str | None:
-    """wrk's path, or None."""
-    return shutil.which("wrk")
+def find_wrk(progress: Progress) -> str | None:
+    """wrk's path; None, and a word about it, if there is none."""
+    path = shutil.which("wrk")
+    if path is None:
+        progress.missing("what only wrk can ask (large bodies), and requests/s that the generator doesn't limit", "apt-get install wrk")
+    return path
 
 
-def describe(wrk: str | None) -> str:
-    """The load generator, as the report names it."""
-    if wrk is None:
-        hint = " (wrk is not installed; it loads harder: apt-get install wrk)" if find_wrk() is None else ""
-        return f"the built-in generator, whose own limit the throughput may be{hint}"
-    said = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False)  # its exit code is 1 even so
-    return " ".join(said.stdout.partition("Copyright")[0].split()[:2]) or "wrk"
+def put_load(port: int, workload: Workload, seconds: float, wrk: str | None) -> Result:
+    """Ask one server for so long. Without wrk, the built-in generator does.
 
-
-def put_load(port: int, connections: int, seconds: float, wrk: str | None) -> Result:
-    """Ask one server for so long.
-
-    :raises BenchmarkError: not all requests were answered with 200
+    :raises BenchmarkError: not all requests were answered with success
     """
-    if wrk is not None and seconds >= 1:  # wrk counts in whole seconds
-        command = [wrk, "-t1", f"-c{connections}", f"-d{round(seconds)}s", f"http://127.0.0.1:{port}/"]
-        return parse_wrk(_run(command, seconds))
-    answered, took = _run([sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(seconds)], seconds).split()
-    return Result(int(answered), float(took))
+    before = _cpu_of_children()
+    if wrk is not None:
+        output = _ask_with_wrk(wrk, port, workload, seconds)
+    else:
+        command = [sys.executable, "-m", "benchmarks.clients.generator", str(port), str(workload.connections), str(seconds)]
+        output = _run(command, seconds + PATIENCE, workload.request())
+    return parse(output, _cpu_of_children() - before)
 
 
-def parse_wrk(output: str) -> Result:
-    """Read wrk's report.
+def _ask_with_wrk(wrk: str, port: int, workload: Workload, seconds: float) -> bytes:
+    whole = math.ceil(seconds)  # wrk knows no others; interrupted, it ends and reports as ever
+    command = [wrk, "-t1", f"-c{workload.connections}", f"-d{whole}s", "--timeout", "30s", "-s", str(SCRIPT)]
+    for name, value in workload.headers:
+        command += ["-H", f"{name}: {value}"]
+    command += [f"http://127.0.0.1:{port}{workload.target}", "--", str(workload.body)]
+    if whole > seconds:
+        output = _run(command, seconds, interrupt=True)
+        if output:
+            return output
+        # So busy is the machine that it had not begun.
+    return _run(command, whole + PATIENCE)
 
-    :raises BenchmarkError: it reports errors, or isn't one
+
+def _run(command: list[str], seconds: float, given: bytes = b"", *, interrupt: bool = False) -> bytes:
+    """What a generator wrote; nothing if it was interrupted too early."""
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            try:
+                output, _ = process.communicate(given, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                if not interrupt:
+                    raise
+                process.send_signal(signal.SIGINT)
+                output, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise BenchmarkError(f"the load generator didn't end: {' '.join(command)}") from None
+        finally:
+            process.kill()
+    if process.returncode == -signal.SIGINT and interrupt:
+        return b""
+    if process.returncode != 0:
+        raise BenchmarkError(f"the load generator failed: {output.decode(errors='replace').strip()}")
+    return output
+
+
+def parse(output: bytes, cpu: float) -> Result:
+    """Read a generator's last line.
+
+    cpu: seconds that it used.
+
+    :raises BenchmarkError: there were failures, or too little answers, or it isn't a report
     """
-    summary = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", output)
-    failed = re.search(r"Socket errors: .*|Non-2xx or 3xx responses: \d+", output)
-    if failed is not None:
-        raise BenchmarkError(f"wrk saw failures: {failed[0]}")
-    if summary is None:
-        raise BenchmarkError(f"wrk's report can't be read: {output!r}")
-    return Result(int(summary[1]), float(summary[2]) * {"ms": 0.001, "s": 1, "m": 60}[summary[3]])
-
-
-def _run(command: list[str], seconds: float) -> str:
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=seconds + 60)
-    except subprocess.TimeoutExpired:
-        raise BenchmarkError(f"the load generator didn't end: {' '.join(command)}") from None
-    if done.returncode != 0:
-        raise BenchmarkError(f"the load generator failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        told = json.loads(output.splitlines()[-1])
+        requests, seconds, refused, broken = told["requests"], told["seconds"], told["refused"], told["broken"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        raise BenchmarkError(f"the load generator's report can't be read: {output.decode(errors='replace')!r}") from None
+    if refused:
+        raise BenchmarkError(f"{refused} of {requests} answers were no success")
+    if broken > TOLERATED * requests:
+        raise BenchmarkError(f"{broken} connections failed, beside {requests} answers")
+    return Result(requests, seconds, told["received"], cpu / seconds)
 
 
-def ask(sock: socket.socket) -> bytes:
-    """One request on a connection, and the whole response.
-
-    :raises BenchmarkError: it isn't a complete 200
-    """
-    sock.sendall(REQUEST)
-    data = b""
-    while (size := response_size(data)) is None or len(data) < size:
-        data += _received(sock)
-    return data
-
-
-def response_size(data: bytes | bytearray) -> int | None:
-    """The size of the response that `data` begins with, or None as long as its head is incomplete.
-
-    :raises BenchmarkError: it isn't a 200 with a length
-    """
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    length = _LENGTH.search(data, 0, end + 2)
-    if not data.startswith(b"HTTP/1.1 200") or length is None:
-        raise BenchmarkError(f"not the expected response: {bytes(data[:200])!r}")
-    return end + 4 + int(length[1])
-
-
-def _received(sock: socket.socket) -> bytes:
-    data = sock.recv(65536)
-    if not data:
-        raise BenchmarkError("the server closed a connection in the middle of a response")
-    return data
-
-
-def connect(port: int) -> socket.socket:
-    """A new connection."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-def _generate(port: int, connections: int, seconds: float) -> Result:
-    answered = 0
-    with selectors.DefaultSelector() as selector, ExitStack() as stack:
-
-        def ask_on_new_connection() -> None:
-            sock = stack.enter_context(connect(port))
-            selector.register(sock, selectors.EVENT_READ, bytearray())
-            sock.sendall(REQUEST)
-
-        began = time.monotonic()
-        for _ in range(connections):
-            ask_on_new_connection()
-        while (took := time.monotonic() - began) < seconds:
-            for key, _ in selector.select(0.1):
-                sock: socket.socket = key.fileobj  # type: ignore[assignment]
-                received: bytearray = key.data
-                if not received and _is_closed(sock):  # between two responses it may: hypercorn does, after a thousand
-                    selector.unregister(sock)
-                    sock.close()
-                    ask_on_new_connection()
-                    continue
-                received += _received(sock)
-                size = response_size(received)
-                if size is not None and len(received) >= size:
-                    answered += 1
-                    del received[:size]
-                    with suppress(BrokenPipeError, ConnectionResetError):  # seen when it is read
-                        sock.sendall(REQUEST)
-    return Result(answered, took)
-
-
-def _is_closed(sock: socket.socket) -> bool:
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except ConnectionResetError:
-        return True
-
-
-if __name__ == "__main__":
-    result = _generate(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
-    print(result.requests, result.seconds)
+def _cpu_of_children() -> float:
+    """CPU time of the children that have ended, in seconds. A server that still runs isn't among them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,55 +1,147 @@
-"""What is printed: the circumstances, the samples, the ratios."""
+"""What comes of a part: tables in the terminal and in Markdown, the data in JSON, plots in SVG and PNG, and its place in the README."""
 
-import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
-from statistics import median
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.contestants import Contestant
-from benchmarks.load import describe
-from benchmarks.parts import Pair, Part, Sample, Settings
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.measuring import Part, Table, Target
+from benchmarks.running import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+
+Result = dict[str, Any]
+"""What is kept of one run of a part: `part`, `date`, `command`, `quick`, `seconds`, `circumstances`, `missing`, and the part's `data`."""
 
 
-def circumstances(settings: Settings) -> str:
-    """Everything that a reader needs to know before comparing with another machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    busy = os.getloadavg()[0]
-    versions = []
-    for package in ("microasgi", "anyio", "h11", "uvloop", "trio", "uvicorn", "hypercorn"):
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
+def save(part: Part, result: Result, folder: Path) -> None:
+    """Write PART.json, and what can be made of it: PART.md and the plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{part.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    redraw(part, result, folder)
+
+
+def load(part: Part, folder: Path) -> Result:
+    """What an earlier run has saved.
+
+    :raises BenchmarkError: there is none
+    """
+    path = folder / f"{part.name}.json"
+    try:
+        result: Result = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchmarkError(f"{path} doesn't exist; measure first: python -m benchmarks {part.name}") from None
+    return result
+
+
+def redraw(part: Part, result: Result, folder: Path) -> None:
+    """Make the Markdown and the plots again."""
+    (folder / f"{part.name}.md").write_text(markdown(part, result))
+    for name, figure in part.figures(result["data"]).items():
+        for kind in ("svg", "png"):
+            # Neither the date nor a random id: the same data make the same file.
+            metadata = {"Date": None} if kind == "svg" else {}
+            figure.savefig(folder / f"{name}.{kind}", metadata=metadata, bbox_inches="tight", dpi=120)
+
+
+def show(part: Part, result: Result, console: Console) -> None:
+    """Print a part's tables, its targets, and what is missing in it."""
+    for table in part.tables(result["data"]):
+        # Outside of the grid, which may be too narrow for them.
+        console.print(f"\n{table.title}", style="bold", markup=False, highlight=False)
+        console.print(_rich(table))
+        if table.note:
+            console.print(table.note, markup=False, highlight=False)
+    for target in part.targets(result["data"]):
+        verdict = Text("met", "green") if target.met else Text("MISSED", "bold red")
+        console.print(f"{target.what}: {target.measured}, wanted {target.wanted}:", verdict, highlight=False)
+    for line in _missing(result):
+        console.print(Text(line, "yellow"))
+
+
+def markdown(part: Part, result: Result) -> str:
+    """A part's page."""
+    about = result["circumstances"]
+    lines = [f"# {part.name}", "", part.question, ""]
+    lines += [f"Measured on {result['date']} with `{result['command']}`, in {result['seconds']:.0f} s."]
+    if result["quick"]:
+        lines += ["", "**Only to show that it works: with --quick the numbers mean nothing.**"]
+    for table in part.tables(result["data"]):
+        lines += ["", f"## {table.title}", "", *described(table)]
+    if targets := part.targets(result["data"]):
+        rows = [(target.what, target.wanted, target.measured, "met" if target.met else "**missed**") for target in targets]
+        lines += ["", "## Targets", "", *grid(("what", "wanted", "measured", ""), rows)]
+    lines += [f"\n![{name}]({name}.svg)" for name in part.figures(result["data"])]
+    lines += ["", "## Circumstances", "", *(f"* {name}: {value}" for name, value in about.items())]
+    lines += [f"* {line}" for line in _missing(result)]
+    return "\n".join(lines) + "\n"
+
+
+def described(table: Table) -> list[str]:
+    """A table and its note in Markdown, line by line."""
+    return [*grid(table.columns, table.rows), *(["", table.note] if table.note else [])]
+
+
+def section(table: Table) -> list[str]:
+    """The same below its title, for the README."""
+    return [f"**{table.title}**", "", *described(table)]
+
+
+def verdict(targets: Sequence[Target]) -> str:
+    """Which of them are met, in a sentence; nothing if there are none."""
+    if not targets:
+        return ""
+    missed = [f"{target.what}: {target.measured}, wanted {target.wanted}" for target in targets if not target.met]
+    met = f"Targets met: {len(targets) - len(missed)} of {len(targets)}."
+    return f"{met} Missed: {'; '.join(missed)}." if missed else met
+
+
+def grid(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A Markdown table, line by line."""
+    head = list(columns)
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def write_readme(parts: Iterable[Part], folder: Path) -> None:
+    """Put what the parts want to show between their markers in README.md.
+
+    :raises BenchmarkError: a result or a marker is missing, or the result is only that of a --quick run
+    """
+    README.write_text(with_results(README.read_text(), parts, folder))
+
+
+def with_results(text: str, parts: Iterable[Part], folder: Path) -> str:
+    """The README with the results in it: what stands between `<!-- benchmarks: NAME -->` and `<!-- end -->` is made anew."""
+    for part in parts:
+        if part.readme is None:
             continue
-    lines = [
-        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()} on {platform.machine()},"
-        f" {cores} cores, load {busy:.2f} at the start",
-        ", ".join(versions),
-        f"{settings.rounds} rounds; load: {settings.connections} keep-alive connections for {settings.seconds:g} s,"
-        f" after {settings.warm_up:g} s of warm-up; idle: {settings.idle_connections} connections",
-        f"load from {describe(settings.wrk)}",
-    ]
-    if cores is not None and busy > cores / 2:
-        lines.append("This machine is busy with something else: wait until it is quiet, or don't trust the result.")
-    return "\n".join(lines)
+        result = load(part, folder)
+        if result["quick"]:
+            raise BenchmarkError(f"{part.name} was only run with --quick: that is no result for the README")
+        begin = f"<!-- benchmarks: {part.name} -->"
+        shown = f"{begin}\n{part.readme(result['data'])}\n\n*Made by `{result['command']}` on {result['date']}.*\n<!-- end -->"
+        pieces = re.split(rf"{re.escape(begin)}.*?<!-- end -->", text, flags=re.DOTALL)
+        if len(pieces) != 2:
+            raise BenchmarkError(f"README.md has {len(pieces) - 1} places marked {begin}; it must have one")
+        text = shown.join(pieces)
+    return text
 
 
-def results(part: Part, samples: dict[Contestant, list[Sample]]) -> str:
-    """One part's tables."""
-    lines = [f"{part.name}: {part.question}", ""]
-    width = max(len(contestant.name) for contestant in samples)
-    for contestant, own in samples.items():
-        costs = [sample.cost for sample in own]
-        line = f"  {contestant.name:<{width}}  {median(costs):8.1f} {part.unit}  ({min(costs):.1f} to {max(costs):.1f})"
-        throughputs = [sample.throughput for sample in own if sample.throughput is not None]
-        lines.append(line + (f"  {median(throughputs):9,.0f} requests/s" if throughputs else ""))
-    lines.append("")
-    lines.extend(_ratio(pair, samples) for pair in part.pairs)
-    return "\n".join(lines)
+def _rich(table: Table) -> RichTable:
+    shown = RichTable()
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if number == 0 else "right")
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
 
 
-def _ratio(pair: Pair, samples: dict[Contestant, list[Sample]]) -> str:
-    ratios = [first.cost / second.cost for first, second in zip(samples[pair.first], samples[pair.second], strict=True)]
-    middle = median(ratios)
-    verdict = "met" if middle <= pair.target else "MISSED"
-    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"  {pair.first.name} / {pair.second.name}: {middle:.2f} {spread}, target at most {pair.target:.2f}: {verdict}"
+def _missing(result: Result) -> list[str]:
+    return [f"not measured: {what}; to have it measured: {remedy}" for what, remedy in result["missing"]]

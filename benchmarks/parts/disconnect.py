@@ -1,0 +1,243 @@
+"""The experiment that this project began with, for every stack: does the handler stop when its client leaves?
+
+Some stacks are started at a time, and their clients leave when all of them run. Clients mostly wait, so that stacks hardly disturb
+each other; starting disturbs, and is over by then.
+"""
+
+import http.client
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.clients.leaving import STREAM, WAYS, depart
+from benchmarks.errors import BenchmarkError
+from benchmarks.measuring import Data, Part, Run, Table, Target
+from benchmarks.parts.disconnect_matrix import EIGHT, Row, State, brief, by_framework, listed, rows
+from benchmarks.report import section
+from benchmarks.running import Running, running
+from benchmarks.stacks import Stack
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAMEWORKS = (
+    "microasgi",
+    "starlette",
+    "starlette-cancelled",
+    "fastapi",
+    "fastapi-cancelled",
+    "litestar",
+    "blacksheep",
+    "quart",
+    "django",
+    "sanic",
+    "aiohttp",
+    "aiohttp-cancelling",
+)
+
+SERVERS = (
+    ("microasgi", "asyncio"),
+    ("microasgi", "uvloop"),
+    ("microasgi", "trio"),
+    ("uvicorn-h11", "asyncio"),
+    ("uvicorn-httptools", "uvloop"),
+    ("hypercorn", "asyncio"),
+    ("hypercorn", "trio"),
+    ("granian", "uvloop"),  # what it takes by itself, where uvloop is installed; …
+    ("daphne", "asyncio"),
+    ("gunicorn", "uvloop"),  # … so does this one, …
+    ("aiohttp", "asyncio"),
+    ("sanic", "uvloop"),  # … and this one brings it
+)
+
+CLIENTS = 3
+"""For each way to leave."""
+
+SECONDS = 5.0
+"""That a handler takes if nothing stops it: longer than gunicorn waits (3 s after the client left) before it cancels an app."""
+
+PATIENCE = 1.0
+"""Seconds that clients wait for all the handlers to begin."""
+
+TOGETHER = 10
+"""Stacks that run at a time."""
+
+
+def stacks() -> Iterator[Stack]:
+    """Every framework on every server that it can run on."""
+    for framework in FRAMEWORKS:
+        for server, loop in SERVERS:
+            try:
+                yield Stack(framework, server, loop)
+            except ValueError:  # these don't go together
+                continue
+
+
+def few(every: Sequence[Stack]) -> list[Stack]:
+    """Some of them that have every framework and every server."""
+    chosen: list[Stack] = []
+    for wanted in (2, 1):  # first those that bring both
+        for stack in every:
+            new = (stack.framework not in {each.framework for each in chosen}) + (stack.server not in {each.server for each in chosen})
+            if new >= wanted:
+                chosen.append(stack)
+    return chosen
+
+
+def measure(run: Run) -> Data:
+    """Let clients leave every stack in every way."""
+    every = run.installed(few(list(stacks())) if run.quick else stacks())
+    visit = Visit(1, 1.2, 0.4) if run.quick else Visit(CLIENTS, SECONDS, PATIENCE)
+    groups = -(-len(every) // (len(every) if run.quick else TOGETHER))
+    run.progress.total(groups)
+    measured: dict[Stack, dict[str, Any]] = {}
+    for number in range(groups):
+        group = every[number::groups]  # each has something of everything: a framework that is slow isn't slow in company of itself
+        with run.step(f"{len(group)} stacks of {len(every)}, {number + 1} of {groups}"):
+            for stack, result in zip(group, _measured(group, visit), strict=True):
+                if isinstance(result, BenchmarkError):
+                    run.progress.missing(stack.name, f"see why: {result}")
+                else:
+                    measured[stack] = {"framework": stack.framework, "server": stack.server, "loop": stack.loop, **result}
+    return {"clients": visit.clients, "seconds": visit.seconds, "stacks": [measured[stack] for stack in every if stack in measured]}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How a stack is visited.
+
+    clients: for each way to leave.
+    seconds: that a handler takes if nothing stops it.
+    patience: seconds that they wait for all the handlers to begin.
+    """
+
+    clients: int
+    seconds: float
+    patience: float
+
+
+def _measured(group: Sequence[Stack], visit: Visit) -> list[dict[str, Any] | BenchmarkError]:
+    """What `depart` has found in each; or why it couldn't: one stack that doesn't work is no reason to measure none."""
+
+    def start(life: ExitStack, stack: Stack) -> Running | BenchmarkError:
+        try:
+            # Asked to end, it would wait for the handlers that run on.
+            return life.enter_context(running(stack, gracefully=False))
+        except BenchmarkError as error:
+            return error
+
+    def leave(server: Running | BenchmarkError) -> dict[str, Any] | BenchmarkError:
+        if isinstance(server, BenchmarkError):
+            return server
+        try:
+            return depart(server.port, visit.clients, visit.seconds, visit.patience)
+        except (OSError, http.client.HTTPException) as error:
+            return BenchmarkError(f"it stopped answering ({error!r}); it said: {server.said()[-500:] or 'nothing'}")
+
+    lives = [ExitStack() for _ in group]
+    with ThreadPoolExecutor(len(group)) as pool:
+        starts = [pool.submit(start, life, stack) for life, stack in zip(lives, group, strict=True)]
+        try:
+            return list(pool.map(leave, [future.result() for future in starts]))
+        finally:
+            wait(starts)  # or Ctrl+C would leave those behind that are about to run
+            list(pool.map(ExitStack.close, lives))
+
+
+def tables(data: Data) -> list[Table]:
+    """The overview, and everything."""
+    matrix = rows(data)
+    return [_overview(matrix), _everything(data, matrix)]
+
+
+def _overview(matrix: list[Row]) -> Table:
+    places = list(dict.fromkeys(row.where for row in matrix if not row.where.startswith("its own")))
+    lines = []
+    for name, some in by_framework(matrix).items():
+        scores = {row.where: row.score for row in some}
+        own = [row.score for row in some if row.where not in places]
+        lines.append([name, *(scores.get(place, "") for place in places), *(own or [""])])
+    return Table(
+        "In how many of the eight ways does the handler stop, and how long after its client left?",
+        ["framework", *places, "its own server"],
+        lines,
+        "Of the ways in which the handler had begun: a framework or server that takes the whole body first doesn't call it when the client"
+        " leaves in the middle of that. The time is the median of the ways in which it stopped; what stops later than a second is late."
+        " An empty cell: they don't run together.",
+    )
+
+
+def _everything(data: Data, matrix: list[Row]) -> Table:
+    lag = max((each["lag"] for each in data["stacks"]), default=0.0)
+    asked = max((len(row.next) for row in matrix), default=0)
+    return Table(
+        "Every stack, every way to leave",
+        ["stack", *WAYS, "next request"],
+        [[row.stack.name, *(row.cells[name].long for name in WAYS), brief(max(row.next))] for row in matrix],
+        f"Milliseconds from the client's close to the handler's end: the median of {data['clients']} clients (and the maximum)."
+        f" A handler that nothing stops takes {data['seconds']:g} s: it “{State.RAN_ON.value}”. “{State.NOT_BEGUN.value}”: the app never"
+        f" called it, but waited for the rest of the body. “{State.ENDED_BEFORE.value}”: it had ended before its client left."
+        f" “{State.LEFT_OPEN.value}”: nobody asks a stream for more, and nobody closes it: its cleanup waits for the garbage collector."
+        f" {STREAM.capitalize()}: FIN in the middle of a response without an end. Next request: the slowest of {asked},"
+        f" each on a new connection, right after the departures; the client itself was at most {brief(lag)} ms late.",
+    )
+
+
+def targets(data: Data) -> list[Target]:
+    """Our framework on our server stops its handlers always."""
+    ours = {row.stack.loop: row for row in rows(data) if (row.stack.framework, row.stack.server) == ("microasgi", "microasgi")}
+    return [_always(loop, ours[loop]) for loop in ("asyncio", "uvloop", "trio") if loop in ours]
+
+
+def _always(loop: str, row: Row) -> Target:
+    latest = [max(cell.milliseconds) for name, cell in row.cells.items() if name in EIGHT and cell.milliseconds]
+    measured = f"{len(row.ways(State.STOPPED))} of {len(EIGHT)}" + (f", after at most {brief(max(latest))} ms" if latest else "")
+    return Target(f"microasgi on microasgi, {loop}: ways to leave that stop the handler", f"all {len(EIGHT)}", measured, row.stops_always)
+
+
+def figures(data: Data) -> "dict[str, Figure]":
+    """The matrix as a picture."""
+    from benchmarks.parts.disconnect_figure import draw
+
+    return {"disconnect": draw(rows(data))}
+
+
+def readme(data: Data) -> str:
+    """The picture, the overview, and what it says in words."""
+    matrix = rows(data)
+    overview = _overview(matrix)
+    always = [row for row in matrix if row.stops_always]
+    begun = [row for row in matrix if row.ways(State.NOT_BEGUN) and row.ways(State.STOPPED) and not _runs_on(row)]
+    late = [row for row in matrix if row.ways(State.LATE)]
+    never = [row for row in matrix if not row.ways(State.STOPPED, State.LATE)]
+    unread = [row for row in matrix if row.cells[EIGHT[-1]].state is State.STOPPED]
+    return "\n".join(
+        [
+            f"![Which handlers stop when their client leaves, in {len(matrix)} stacks](benchmarks/results/disconnect.svg)",
+            "",
+            *section(overview),
+            "",
+            f"* **In all eight ways** the handler stops with {listed(always, matrix)}.",
+            f"* **Wherever it begins**, and in some of the eight it doesn't, with {listed(begun, matrix)}.",
+            f"* **Behind 4 MB of a body of 8 MB that the handler doesn't read** it stops with {listed(unread, matrix)}.",
+            f"* **Late**, more than a second after its client left, with {listed(late, matrix)}.",
+            f"* **In none of the eight** with {listed(never, matrix)}.",
+        ]
+    )
+
+
+def _runs_on(row: Row) -> bool:
+    return bool(row.ways(State.RAN_ON, State.LEFT_OPEN, State.LATE, State.ENDED_BEFORE))
+
+
+PART = Part(
+    "disconnect",
+    "Does the handler stop when its client leaves, and how long after that?",
+    measure,
+    tables,
+    targets,
+    figures,
+    readme,
+)
