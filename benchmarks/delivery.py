@@ -40,10 +40,21 @@ async def does_not_wait(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def waits_once(scope: Any, receive: Any, send: Any) -> None:
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+    loop.call_soon(answer.set_result, None)
+    await answer
+
+
+async def yields_once(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(0)
 
 
-HANDLERS: dict[str, Handler] = {"a handler that doesn't wait": does_not_wait, "a handler that waits once": waits_once}
+HANDLERS: dict[str, Handler] = {
+    "a handler that doesn't wait": does_not_wait,
+    "a handler that waits once": waits_once,
+    "a handler that only gives the loop a turn": yields_once,
+}
 
 
 def _unsubscribe() -> None:

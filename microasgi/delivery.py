@@ -24,9 +24,11 @@ asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelSc
 
 When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
 
-Both scopes are opened at the call's first wait, not before: a handler that never waits can't be cancelled, and two scopes cost as
-much as all else that a small request costs in this framework. Scopes that the call itself has opened by then belong inside, and
-are put there: the tree is then the same as if ours had been first.
+Both scopes are opened when the client leaves, not before: two scopes cost as much as all else that this framework does for a small
+request, and hardly any request needs them. The tree is then made to look as if they had been there from the start: scopes that the
+call has opened belong inside. One thing can't wait: a worker thread remembers the scope it was started in, to ask it later whether it
+is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait for nothing but the loop's next turn. So a call that
+waits like that gets its scopes there.
 
 What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
 needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
@@ -38,7 +40,9 @@ import asyncio
 import logging
 import math
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any
 
@@ -50,8 +54,8 @@ logger = logging.getLogger("microasgi")
 
 REASON = "microasgi: the client left"
 
-_RUNNABLE: Any = object()
-"""In place of what a call waits for: nothing."""
+_running: ContextVar["Block | None"] = ContextVar("microasgi.block", default=None)
+"""The innermost block, in its task."""
 
 
 class Stage(Enum):
@@ -73,7 +77,7 @@ class Stage(Enum):
 class Block:
     """A call that can be told to stop.
 
-    cancel_scope: the anyio scope around the call, on asyncio from its first wait on; what cancels it otherwise than by `cancel`
+    cancel_scope: the anyio scope around the call; on asyncio only once it is needed. What cancels it otherwise than by `cancel`
         cancels by level.
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
@@ -84,6 +88,8 @@ class Block:
     _native = False
     _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
     _task: asyncio.Task[Any] | None = None
+    _around: Any = None  # the scope that the task was in when the call began
+    _opened = False  # whether both scopes are there
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, cleanup_grace: float) -> None:
@@ -108,11 +114,12 @@ class Block:
             self._tell()
 
     def cancel_after(self, seconds: float) -> None:
-        """Cancel the call by level if it is still there when so many seconds have passed; at its first wait, if it hasn't waited yet."""
-        if self._loop is None or self._waits:
-            self.cancel_scope.deadline = anyio.current_time() + seconds
-        else:
+        """Cancel the call by level if it is still there when so many seconds have passed; at its next wait, if it isn't waiting now."""
+        if self._loop is not None and not self._waits:
             self.cancel()
+        else:
+            self._open()
+            self.cancel_scope.deadline = anyio.current_time() + seconds
 
     @types.coroutine
     def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
@@ -124,57 +131,82 @@ class Block:
         self._task = task = asyncio.current_task(self._loop)
         assert task is not None
         before = task.cancelling()
+        enclosing = _running.get()
+        if enclosing is not None and enclosing._task is task:  # or it would open between this block and what is around it
+            enclosing._open()
+        self._around = tree.scope_of(task)
+        _running.set(self)
+        if not tree.is_known():
+            self._open()
         if self._stage is Stage.CALLED:  # before it has begun
             self._loop.call_soon(self._tell)
-        around, trap = tree.scope_of(task), _RUNNABLE
-        if tree.is_known():
-            try:
-                trap = call.send(None)
-            except StopIteration:
-                self._stage = Stage.OVER
-                return
-            except BaseException:
-                self._stage = Stage.OVER
-                raise
-        self.cancel_scope, self._inner = tree.scope_class()(), tree.scope_class()()
-        opened = tree.take_out(task, around)
         stopped: asyncio.CancelledError | None = None
-        with self.cancel_scope, self._inner:
-            if opened is not None:
-                tree.put_into(self._inner, task, *opened)
-            stopped = yield from self._drive(call, task, trap)
+        try:
+            stopped = yield from self._drive(call, task)
+        except BaseException as error:
+            if not self._close(error) or task.cancelling() > before:
+                raise
+        else:
+            self._close(None)
+        finally:
+            _running.set(enclosing)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
         if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
 
-    def _drive(
-        self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any
-    ) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call.
+    def _open(self) -> None:
+        """Put both scopes around the call, if they aren't there yet. From outside of the task, too."""
+        task = self._task
+        if self._opened or task is None or self._stage is Stage.OVER:
+            return
+        self._opened = True
+        if asyncio.current_task(self._loop) is task:
+            self._enter(task)
+        else:
+            with _in_the_name_of(task):
+                self._enter(task)
 
-        :param trap: what the call waits for, or `_RUNNABLE` if it doesn't wait
-        """
+    def _enter(self, task: asyncio.Task[Any]) -> None:
+        own = tree.take_out(task, self._around)
+        self.cancel_scope = tree.scope_class()().__enter__()
+        self._inner = tree.scope_class()().__enter__()
+        if own is not None:
+            tree.put_into(self._inner, task, *own)
+
+    def _close(self, error: BaseException | None) -> bool:
+        """Leave both scopes. True if one of them has swallowed the error."""
+        if not self._opened:
+            return False
+        swallowed = False
+        for scope in (self._inner, self.cancel_scope):
+            if scope.__exit__(type(error) if error is not None else None, error, None):
+                error, swallowed = None, True
+        return swallowed
+
+    def _drive(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any]) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call."""
         send, throw = call.send, call.throw
         step: Callable[[Any], Any] = send
+        trap: Any
         value: Any = None
         first: asyncio.CancelledError | None = None
         rest: BaseExceptionGroup[Any] | None
         try:
             while True:
-                if trap is _RUNNABLE:
-                    try:
-                        trap = step(value)
-                    except StopIteration:
-                        return None
+                try:
+                    trap = step(value)
+                except StopIteration:
+                    return None
+                if trap is None:
+                    self._open()
                 if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
                     asyncio.get_running_loop().call_soon(self._look, task.cancelling())
                 self._waits = True
                 try:
                     value = yield trap
                 except BaseException as error:
-                    trap, step, value = _RUNNABLE, throw, error
+                    step, value = throw, error
                 else:
-                    trap = _RUNNABLE
                     step = send
                     self._waits = False
                     if self._stage is Stage.SENT:
@@ -218,9 +250,12 @@ class Block:
         if task is None:  # this is trio, or it hasn't begun, and `run` will see it
             if self._loop is None:
                 self.cancel_scope.cancel(REASON)
-        elif not self._waits:  # in the next turn it does
+            return
+        if not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
-        elif self._is_within_reach(task):
+            return
+        self._open()
+        if self._is_within_reach(task):
             self._native = task.cancel(REASON)
             self._start_grace()
         else:
@@ -270,3 +305,19 @@ class Block:
         self._stage = Stage.LEVEL
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
+
+
+@contextmanager
+def _in_the_name_of(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Be that task, for who asks `current_task()`: a scope can be opened only by the task that is to be in it."""
+    loop = asyncio.get_running_loop()
+    current = asyncio.current_task(loop)
+    if current is not None:
+        asyncio.tasks._leave_task(loop, current)
+    asyncio.tasks._enter_task(loop, task)
+    try:
+        yield
+    finally:
+        asyncio.tasks._leave_task(loop, task)
+        if current is not None:
+            asyncio.tasks._enter_task(loop, current)

@@ -4,7 +4,7 @@
       └─────► tasks: those whose innermost scope this is
 
 Nothing here is asked on trio. Should a later anyio keep its tree elsewhere, it isn't known, and `delivery.py` does without: its block
-opens before the call begins instead of at its first wait, and anyio makes each delivery. The tests run both ways.
+opens before the call begins instead of when its client leaves, and anyio makes each delivery. The tests run both ways.
 """
 
 import sys

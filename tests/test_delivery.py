@@ -22,6 +22,7 @@ import pytest
 
 from microasgi import CancelOnDisconnect, Request, Router, tree
 from microasgi.asgi import ASGIApp, Message, Scope
+from microasgi.delivery import Block
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
 
@@ -1470,3 +1471,40 @@ async def test_a_departure_reported_within_receive_is_heard() -> None:
     visitors.append(Early(CancelOnDisconnect(app, cleanup_grace=LONG), story, "extension"))
     await visitors[0].end()
     assert story.marks == ["told", "cleaned up"]
+
+
+class Plain(Block):
+    """A block without a request."""
+
+    def describe(self) -> str:
+        return "a call"
+
+
+@pytest.mark.parametrize("first", ["outer", "inner"])
+async def test_blocks_in_one_task_nest(first: str) -> None:
+    """Of two blocks in one task, whichever is cancelled first, each ends its own call, and the task is in no scope afterwards."""
+    story = Story()
+    blocks = {"outer": Plain(LONG), "inner": Plain(LONG)}
+
+    async def inside() -> None:
+        await story.work("inner")
+
+    async def around() -> None:
+        await blocks["inner"].run(inside())
+        story.mark("after the inner")
+        await story.work("outer")
+
+    async def task() -> None:
+        await blocks["outer"].run(around())
+        current = asyncio.current_task()
+        assert current is not None
+        assert (current.cancelling(), tree.scope_of(current)) == (0, None)
+
+    running = asyncio.create_task(task())
+    await within(story.here)
+    blocks[first].cancel()
+    if first == "inner":
+        await eventually(lambda: "after the inner" in story.marks)
+        blocks["outer"].cancel()
+    await asyncio.wait_for(running, 5)
+    assert story.marks == (["inner"] if first == "outer" else ["inner", "after the inner", "outer"])

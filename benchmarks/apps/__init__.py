@@ -3,7 +3,7 @@
 Each module is one framework's, named after it, and serves these routes:
 
     GET  /                              the run's token: hello-world, and the proof that this is the server we started
-    GET  /once                          text, "once", after one wait that takes no time
+    GET  /once                          text, "once", after waiting for a tenth of a millisecond
     GET  /json                          JSON, work.MESSAGE
     GET  /users/{user}/items/{item}     text, "USER ITEM"; item is an int, where the framework converts
     POST /read                          reads the whole body; answers with its size, as text
