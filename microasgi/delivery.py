@@ -24,8 +24,8 @@ asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelSc
 
 When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
 
-Both scopes are opened when the client leaves, not before: two scopes cost as much as all else that this framework does for a small
-request, and hardly any request needs them. The tree is then made to look as if they had been there from the start: scopes that the
+Both scopes are opened when they are needed, not before: when the client has left, and the call isn't simply told and gone. Two scopes
+cost as much as all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look as if they had been there from the start: scopes that the
 call has opened belong inside. One thing can't wait: a worker thread remembers the scope it was started in, to ask it later whether it
 is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait for nothing but the loop's next turn. So a call that
 waits like that gets its scopes there.
@@ -197,7 +197,7 @@ class Block:
                     trap = step(value)
                 except StopIteration:
                     return None
-                if trap is None:
+                if trap is None or self._stage is not Stage.OPEN:
                     self._open()
                 if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
                     asyncio.get_running_loop().call_soon(self._look, task.cancelling())
@@ -254,11 +254,13 @@ class Block:
         if not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
             return
-        self._open()
+        if self._around is not None or tree.scope_of(task) is not None:
+            self._open()
         if self._is_within_reach(task):
             self._native = task.cancel(REASON)
             self._start_grace()
         else:
+            self._open()
             before = task.cancelling()
             self.cancel_scope.cancel(REASON)
             self._look(before)
@@ -268,12 +270,15 @@ class Block:
         waiter = getattr(task, "_fut_waiter", None)
         if not self.cleanup_grace or (waiter is not None and waiter.done()):
             return False
+        if not self._opened:  # no scope at all, then
+            return True
         return not tree.is_below_a_level(self.cancel_scope) and tree.reaches(self._inner, task)
 
     def _look(self, before: int) -> None:
         """See whether anyio has cancelled the task since it had `before` cancellations."""
         if self._stage is not Stage.CALLED or self._task is None or self._task.cancelling() <= before:
             return
+        self._open()
         if self.cleanup_grace and not tree.is_below_a_level(self.cancel_scope):
             self._inner.shield = True
             self._start_grace()
@@ -282,7 +287,7 @@ class Block:
 
     def _was_told_by_its_thread(self, error: object) -> bool:
         """Whether a thread that the call waited for has asked `check_cancelled()`, which raises with the name of our scope."""
-        return isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
+        return self._opened and isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
 
     def _start_grace(self) -> None:
         """The task is cancelled: that was the edge. Most calls end in the next turn, and need no timer."""
@@ -295,6 +300,7 @@ class Block:
 
     def _lost(self) -> None:
         """The await returned all the same: the task that it waited for has swallowed the cancellation. Once more, then."""
+        self._open()
         self._stage = Stage.CALLED
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
@@ -302,6 +308,7 @@ class Block:
     def _end_grace(self) -> None:
         text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
         logger.warning(text, self.describe(), self.cleanup_grace)
+        self._open()
         self._stage = Stage.LEVEL
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
