@@ -105,6 +105,7 @@ class AsyncioProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()
         self._connection.lost("the connection was closed" if exc is None else "the connection was reset (RST)")
+        del self._transport.connection  # the two hold each other, and nobody asks for it any more
 
     def pause_writing(self) -> None:
         self._transport.congested = True

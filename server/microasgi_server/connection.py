@@ -179,6 +179,11 @@ class Connection:
         shared.calls.add(call)
         call.task = self.transport.spawn(call.run)
 
+    def ended(self, call: "Call") -> None:
+        """A call of the app has returned, whatever became of its response."""
+        if self._call is call:
+            self._call = None
+
     def completed(self, call: "Call") -> None:
         """The last byte of a response is handed over."""
         self._call = None
@@ -329,6 +334,7 @@ class Call:
             if exchange.phase is Phase.GONE and shared.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
             shared.calls.discard(self)
+            self._connection.ended(self)
             if shared.stopping:
                 shared.changed.notify()
 

@@ -31,7 +31,7 @@ logger = logging.getLogger("microasgi_server")
 SERVICE_UNAVAILABLE = 503
 """For the log: the request was still running when the server had to stop."""
 
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 10_000
 """New objects after which `run` lets Python look for garbage in cycles. Its default (700, or 2,000 from 3.13 on) makes the collector
 walk through thousands of waiting requests again and again, which costs more than serving them."""
 

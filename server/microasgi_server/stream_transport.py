@@ -223,6 +223,7 @@ class StreamTransport:
     def end(self) -> None:
         """The connection is closed: tasks that wait for its next request wait no longer."""
         self.connection.lost("the connection was closed")
+        del self.connection  # the two hold each other, and nobody asks for it any more
         self._ended = True
         while self._idle:
             self._idle.pop().hand_over(None)
