@@ -102,10 +102,14 @@ def take_turn(stack: Stack, number: int, workloads: Sequence[Workload], seconds:
         return [_attempted(stack, number, error, workload, seconds, wrk) for workload in workloads]
 
 
-def take_heat(stacks: Sequence[Stack], number: int, workloads: Sequence[Workload], seconds: float, wrk: str | None) -> Iterator[Sample]:
+def take_heat(
+    stacks: Sequence[Stack], number: int, workloads: Sequence[Workload], seconds: float, wrk: str | None, laps: int = 1
+) -> Iterator[Sample]:
     """Start stacks side by side, and measure one workload after the other on all of them, each for so long in all.
 
     What fails is a result, too.
+
+    laps: how often the load goes there and back: the shorter its stays, the less can the machine's mood change between two.
     """
     with ExitStack() as block:
         servers: dict[Stack, Running | BenchmarkError] = {}
@@ -117,24 +121,24 @@ def take_heat(stacks: Sequence[Stack], number: int, workloads: Sequence[Workload
                 servers[stack] = error
         for workload in workloads:
             slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
-            for stack in [*stacks, *reversed(stacks)]:
-                slices[stack].append(_attempted(stack, number, servers[stack], workload, seconds / 2, wrk))
-            yield from (_sum(*slices[stack]) for stack in stacks)
+            for stack in [*stacks, *reversed(stacks)] * laps:
+                slices[stack].append(_attempted(stack, number, servers[stack], workload, seconds / 2 / laps, wrk))
+            yield from (_sum(slices[stack]) for stack in stacks)
 
 
-def _sum(there: Sample, back: Sample) -> Sample:
-    for each in (there, back):
+def _sum(slices: Sequence[Sample]) -> Sample:
+    for each in slices:
         if each.failure:
             return each
-    seconds = there.seconds + back.seconds
+    seconds = sum(each.seconds for each in slices)
     return replace(
-        there,
-        requests=there.requests + back.requests,
+        slices[0],
+        requests=sum(each.requests for each in slices),
         seconds=round(seconds, 3),
-        moved=there.moved + back.moved,
-        cpu=round(there.cpu + back.cpu, 3),
-        busy=round((there.busy * there.seconds + back.busy * back.seconds) / seconds, 3),
-        others=round((there.others * there.seconds + back.others * back.seconds) / seconds, 3),
+        moved=sum(each.moved for each in slices),
+        cpu=round(sum(each.cpu for each in slices), 3),
+        busy=round(sum(each.busy * each.seconds for each in slices) / seconds, 3),
+        others=round(sum(each.others * each.seconds for each in slices) / seconds, 3),
     )
 
 

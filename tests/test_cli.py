@@ -252,7 +252,7 @@ async def which(request):
         assert server.get() == (200, loop.encode())
 
 
-@pytest.mark.parametrize(("setting", "threshold"), [("", 10_000), ("gc.set_threshold(123)", 123), ("gc.set_threshold(0)", 0)])
+@pytest.mark.parametrize(("setting", "threshold"), [("", 50_000), ("gc.set_threshold(123)", 123), ("gc.set_threshold(0)", 0)])
 def test_garbage_is_collected_rarely_unless_the_app_says_otherwise(app_dir: Path, setting: str, threshold: int) -> None:
     """The command leaves what exists at startup out of every collection and collects rarely; what the app's lifespan sets stays."""
     (app_dir / "garbage.py").write_text(f"""
