@@ -25,10 +25,10 @@ asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelSc
 When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
 
 Both scopes are opened when they are needed, not before: when the client has left, and the call isn't simply told and gone. Two scopes
-cost as much as all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look as if they had been there from the start: scopes that the
-call has opened belong inside. One thing can't wait: a worker thread remembers the scope it was started in, to ask it later whether it
-is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait for nothing but the loop's next turn. So a call that
-waits like that gets its scopes there.
+cost as much as all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look
+as if they had been there from the start: scopes that the call has opened belong inside. One thing can't wait: a worker thread remembers
+the scope it was started in, to ask it later whether it is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait
+for nothing but the loop's next turn. So a call that waits like that gets its scopes there.
 
 What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
 needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
@@ -42,7 +42,6 @@ import math
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from enum import Enum
 from typing import Any
 
@@ -54,8 +53,8 @@ logger = logging.getLogger("microasgi")
 
 REASON = "microasgi: the client left"
 
-_running: ContextVar["Block | None"] = ContextVar("microasgi.block", default=None)
-"""The innermost block, in its task."""
+_running: dict[asyncio.Task[Any], "Block"] = {}
+"""The innermost block of each task that is in one."""
 
 
 class Stage(Enum):
@@ -131,11 +130,11 @@ class Block:
         self._task = task = asyncio.current_task(self._loop)
         assert task is not None
         before = task.cancelling()
-        enclosing = _running.get()
-        if enclosing is not None and enclosing._task is task:  # or it would open between this block and what is around it
+        enclosing = _running.get(task)
+        if enclosing is not None:  # or it would open between this block and what is around it
             enclosing._open()
         self._around = tree.scope_of(task)
-        _running.set(self)
+        _running[task] = self
         if not tree.is_known():
             self._open()
         if self._stage is Stage.CALLED:  # before it has begun
@@ -149,7 +148,10 @@ class Block:
         else:
             self._close(None)
         finally:
-            _running.set(enclosing)
+            if enclosing is None:
+                del _running[task]
+            else:
+                _running[task] = enclosing
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
         if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
