@@ -38,7 +38,7 @@ SECONDS = 0.6
 ROUNDS = 2
 """… and turns."""
 
-SECONDS_OF_PROMISE, ROUNDS_OF_PROMISE, LAPS = 1.6, 5, 4
+SECONDS_OF_PROMISE, ROUNDS_OF_PROMISE, LAPS = 1.6, 4, 4
 """The same for what has a target. The difference is some µs, and the machine's mood changes by more than that within a second."""
 
 LATER = 100
