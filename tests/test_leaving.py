@@ -1,7 +1,9 @@
 """The ways to leave: whatever else is in the socket, the handler has ended a tenth of a second later."""
 
+import gc
 import time
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from microasgi import Request, Router
+from microasgi.disconnect import VISIT, Visit
 from tests.harness import GET, Client, Departure, Sleeper, access_lines, eventually, loud_lines, serving, within
 
 pytestmark = pytest.mark.anyio
@@ -214,3 +217,27 @@ async def test_a_slow_reader_of_the_body_is_still_told(caplog: pytest.LogCapture
     assert received == body
     assert sleeper.cancellations == 1
     assert loud_lines(caplog) == []
+
+
+async def test_a_departure_leaves_nothing_to_the_collector() -> None:
+    """When a client has left, all that its request was made of is freed at once, without a collection."""
+    begun = anyio.Event()
+    visits: list[weakref.ref[Visit]] = []
+    routes = Router()
+
+    @routes.get("/")
+    async def handler(request: Request) -> None:
+        visits.append(weakref.ref(request.scope[VISIT]))
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with serving(routes) as served, await served.connect() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            await client.send(GET)
+            await within(begun)
+            client.leave("FIN")
+            await eventually(lambda: visits[0]() is None)
+        finally:
+            gc.enable()

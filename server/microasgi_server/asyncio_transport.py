@@ -7,7 +7,7 @@ the loop at every write. A bare h11 loop costs 103 µs a request this way and ab
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -78,6 +78,15 @@ class AsyncioTransport:
         self.resume_reading()
         self._transport.abort()
 
+    def let_go(self) -> None:
+        """Break the cycles of a connection that is over: it and this hold each other, and asyncio's transport (not uvloop's) holds itself.
+
+        The collector would find them, but late: each that is open while it looks grows old in its eyes.
+        """
+        del self.connection
+        with suppress(AttributeError):
+            self._transport._read_ready_cb = None  # type: ignore[attr-defined]
+
 
 class AsyncioProtocol(asyncio.Protocol):
     """What the loop calls. One per connection; it works from `connection_made` on, as asyncio would have it."""
@@ -105,7 +114,7 @@ class AsyncioProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()
         self._connection.lost("the connection was closed" if exc is None else "the connection was reset (RST)")
-        del self._transport.connection  # the two hold each other, and nobody asks for it any more
+        self._transport.let_go()
 
     def pause_writing(self) -> None:
         self._transport.congested = True
