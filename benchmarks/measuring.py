@@ -123,11 +123,6 @@ def spread(samples: Sequence[float], form: str = "{:.1f}") -> str:
     return f"{form.format(median(samples))} ({form.format(min(samples))} to {form.format(max(samples))})"
 
 
-def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """What the first has cost as a share of the second, in each round: the machine's mood was the same there."""
-    return [one / other for one, other in zip(first, second, strict=True)]
-
-
 def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least this share of them don't exceed (nearest rank)."""
     ordered = sorted(samples)

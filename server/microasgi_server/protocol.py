@@ -74,10 +74,11 @@ class Protocol:
     """One connection's side of HTTP/1.1: RFC 9112's framing, one exchange at a time, in order.
 
     exchange: the newest request and its response, or None while there is none in progress.
+    mid_head: whether the first bytes of a request are here, but not yet its whole head.
     served: whether a request has been served on this connection.
     """
 
-    __slots__ = ("_behind", "_chunked", "_drained", "_encoder", "_head_begun", "_identity", "_missing", "_wire", "exchange", "served")
+    __slots__ = ("_behind", "_chunked", "_drained", "_encoder", "_identity", "_missing", "_wire", "exchange", "mid_head", "served")
 
     _encoder: ResponseEncoder  # of `exchange`
 
@@ -88,7 +89,7 @@ class Protocol:
         self._chunked = False  # whether h11 reads this request's body
         self._missing = 0  # bytes of it that are still to come, if not
         self._drained = 0  # bytes of it that came after its response
-        self._head_begun = False
+        self.mid_head = False
         self.exchange: Exchange | None = None
         self.served = False
 
@@ -96,11 +97,6 @@ class Protocol:
     def look_ahead(self) -> int:
         """Bytes that have arrived and that nobody has asked for yet."""
         return len(self._behind) + (self.exchange.ahead if self.exchange is not None else 0)
-
-    @property
-    def mid_head(self) -> bool:
-        """Whether the first bytes of a request are here, but not yet its whole head."""
-        return self._head_begun
 
     def receive_bytes(self, data: bytes) -> bool:
         """Take what the socket gave. True if that began a new `exchange`.
@@ -123,9 +119,9 @@ class Protocol:
         self._wire.receive_data(data)
         event = self._next_event()
         if not isinstance(event, h11.Request):
-            self._head_begun = True
+            self.mid_head = True
             return False
-        self._head_begun = False
+        self.mid_head = False
         self._drained = 0
         self.exchange = exchange = self._begin(event)
         if self._chunked:
