@@ -51,16 +51,19 @@ class InFreshContext:
         coroutine = self._context.run(self._run)
         step: Callable[[Any], Any] = coroutine.send
         value: Any = None
-        while True:
-            try:
-                trap = self._context.run(step, value)
-            except StopIteration:
-                return
-            try:
-                value = yield trap
-                step = coroutine.send
-            except BaseException as error:
-                value, step = error, coroutine.throw
+        try:
+            while True:
+                try:
+                    trap = self._context.run(step, value)
+                except StopIteration:
+                    return
+                try:
+                    value = yield trap
+                    step = coroutine.send
+                except BaseException as error:
+                    value, step = error, coroutine.throw
+        finally:
+            value = None  # may hold an exception, whose traceback (from Python 3.13 on) leads to this frame: a cycle
 
 
 class Handover:
