@@ -25,35 +25,36 @@ asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelSc
 When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
 
 Both scopes are opened when they are needed, not before: when the client has left, and the call isn't simply told and gone. Two scopes
-cost as much as all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look
+cost more than all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look
 as if they had been there from the start: scopes that the call has opened belong inside. One thing can't wait: a worker thread remembers
 the scope it was started in, to ask it later whether it is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait
-for nothing but the loop's next turn. So a call that waits like that gets its scopes there.
+for nothing but the loop's next turn. So a call that waits like that gets its scopes there. And what is done for a call that waits isn't
+done for one that doesn't: its first step is run at once, and nobody can tell it anything before that ends.
 
 What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
 needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
 
-On trio nothing of this applies: its libraries are written for levels, and shield the cleanup that awaits.
+On trio there is but one scope, opened when the client leaves, and no edge: trio's libraries are written for levels, and shield the
+cleanup that awaits.
 """
 
 import asyncio
 import logging
 import math
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any
 
 import anyio
 
-from microasgi import tree
+from microasgi import asyncio_tree, trio_tree
 
 logger = logging.getLogger("microasgi")
 
 REASON = "microasgi: the client left"
 
-_running: dict[asyncio.Task[Any], "Block"] = {}
+_running: dict[Any, "Block"] = {}
 """The innermost block of each task that is in one."""
 
 
@@ -73,135 +74,169 @@ class Stage(Enum):
     OVER = "the call has ended"
 
 
+OPEN, CALLED, SENT, HEARD, LEVEL, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
+
+
 class Block:
     """A call that can be told to stop.
 
-    cancel_scope: the anyio scope around the call; on asyncio only once it is needed. What cancels it otherwise than by `cancel`
-        cancels by level.
+    cancel_scope: the anyio scope around the call, once it is needed. What cancels it otherwise than by `cancel` cancels by level.
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
 
     cancel_scope: anyio.CancelScope
-    _inner: anyio.CancelScope
-    _stage = Stage.OPEN
+    _inner: Any  # None on trio
+    _stage = OPEN
     _native = False
     _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
-    _task: asyncio.Task[Any] | None = None
+    _scopes: Any = None  # the library's tree: `asyncio_tree` or `trio_tree`
+    _task: Any = None
     _around: Any = None  # the scope that the task was in when the call began
-    _opened = False  # whether both scopes are there
+    _enclosing: "Block | None" = None
+    _before = 0  # the task's cancellations when the call began
+    _opened = False  # whether the scopes are there
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, cleanup_grace: float) -> None:
         self.cleanup_grace = cleanup_grace
-        self._loop = asyncio._get_running_loop()  # None on trio
-        if self._loop is None:
-            self.cancel_scope = anyio.CancelScope()
 
     def describe(self) -> str:
         """What runs here, for the log."""
         raise NotImplementedError
 
+    def attach(self) -> None:
+        """The call waits for the first time, or is about to begin: from now on, whoever may `cancel` should know of this block."""
+
+    def detach(self) -> None:
+        """What was attached has ended."""
+
     @property
     def cancelled(self) -> bool:
         """Whether the call was told to stop, or will be."""
-        return self._stage is not Stage.OPEN
+        return self._stage is not OPEN
 
     def cancel(self) -> None:
         """Tell the call to stop: now, or as soon as it waits unshielded."""
-        if self._stage is Stage.OPEN:
-            self._stage = Stage.CALLED
+        if self._stage is OPEN:
+            self._stage = CALLED
             self._tell()
 
     def cancel_after(self, seconds: float) -> None:
         """Cancel the call by level if it is still there when so many seconds have passed; at its next wait, if it isn't waiting now."""
-        if self._loop is not None and not self._waits:
+        if self._task is None or (self._scopes is asyncio_tree and not self._waits):
             self.cancel()
         else:
             self._open()
             self.cancel_scope.deadline = anyio.current_time() + seconds
 
-    @types.coroutine
-    def run(self, call: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    async def run(self, call: Coroutine[Any, Any, None]) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
-        if self._loop is None:  # trio
-            with self.cancel_scope:
-                yield from call
-            return
-        self._task = task = asyncio.current_task(self._loop)
+        rest = self.start(call)
+        if rest is not None:
+            await rest
+
+    def start(self, call: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        """Run the call until it waits for the first time, and return what is left to be awaited: as `run`, but cheaper.
+
+        Most calls end without a wait; until then nobody can have told them anything.
+        """
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return self._run_on_trio(call)
+        task = asyncio.current_task(loop)
         assert task is not None
-        before = task.cancelling()
+        self._before = task.cancelling()
+        self._begin(task, asyncio_tree)
+        try:
+            trap = call.send(None)
+        except StopIteration:
+            self._end(None)
+            return None
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._run_on_asyncio(call, task, trap)
+
+    async def _run_on_asyncio(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any) -> None:
+        stopped: asyncio.CancelledError | None = None
+        try:
+            stopped = await self._drive(call, task, trap)
+        except BaseException as error:
+            if not self._end(error) or task.cancelling() > self._before:
+                raise
+        else:
+            self._end(None)
+        # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
+        if stopped is not None and task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
+            raise stopped
+
+    async def _run_on_trio(self, call: Coroutine[Any, Any, None]) -> None:
+        self._begin(trio_tree.current_task(), trio_tree)
+        self.attach()
+        try:
+            await call
+        except BaseException as error:
+            if not self._end(error):
+                raise
+        else:
+            self._end(None)
+        finally:
+            self.detach()
+
+    def _begin(self, task: Any, scopes: Any) -> None:
+        """Be the task's block."""
         enclosing = _running.get(task)
         if enclosing is not None:  # or it would open between this block and what is around it
             enclosing._open()
-        self._around = tree.scope_of(task)
+            self._enclosing = enclosing
         _running[task] = self
-        if not tree.is_known():
+        self._task = task
+        self._scopes = scopes
+        self._around = around = scopes.scope_of(task)
+        if around is scopes.UNKNOWN:
             self._open()
-        if self._stage is Stage.CALLED:  # before it has begun
-            self._loop.call_soon(self._tell)
-        stopped: asyncio.CancelledError | None = None
-        try:
-            stopped = yield from self._drive(call, task)
-        except BaseException as error:
-            if not self._close(error) or task.cancelling() > before:
-                raise
+        if self._stage is CALLED:  # before it has begun
+            self._tell()
+
+    def _end(self, error: BaseException | None) -> bool:
+        """Leave the scopes, and let the block around this one be the task's again. True if one of the scopes has swallowed the error."""
+        self._stage = OVER
+        if self._enclosing is None:
+            del _running[self._task]
         else:
-            self._close(None)
-        finally:
-            if enclosing is None:
-                del _running[task]
-            else:
-                _running[task] = enclosing
-        # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
-        if stopped is not None and task.cancelling() > before and anyio.current_effective_deadline() > -math.inf:
-            raise stopped
+            _running[self._task] = self._enclosing
+        return self._opened and self._close(error)
 
     def _open(self) -> None:
-        """Put both scopes around the call, if they aren't there yet. From outside of the task, too."""
-        task = self._task
-        if self._opened or task is None or self._stage is Stage.OVER:
-            return
-        self._opened = True
-        if asyncio.current_task(self._loop) is task:
-            self._enter(task)
-        else:
-            with _in_the_name_of(task):
-                self._enter(task)
-
-    def _enter(self, task: asyncio.Task[Any]) -> None:
-        own = tree.take_out(task, self._around)
-        self.cancel_scope = tree.scope_class()().__enter__()
-        self._inner = tree.scope_class()().__enter__()
-        if own is not None:
-            tree.put_into(self._inner, task, *own)
+        """Put the scopes around the call, if they aren't there yet. From outside of the task, too."""
+        if not self._opened and self._task is not None and self._stage is not OVER:
+            self._opened = True
+            self.cancel_scope, self._inner = self._scopes.enter(self._task, self._around)
 
     def _close(self, error: BaseException | None) -> bool:
-        """Leave both scopes. True if one of them has swallowed the error."""
-        if not self._opened:
-            return False
+        """Leave the scopes. True if one of them has swallowed the error."""
         swallowed = False
         for scope in (self._inner, self.cancel_scope):
-            if scope.__exit__(type(error) if error is not None else None, error, None):
+            if scope is not None and scope.__exit__(type(error) if error is not None else None, error, None):
                 error, swallowed = None, True
         return swallowed
 
-    def _drive(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any]) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Drive the call by hand, standing between it and its cancellation, and return that if it ended the call."""
+    @types.coroutine
+    def _drive(
+        self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any
+    ) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Drive the call by hand from its first wait on, standing between it and its cancellation. Return that if it ended the call."""
         send, throw = call.send, call.throw
-        step: Callable[[Any], Any] = send
-        trap: Any
+        step: Callable[[Any], Any]
         value: Any = None
         first: asyncio.CancelledError | None = None
         rest: BaseExceptionGroup[Any] | None
+        self.attach()
         try:
             while True:
-                try:
-                    trap = step(value)
-                except StopIteration:
-                    return None
-                if trap is None or self._stage is not Stage.OPEN:
+                if trap is None or self._stage is not OPEN:
                     self._open()
-                if self._stage is Stage.CALLED:  # in this turn anyio may cancel the task; look right behind it
+                if self._stage is CALLED:  # in this turn anyio may cancel the task; look right behind it
                     asyncio.get_running_loop().call_soon(self._look, task.cancelling())
                 self._waits = True
                 try:
@@ -210,28 +245,32 @@ class Block:
                     step, value = throw, error
                 else:
                     step = send
-                    self._waits = False
-                    if self._stage is Stage.SENT:
-                        self._lost()
-                    continue
                 self._waits = False
-                # Outside the `except`, or the fresh error would have anyio's as its context.
-                if self._stage is Stage.CALLED and (REASON in str(value) or self._was_told_by_its_thread(value)):
-                    self._look(-1)
-                if self._stage is Stage.SENT:
-                    self._stage = Stage.HEARD
-                    if isinstance(value, asyncio.CancelledError):
-                        first, value = value.with_traceback(None), asyncio.CancelledError(REASON)
+                if step is throw:
+                    # Outside the `except`, or the fresh error would have anyio's as its context.
+                    if self._stage is CALLED and (REASON in str(value) or self._was_told_by_its_thread(value)):
+                        self._look(-1)
+                    if self._stage is SENT:
+                        self._stage = HEARD
+                        if isinstance(value, asyncio.CancelledError):
+                            first, value = value.with_traceback(None), asyncio.CancelledError(REASON)
+                elif self._stage is SENT:
+                    self._lost()
+                try:
+                    trap = step(value)
+                except StopIteration:
+                    return None
         except asyncio.CancelledError as error:
-            if self._stage is Stage.OPEN:
+            if self._stage is OPEN:
                 raise
             return first or error
         except BaseExceptionGroup as group:
-            if self._stage is Stage.OPEN:
+            if self._stage is OPEN:
                 raise
             rest = group.split(asyncio.CancelledError)[1]
         finally:
-            self._stage = Stage.OVER
+            self._stage = OVER
+            self.detach()
             value = trap = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
             if self._native:
                 task.uncancel()
@@ -247,16 +286,18 @@ class Block:
     def _tell(self) -> None:
         """Take one of the two ways."""
         task = self._task
-        if self._stage is not Stage.CALLED:
+        if self._stage is not CALLED:
             return
-        if task is None:  # this is trio, or it hasn't begun, and `run` will see it
-            if self._loop is None:
-                self.cancel_scope.cancel(REASON)
+        if task is None:  # it hasn't begun, and `run` will see it
+            return
+        if self._scopes is trio_tree:
+            self._open()
+            self.cancel_scope.cancel(REASON)
             return
         if not self._waits:  # in the next turn it does
             asyncio.get_running_loop().call_soon(self._tell)
             return
-        if self._around is not None or tree.scope_of(task) is not None:
+        if self._around is not None or asyncio_tree.scope_of(task) is not None:
             self._open()
         if self._is_within_reach(task):
             self._native = task.cancel(REASON)
@@ -274,18 +315,18 @@ class Block:
             return False
         if not self._opened:  # no scope at all, then
             return True
-        return not tree.is_below_a_level(self.cancel_scope) and tree.reaches(self._inner, task)
+        return not asyncio_tree.is_below_a_level(self.cancel_scope) and asyncio_tree.reaches(self._inner, task)
 
     def _look(self, before: int) -> None:
         """See whether anyio has cancelled the task since it had `before` cancellations."""
-        if self._stage is not Stage.CALLED or self._task is None or self._task.cancelling() <= before:
+        if self._stage is not CALLED or self._task is None or self._task.cancelling() <= before:
             return
         self._open()
-        if self.cleanup_grace and not tree.is_below_a_level(self.cancel_scope):
+        if self.cleanup_grace and not asyncio_tree.is_below_a_level(self.cancel_scope):
             self._inner.shield = True
             self._start_grace()
         else:
-            self._stage = Stage.LEVEL
+            self._stage = LEVEL
 
     def _was_told_by_its_thread(self, error: object) -> bool:
         """Whether a thread that the call waited for has asked `check_cancelled()`, which raises with the name of our scope."""
@@ -293,17 +334,17 @@ class Block:
 
     def _start_grace(self) -> None:
         """The task is cancelled: that was the edge. Most calls end in the next turn, and need no timer."""
-        self._stage = Stage.SENT
+        self._stage = SENT
         asyncio.get_running_loop().call_soon(self._set_timer)
 
     def _set_timer(self) -> None:
-        if self._timer is None and self._stage is not Stage.OVER:
+        if self._timer is None and self._stage is not OVER:
             self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
 
     def _lost(self) -> None:
         """The await returned all the same: the task that it waited for has swallowed the cancellation. Once more, then."""
         self._open()
-        self._stage = Stage.CALLED
+        self._stage = CALLED
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
 
@@ -311,22 +352,6 @@ class Block:
         text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
         logger.warning(text, self.describe(), self.cleanup_grace)
         self._open()
-        self._stage = Stage.LEVEL
+        self._stage = LEVEL
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
-
-
-@contextmanager
-def _in_the_name_of(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Be that task, for who asks `current_task()`: a scope can be opened only by the task that is to be in it."""
-    loop = asyncio.get_running_loop()
-    current = asyncio.current_task(loop)
-    if current is not None:
-        asyncio.tasks._leave_task(loop, current)
-    asyncio.tasks._enter_task(loop, task)
-    try:
-        yield
-    finally:
-        asyncio.tasks._leave_task(loop, task)
-        if current is not None:
-            asyncio.tasks._enter_task(loop, current)

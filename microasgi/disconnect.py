@@ -23,6 +23,7 @@ handler asks for the body, because asking is what makes a server send the 100. A
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal
 
 import anyio
@@ -53,6 +54,7 @@ class Visit(Block):
     responding: whether a response may have begun, so that it is too late for another one.
     background: what to run after the block, once the response is out.
     route: the template of the route that was found, for the log.
+    subscribe: the server's, if it has the extension.
     """
 
     gone = False
@@ -62,6 +64,8 @@ class Visit(Block):
     responding = False
     background: Any = None
     route = ""
+    subscribe: Callable[[Callable[[], object]], Callable[[], object]] | None = None
+    _unsubscribe: Callable[[], object] | None = None
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
@@ -69,6 +73,15 @@ class Visit(Block):
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]
+
+    def attach(self) -> None:
+        """Have the server tell us."""
+        if self.subscribe is not None:
+            self._unsubscribe = self.subscribe(self.leave)
+
+    def detach(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -138,11 +151,10 @@ async def run_while_connected(
     extension = scope.get("extensions", {}).get(EXTENSION)
     try:
         if extension is not None:
-            unsubscribe = extension["subscribe"](visit.leave)
-            try:
-                await visit.run(app(scope, receive, send))  # type: ignore[arg-type]
-            finally:
-                unsubscribe()
+            visit.subscribe = extension["subscribe"]
+            rest = visit.start(app(scope, receive, send))  # type: ignore[arg-type]
+            if rest is not None:
+                await rest
         else:
             await _run_pumped(app, scope, receive, send, visit)
     except BaseException as error:
