@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskStatus
 
-from microasgi_server import asyncio_transport, logs, stream_transport
+from microasgi_server import asyncio_transport, logs, socket_transport, stream_transport
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.connection import Call
@@ -61,7 +61,7 @@ async def serve(
     :raises StartupError: the address can't be bound, or the app's startup failed
     """
     config = config or Config()
-    transport: Any = asyncio_transport if _on_asyncio() else stream_transport
+    transport = _transport()
     with _single_error(), bound_sockets(config) as sockets:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
             trace = logger.isEnabledFor(logs.TRACE)
@@ -210,11 +210,15 @@ def _cancel(shared: Shared, call: Call) -> None:
         shared.calls.discard(call)
 
 
-def _on_asyncio() -> bool:
+def _transport() -> Any:
+    """The module whose `listening` fits the running event loop."""
     try:
-        return asyncio.current_task() is not None
+        on_asyncio = asyncio.current_task() is not None
     except RuntimeError:
-        return False
+        on_asyncio = False
+    if on_asyncio:
+        return asyncio_transport
+    return socket_transport if socket_transport.is_supported() else stream_transport
 
 
 @contextmanager

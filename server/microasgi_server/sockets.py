@@ -1,6 +1,7 @@
 """The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
 
 import errno
+import logging
 import os
 import socket
 import stat
@@ -9,6 +10,12 @@ from contextlib import ExitStack, contextmanager
 
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
+
+logger = logging.getLogger("microasgi_server")
+
+# accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
+_ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+_ACCEPT_LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @contextmanager
@@ -35,6 +42,19 @@ def describe(sockets: list[socket.socket]) -> list[str]:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
             urls.append(f"http://{host}:{name[1]}")
     return urls
+
+
+def pause_after(error: OSError) -> float:
+    """Seconds to wait before accepting again, after an error of accept(2). Nothing about one connection, or a full machine, ends that.
+
+    :raises OSError: the error, if it is another
+    """
+    if error.errno in _ACCEPT_LATER:
+        logger.error("Can't accept connections for now: %s", error.strerror)
+        return 0.1
+    if error.errno in _ACCEPT_NEXT:
+        return 0.0
+    raise error
 
 
 def _bind_tcp(host: str, port: int) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""The transport over any anyio byte stream: for trio, and for tests over streams in memory.
+"""The transport over any anyio byte stream: for trio where sockets can't be waited for at once (`socket_transport.py`), and for tests.
 
 A connection here is a task that reads, and one that runs its requests. Writing doesn't wait: bytes go straight into the socket,
 and only what it doesn't take is left to a third task, which lasts until it does.
@@ -7,12 +7,10 @@ and only what it doesn't take is left to a third task, which lasts until it does
                                          └─ what is left ──► _flush ──► socket
 """
 
-import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
-from contextvars import Context
 from typing import Any
 
 import anyio
@@ -20,6 +18,8 @@ from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
+from microasgi_server.sockets import pause_after
+from microasgi_server.workers import Workers
 
 logger = logging.getLogger("microasgi_server")
 
@@ -29,81 +29,24 @@ HIGH_WATER = 64 * 1024
 RECEIVE = 64 * 1024
 """Bytes to read at once: no more than the look-ahead that they may end up in."""
 
-# accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
-_ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
-_ACCEPT_LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class InFreshContext:
-    """Awaits what `run` returns, with its context variables kept apart from the surrounding task's.
-
-    So one task can serve a connection's requests one after another, and each still has a context of its own: on trio a new task
-    for every request costs 12 % of a small request (measured, hello-world, 32 connections).
-    """
-
-    __slots__ = ("_context", "_run")
-
-    def __init__(self, context: Context, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._context = context
-        self._run = run
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        coroutine = self._context.run(self._run)
-        step: Callable[[Any], Any] = coroutine.send
-        value: Any = None
-        try:
-            while True:
-                try:
-                    trap = self._context.run(step, value)
-                except StopIteration:
-                    return
-                try:
-                    value = yield trap
-                    step = coroutine.send
-                except BaseException as error:
-                    value, step = error, coroutine.throw
-        finally:
-            value = None  # may hold an exception, whose traceback (from Python 3.13 on) leads to this frame: a cycle
-
-
-class Handover:
-    """Where a task waits for its connection's next request, or for None, the end."""
-
-    __slots__ = ("_call", "_given", "scope")
-
-    def __init__(self, scope: anyio.CancelScope) -> None:
-        self.scope = scope  # around the task
-        self._given = anyio.Event()
-        self._call: InFreshContext | None = None
-
-    def hand_over(self, call: InFreshContext | None) -> None:
-        self._call = call
-        self._given.set()
-
-    async def wait(self) -> InFreshContext | None:
-        await self._given.wait()
-        return self._call
-
 
 class StreamTransport:
     """`transport.Transport` over an anyio byte stream.
 
     :param own: runs what belongs to the socket, and ends with it
-    :param calls: runs this connection's requests, which may outlast the socket
+    :param workers: run this connection's requests, which may outlast the socket
     """
 
-    def __init__(self, shared: Shared, stream: ByteStream, own: TaskGroup, calls: TaskGroup) -> None:
+    def __init__(self, shared: Shared, stream: ByteStream, own: TaskGroup, workers: Workers) -> None:
         self._shared = shared
         self._stream = stream
         self._own = own
-        self._calls = calls
+        self._workers = workers
         raw = stream.extra(SocketAttribute.raw_socket, None)
         self._socket = raw if isinstance(raw, socket.socket) else None  # asyncio's stand-in for a socket can't send
         self._reading = anyio.CancelScope()
         self._resumed = anyio.Event()  # waited for while `_paused`
         self._paused = False
-        self._idle: list[Handover] = []  # tasks that have run a request and wait for another
-        self._ended = False
         self._outgoing = bytearray()  # what the socket didn't take at once
         self._flushing = False
         self._shut = False
@@ -200,36 +143,13 @@ class StreamTransport:
                 self._shared.paused.discard(self._socket)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> anyio.CancelScope:
-        call = InFreshContext(self._shared.context.copy(), run)
-        if self._idle:
-            handover = self._idle.pop()
-            handover.hand_over(call)
-            return handover.scope
-        scope = anyio.CancelScope()
-        self._shared.context.copy().run(self._calls.start_soon, self._run_calls, call, scope)
-        return scope
-
-    async def _run_calls(self, call: InFreshContext, scope: anyio.CancelScope) -> None:
-        """Run one request, then the connection's next ones, until the connection ends. What cancels `scope` ends the one that runs."""
-        with scope:
-            while True:
-                await call
-                if self._ended:
-                    return
-                handover = Handover(scope)
-                self._idle.append(handover)
-                following = await handover.wait()
-                if following is None:
-                    return
-                call = following
+        return self._workers.spawn(run)
 
     def end(self) -> None:
-        """The connection is closed: tasks that wait for its next request wait no longer."""
+        """The connection is closed."""
         self.connection.lost("the connection was closed")
         del self.connection  # the two hold each other, and nobody asks for it any more
-        self._ended = True
-        while self._idle:
-            self._idle.pop().hand_over(None)
+        self._workers.release()
 
     def unsent(self) -> int:
         return len(self._outgoing)
@@ -256,7 +176,7 @@ async def converse(shared: Shared, stream: ByteStream) -> None:
             calls.cancel_scope.shield = True
             with ExitStack() as at_the_end:
                 async with stream, anyio.create_task_group() as own:
-                    transport = StreamTransport(shared, stream, own, calls)
+                    transport = StreamTransport(shared, stream, own, Workers(shared.context, calls))
                     at_the_end.callback(transport.end)  # not before `own` has sent what was left
                     try:
                         await transport.read()
@@ -267,17 +187,12 @@ async def converse(shared: Shared, stream: ByteStream) -> None:
 
 
 async def _accept(listener: SocketListener, shared: Shared, tasks: TaskGroup) -> None:
-    """Accept for ever: nothing that accept(2) reports about one connection, or about a full machine, ends it."""
     async with listener:
         while True:
             try:
                 stream = await listener.accept()
             except OSError as error:
-                if error.errno in _ACCEPT_LATER:
-                    logger.error("Can't accept connections for now: %s", error.strerror)
-                    await anyio.sleep(0.1)
-                elif error.errno not in _ACCEPT_NEXT:
-                    raise
+                await anyio.sleep(pause_after(error))
             else:
                 tasks.start_soon(converse, shared, stream)
 

@@ -1,0 +1,280 @@
+"""The transport over plain sockets, for a loop that has no callbacks of its own: trio.
+
+One task waits for all sockets at once, and calls whichever is ready. A connection has no task, and a request one that was there before.
+
+    sockets ──ready──► selector ──readable──► Reactor ──ready──► SocketTransport ──received, hang_up, drained──► Connection
+
+Why not anyio's streams here (`stream_transport.py`): a connection that waits costs two tasks and two nurseries there, 20 KiB, a read
+costs two more system calls, and a departure takes four times as long, most of it trio's work at the ends of tasks and nurseries.
+"""
+
+import logging
+import selectors
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from microasgi_server.connection import Connection
+from microasgi_server.shared import Shared
+from microasgi_server.sockets import pause_after
+from microasgi_server.workers import Workers
+
+logger = logging.getLogger("microasgi_server")
+
+HIGH_WATER = 64 * 1024
+"""Bytes unsent at which a connection counts as congested; it ends when all are sent."""
+
+RECEIVE = 64 * 1024
+"""Bytes to read at once: no more than the look-ahead that they may end up in."""
+
+SEND = 256 * 1024
+"""Bytes to offer to the system at once, of what it didn't take before."""
+
+ACCEPT = 100
+"""Connections to accept before others get their turn."""
+
+
+def is_supported() -> bool:
+    """Whether this system has a selector that can itself be waited for, as epoll and kqueue can."""
+    return hasattr(selectors.DefaultSelector, "fileno")
+
+
+class Ending(Enum):
+    """What becomes of the socket when all is sent that is written."""
+
+    NOTHING = auto()
+    SHUT = auto()
+    """A FIN; reading goes on."""
+    CLOSE = auto()
+    CLOSED = auto()
+    """It has been closed."""
+
+
+class SocketTransport:
+    """`transport.Transport` over a socket that `Reactor` watches."""
+
+    __slots__ = (
+        "_ending",
+        "_events",
+        "_outgoing",
+        "_paused",
+        "_reactor",
+        "_shared",
+        "_socket",
+        "client",
+        "congested",
+        "connection",
+        "server",
+    )
+
+    def __init__(self, shared: Shared, sock: socket.socket, remote: Any, reactor: "Reactor") -> None:
+        self._shared = shared
+        self._socket = sock
+        self._reactor = reactor
+        self._ending = Ending.NOTHING
+        self._events = 0  # what the reactor watches for
+        self._paused = False
+        self._outgoing = bytearray()  # what the socket didn't take at once
+        local = sock.getsockname()
+        self.client = (remote[0], remote[1]) if isinstance(remote, tuple) else None
+        self.server: tuple[str, int | None] | None = (local[0], local[1]) if isinstance(local, tuple) else (local, None) if local else None
+        self.congested = False
+        self.connection = Connection(shared, self)
+        self._watch()
+
+    def ready(self, events: int) -> None:
+        """The socket can be read, or written to, or it is broken, which is both."""
+        if events & self._events & selectors.EVENT_WRITE:
+            self._flush()
+        if events & self._events & selectors.EVENT_READ:
+            try:
+                data = self._socket.recv(RECEIVE)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._break()
+                return
+            if data:
+                self.connection.received(data)
+            elif self.connection.shut():
+                self.pause_reading()  # there is nothing more to read, but a reset should be seen
+
+    def write(self, data: bytes) -> None:
+        if self._ending is not Ending.NOTHING:
+            return
+        if not self._outgoing:
+            try:
+                data = data[self._socket.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self._break()
+                return
+        if data:
+            self._outgoing += data
+            self.congested = len(self._outgoing) > HIGH_WATER
+            self._watch()
+
+    def _flush(self) -> None:
+        try:
+            with memoryview(self._outgoing) as unsent:
+                sent = self._socket.send(unsent[:SEND])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._break()
+            return
+        del self._outgoing[:sent]
+        if self._outgoing:
+            return
+        if self.congested:
+            self.congested = False
+            self.connection.drained()
+        self._end()
+
+    def _break(self) -> None:
+        self._outgoing.clear()
+        self.connection.hang_up("the connection was reset (RST)")
+
+    def pause_reading(self) -> None:
+        if self._paused or self._ending is Ending.CLOSED:
+            return
+        self._paused = True
+        self._watch()
+        if data := self._shared.watch(self._socket, self.connection.hang_up):
+            self.connection.received(data)
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._shared.paused.discard(self._socket)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have the reactor watch for what is wanted now."""
+        reads = not self._paused and self._ending in (Ending.NOTHING, Ending.SHUT)
+        events = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
+        if events != self._events:
+            self._reactor.watch(self._socket, self._events, events, self)
+            self._events = events
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> anyio.CancelScope:
+        return self._reactor.workers.spawn(run)
+
+    def unsent(self) -> int:
+        return len(self._outgoing)
+
+    def shut_write(self) -> None:
+        self.resume_reading()
+        if self._ending is Ending.NOTHING:
+            self._ending = Ending.SHUT
+            self._end()
+
+    def close(self) -> None:
+        self.resume_reading()
+        if self._ending is not Ending.CLOSED:
+            self._ending = Ending.CLOSE
+            self._end()
+
+    def abort(self) -> None:
+        self._outgoing.clear()
+        self.close()
+
+    def _end(self) -> None:
+        """Do what was to be done when all is sent, if it is."""
+        if self._ending is Ending.SHUT and not self._outgoing:
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError:  # the client was quicker, with an RST
+                self._ending = Ending.CLOSE
+        self._watch()
+        if self._ending is Ending.CLOSE and not self._outgoing:
+            self._ending = Ending.CLOSED
+            self._socket.close()
+            self.connection.lost("the connection was closed")
+            del self.connection  # the two hold each other, and nobody asks for it any more
+
+
+class Reactor:
+    """Waits for all sockets at once.
+
+    workers: run the requests of all connections.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._selector = selectors.DefaultSelector()
+
+    def watch(self, sock: socket.socket, before: int, events: int, transport: SocketTransport) -> None:
+        """Call `transport.ready` when any of the `events` happens, instead of those `before`; none is 0."""
+        if not before:
+            self._selector.register(sock, events, transport)
+        elif events:
+            self._selector.modify(sock, events, transport)
+        else:
+            self._selector.unregister(sock)
+
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """Report until `scope` is cancelled."""
+        with scope, self._selector:
+            while True:
+                await anyio.wait_readable(self._selector.fileno())
+                for key, events in self._selector.select(0):
+                    try:
+                        key.data.ready(events)
+                    except Exception:
+                        logger.exception("A connection failed; this is a bug of the server")
+                        key.data.abort()
+
+
+async def _run(shared: Shared, *, task_status: TaskStatus[Reactor]) -> None:
+    """Serve the connections until the server ends, and then those that are left, whom `server._end` tells to."""
+    async with anyio.create_task_group() as tasks:
+        workers = Workers(shared.context, tasks)
+        reactor = Reactor(workers)
+        reading = anyio.CancelScope(shield=True)
+        tasks.start_soon(reactor.run, reading)
+        task_status.started(reactor)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            shared.stopping = True
+            with anyio.CancelScope(shield=True):
+                await shared.changed.wait_until(lambda: not shared.connections and not shared.calls)
+            reading.cancel()
+            workers.release()
+
+
+async def _accept(listener: socket.socket, shared: Shared, reactor: Reactor) -> None:
+    while True:
+        await anyio.wait_readable(listener)
+        for _ in range(ACCEPT):
+            try:
+                sock, remote = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                await anyio.sleep(pause_after(error))
+                break
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            SocketTransport(shared, sock, remote, reactor)
+
+
+@asynccontextmanager
+async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
+    """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
+    reactor: Reactor = await tasks.start(_run, shared)
+    async with anyio.create_task_group() as accepting:
+        for sock in sockets:
+            sock.setblocking(False)
+            sock.listen(shared.config.backlog)
+            accepting.start_soon(_accept, sock, shared, reactor)
+        yield
+        accepting.cancel_scope.cancel()
