@@ -27,7 +27,7 @@ from anyio.lowlevel import checkpoint
 from microasgi_server import logs
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange, Phase
+from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, DONE, GONE, Exchange
 from microasgi_server.head import build_scope
 from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
 from microasgi_server.shared import Shared
@@ -57,6 +57,9 @@ class Input(Enum):
     """Nothing that counts: it left, or this connection is closing."""
 
 
+OPEN, ENDED, IGNORED = Input  # as in exchange.py
+
+
 class Connection:
     """One client's connection, from its first byte to its last.
 
@@ -71,7 +74,7 @@ class Connection:
         self.protocol = Protocol(shared.identity)
         self.deadline = time.monotonic() + shared.config.timeout_header
         self._call: Call | None = None  # of the exchange in progress
-        self._input = Input.OPEN
+        self._input = OPEN
         self._unsent = 0  # bytes of a complete response that the client had not taken at the last look
         shared.connections.add(self)
         if shared.trace:
@@ -81,7 +84,7 @@ class Connection:
 
     def received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._input is Input.IGNORED:
+        if self._input is IGNORED:
             return
         protocol = self.protocol
         idle = not protocol.mid_head
@@ -104,7 +107,7 @@ class Connection:
 
         :param status: for the log
         """
-        self._input = Input.IGNORED
+        self._input = IGNORED
         exchange = self.protocol.exchange
         if exchange is not None and self._leave(exchange, why, status) and self._call is not None:
             if self.shared.trace:
@@ -116,8 +119,8 @@ class Connection:
 
     def shut(self) -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
-        if self.shared.config.half_close and self._is_whole() and self._input is Input.OPEN:
-            self._input = Input.ENDED
+        if self.shared.config.half_close and self._is_whole() and self._input is OPEN:
+            self._input = ENDED
             return True
         self.hang_up("the client closed its side (FIN)")
         return False
@@ -132,7 +135,7 @@ class Connection:
 
     def lost(self, why: str) -> None:
         """The socket is closed, whichever side did it."""
-        if self._input is not Input.IGNORED:
+        if self._input is not IGNORED:
             self.hang_up(why)
         shared = self.shared
         shared.connections.discard(self)
@@ -146,7 +149,7 @@ class Connection:
     def expire(self) -> None:
         """The deadline has passed."""
         unsent, self._unsent = self._unsent, self.transport.unsent()
-        if self._input is Input.IGNORED:
+        if self._input is IGNORED:
             self.transport.abort()
         elif self.transport.congested:
             if self._unsent < unsent:
@@ -195,7 +198,7 @@ class Connection:
 
     def _go_on(self) -> None:
         """What comes after a response that is complete: not before the client has taken most of it."""
-        if self._input is Input.IGNORED:
+        if self._input is IGNORED:
             return
         if self.transport.congested:
             self._unsent = self.transport.unsent()
@@ -204,7 +207,7 @@ class Connection:
         try:
             following = self.protocol.after_response()
             if following is Next.REQUEST:
-                if self._input is Input.ENDED and not self._is_whole():
+                if self._input is ENDED and not self._is_whole():
                     self._close()
                 else:
                     self._begin()
@@ -212,7 +215,7 @@ class Connection:
             self._refuse(refusal.status, refusal.reason)
             return
         match following:
-            case Next.IDLE if self._input is Input.ENDED:
+            case Next.IDLE if self._input is ENDED:
                 self._close()
             case Next.IDLE:
                 config = self.shared.config
@@ -256,20 +259,20 @@ class Connection:
 
     def _linger(self) -> None:
         """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
-        self._input = Input.IGNORED
+        self._input = IGNORED
         self.deadline = time.monotonic() + (FLUSH if self.transport.unsent() else LINGER)
         self.transport.shut_write()
 
     def _close(self) -> None:
-        self._input = Input.IGNORED
+        self._input = IGNORED
         self.deadline = time.monotonic() + FLUSH
         self.transport.close()
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
-        if self._input is Input.IGNORED:
+        if self._input is IGNORED:
             self.transport.resume_reading()
-        elif self._input is Input.ENDED or self.protocol.look_ahead >= LOOK_AHEAD:
+        elif self._input is ENDED or self.protocol.look_ahead >= LOOK_AHEAD:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
@@ -321,17 +324,17 @@ class Call:
                 await shared.app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.phase is Phase.GONE and logs.is_disconnect(error)):
+            if not cancelled and not (exchange.phase is GONE and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
             if cancelled:
                 raise
         else:
-            if exchange.phase is not Phase.DONE and exchange.phase is not Phase.GONE:
+            if exchange.phase is not DONE and exchange.phase is not GONE:
                 logs.app_unfinished(exchange)
                 self._give_up()
         finally:
-            if exchange.phase is Phase.GONE and shared.access_log:
+            if exchange.phase is GONE and shared.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
             shared.calls.discard(self)
             self._connection.ended(self)
@@ -359,16 +362,16 @@ class Call:
         """
         exchange = self.exchange
         data = exchange.send(message)
-        if not data and exchange.phase is not Phase.DONE:
+        if not data and exchange.phase is not DONE:
             return
         transport = self._connection.transport
         transport.write(data)
-        if exchange.phase is Phase.DONE:
+        if exchange.phase is DONE:
             self._connection.completed(self)
             return
         # An app that only ever sends would otherwise never let the loop look at the socket.
         await checkpoint()
-        while transport.congested and exchange.phase is not Phase.GONE:
+        while transport.congested and exchange.phase is not GONE:
             await self._wait()
 
     def wake(self) -> None:
@@ -399,7 +402,7 @@ class Call:
 
     def _give_up(self) -> None:
         exchange = self.exchange
-        if exchange.phase is Phase.DONE or exchange.phase is Phase.GONE:
+        if exchange.phase is DONE or exchange.phase is GONE:
             return
         data = exchange.fail()
         if data is None:

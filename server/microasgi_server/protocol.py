@@ -21,7 +21,7 @@ import h11
 
 from microasgi_server.encoder import FRAMING, STATUS_LINES, Field, ResponseEncoder, options
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import DRAIN_LIMIT, Exchange, Phase, plain_text
+from microasgi_server.exchange import DONE, DRAIN_LIMIT, STARTED, WAITING, Exchange, plain_text
 
 LOOK_AHEAD = 64 * 1024
 """Bytes read ahead of the app (body not asked for, requests behind this one) before reading pauses."""
@@ -189,7 +189,7 @@ class Protocol:
         if not data:
             return
         self._encoder.awaits_go_ahead = False  # it didn't
-        if exchange.phase is Phase.DONE:
+        if exchange.phase is DONE:
             self._drained += len(data)
         exchange.arrived(data)
 
@@ -200,7 +200,7 @@ class Protocol:
         """
         exchange = self.exchange
         assert exchange is not None
-        assert exchange.phase is Phase.DONE
+        assert exchange.phase is DONE
         keep = not exchange.closing and not self._encoder.closes
         if not exchange.body_complete:
             return Next.DRAIN if keep and self._drained <= DRAIN_LIMIT else Next.LINGER
@@ -216,7 +216,7 @@ class Protocol:
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words to a client whose request won't be served: nothing, if a response is on the wire already."""
         exchange = self.exchange
-        if exchange is not None and exchange.phase is not Phase.WAITING and exchange.phase is not Phase.STARTED:
+        if exchange is not None and exchange.phase is not WAITING and exchange.phase is not STARTED:
             return b""
         text = reason.encode() + b"\n"
         fields = [validated_field(*field) for field in [*plain_text(len(text)), (b"connection", b"close")]] + self._identity()

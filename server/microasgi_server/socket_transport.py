@@ -55,6 +55,9 @@ class Ending(Enum):
     """It has been closed."""
 
 
+NOTHING, SHUT, CLOSE, CLOSED = Ending  # as in exchange.py
+
+
 class SocketTransport:
     """`transport.Transport` over a socket that `Reactor` watches."""
 
@@ -76,7 +79,7 @@ class SocketTransport:
         self._shared = shared
         self._socket = sock
         self._reactor = reactor
-        self._ending = Ending.NOTHING
+        self._ending = NOTHING
         self._events = 0  # what the reactor watches for
         self._paused = False
         self._outgoing = bytearray()  # what the socket didn't take at once
@@ -105,7 +108,7 @@ class SocketTransport:
                 self.pause_reading()  # there is nothing more to read, but a reset should be seen
 
     def write(self, data: bytes) -> None:
-        if self._ending is not Ending.NOTHING:
+        if self._ending is not NOTHING:
             return
         if not self._outgoing:
             try:
@@ -142,7 +145,7 @@ class SocketTransport:
         self.connection.hang_up("the connection was reset (RST)")
 
     def pause_reading(self) -> None:
-        if self._paused or self._ending is Ending.CLOSED:
+        if self._paused or self._ending is CLOSED:
             return
         self._paused = True
         self._watch()
@@ -157,7 +160,7 @@ class SocketTransport:
 
     def _watch(self) -> None:
         """Have the reactor watch for what is wanted now."""
-        reads = not self._paused and self._ending in (Ending.NOTHING, Ending.SHUT)
+        reads = not self._paused and self._ending in (NOTHING, SHUT)
         events = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
         if events != self._events:
             self._reactor.watch(self._socket, self._events, events, self)
@@ -171,14 +174,14 @@ class SocketTransport:
 
     def shut_write(self) -> None:
         self.resume_reading()
-        if self._ending is Ending.NOTHING:
-            self._ending = Ending.SHUT
+        if self._ending is NOTHING:
+            self._ending = SHUT
             self._end()
 
     def close(self) -> None:
         self.resume_reading()
-        if self._ending is not Ending.CLOSED:
-            self._ending = Ending.CLOSE
+        if self._ending is not CLOSED:
+            self._ending = CLOSE
             self._end()
 
     def abort(self) -> None:
@@ -187,14 +190,14 @@ class SocketTransport:
 
     def _end(self) -> None:
         """Do what was to be done when all is sent, if it is."""
-        if self._ending is Ending.SHUT and not self._outgoing:
+        if self._ending is SHUT and not self._outgoing:
             try:
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError:  # the client was quicker, with an RST
-                self._ending = Ending.CLOSE
+                self._ending = CLOSE
         self._watch()
-        if self._ending is Ending.CLOSE and not self._outgoing:
-            self._ending = Ending.CLOSED
+        if self._ending is CLOSE and not self._outgoing:
+            self._ending = CLOSED
             self._socket.close()
             self.connection.lost("the connection was closed")
             del self.connection  # the two hold each other, and nobody asks for it any more
