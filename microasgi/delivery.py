@@ -185,10 +185,9 @@ class Block:
 
     def _begin(self, task: Any, scopes: Any) -> None:
         """Be the task's block."""
-        enclosing = _running.get(task)
-        if enclosing is not None:  # or it would open between this block and what is around it
-            enclosing._open()
-            self._enclosing = enclosing
+        if task in _running:
+            self._enclosing = enclosing = _running[task]
+            enclosing._open()  # or it would open between this block and what is around it
         _running[task] = self
         self._task = task
         self._scopes = scopes

@@ -4,7 +4,7 @@ A request runs inside one block, which lasts as long as its client. This file op
 cancels anything. It learns of the departure in one of two ways:
 
     on microasgi's server    scope["extensions"]["microasgi.disconnect"]["subscribe"](visit.leave)
-                             no task, no queue, no poll: the server calls back; about 5 µs a request
+                             no task, no queue, no poll: the server calls back; 2 to 5 µs a request
     on any other server      a task that keeps calling `receive()` until it says `http.disconnect`, and hands the body
                              messages it meets on the way to the handler; about 100 µs a request
 
@@ -69,7 +69,7 @@ class Visit(Block):
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
-        super().__init__(cleanup_grace)
+        self.cleanup_grace = cleanup_grace
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]

@@ -237,7 +237,7 @@ def readme(data: Data) -> str:
         if met:
             verdicts.append(f"`{handler.name}`: met on {'every loop' if all(met) else f'{sum(met)} of {len(met)} loops'}")
     target = f"The target, on our server: at most {AT_MOST:.2f} times the CPU time of the same router without the promise."
-    why = "On asyncio, scopes are opened only when a client leaves, and where a handler gives the loop a turn without waiting for anything."
+    why = "Scopes are opened only when a client leaves, and on asyncio where a handler gives the loop a turn without waiting for anything."
     return "\n".join([*section(_of_pairs(samples)), "", f"{why} {target} {'; '.join(verdicts)}."])
 
 

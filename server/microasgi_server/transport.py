@@ -1,4 +1,4 @@
-"""What a connection needs of a socket: the border between the shell and the two transports."""
+"""What a connection needs of a socket: the border between the shell and the transports."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
