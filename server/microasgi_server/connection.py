@@ -1,7 +1,6 @@
-"""The shell that waits: one connection, and one task for each of its requests.
+"""One connection, from its first byte to its last: what the transport reports, and what follows from it.
 
-Transports call `Connection`; the app calls `Call`. Decisions are `protocol.py`'s; here stands every `await` between the
-socket and the app.
+Transports call `Connection`, and the app calls `Call` (`call.py`), where every `await` stands. Decisions are `protocol.py`'s.
 
     transport ──received, hang_up, drained──► Connection ──spawn──► Call.run ──► app(scope, receive, send)
         ▲                                          │                    │
@@ -21,17 +20,14 @@ The life of a request, by the functions it passes:
 import time
 from enum import Enum, auto
 
-import anyio
-from anyio.lowlevel import checkpoint
-
 from microasgi_server import logs
-from microasgi_server.asgi import Message, Scope
+from microasgi_server.call import Call
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, DONE, GONE, Exchange
+from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange
 from microasgi_server.head import build_scope
 from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
 from microasgi_server.shared import Shared
-from microasgi_server.transport import Cancellable, Transport
+from microasgi_server.transport import Transport
 
 NEVER = float("inf")
 
@@ -182,12 +178,12 @@ class Connection:
         shared.calls.add(call)
         call.task = self.transport.spawn(call.run)
 
-    def ended(self, call: "Call") -> None:
+    def ended(self, call: Call) -> None:
         """A call of the app has returned, whatever became of its response."""
         if self._call is call:
             self._call = None
 
-    def completed(self, call: "Call") -> None:
+    def completed(self, call: Call) -> None:
         """The last byte of a response is handed over."""
         self._call = None
         call.wake()
@@ -276,137 +272,3 @@ class Connection:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
-
-
-class Call:
-    """One call of the app: the task of one request, and the `receive` and `send` it is given.
-
-    task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
-    running: whether `run` has begun. A task that is cancelled before never will.
-    """
-
-    __slots__ = ("_began", "_connection", "_waiters", "exchange", "running", "scope", "task")
-
-    task: Cancellable
-
-    def __init__(self, connection: Connection, exchange: Exchange, scope: Scope) -> None:
-        self.exchange = exchange
-        self.scope = scope
-        self._connection = connection
-        self._began = time.monotonic()
-        self._waiters: list[anyio.Event] = []
-        self.running = False
-        shared = connection.shared
-        scope["client"] = connection.transport.client
-        scope["server"] = connection.transport.server
-        scope["scheme"] = "http"
-        scope["state"] = shared.state.copy()
-        scope["extensions"] = {
-            "http.response.early_hint": {},
-            "http.response.trailers": {},
-            # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
-            "microasgi.disconnect": {"subscribe": exchange.subscribe},
-        }
-
-    def age(self) -> float:
-        """Seconds since the request began."""
-        return time.monotonic() - self._began
-
-    async def run(self) -> None:
-        """Call the app, and answer for it if it doesn't."""
-        shared = self._connection.shared
-        exchange = self.exchange
-        self.running = True
-        try:
-            if shared.trace:
-                await logs.traced(shared.app, self._connection.transport.client)(self.scope, self.receive, self.send)
-            else:
-                await shared.app(self.scope, self.receive, self.send)
-        except BaseException as error:
-            cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.phase is GONE and logs.is_disconnect(error)):
-                logs.app_failed(exchange, error)
-            self._give_up()
-            if cancelled:
-                raise
-        else:
-            if exchange.phase is not DONE and exchange.phase is not GONE:
-                logs.app_unfinished(exchange)
-                self._give_up()
-        finally:
-            if exchange.phase is GONE and shared.access_log:
-                logs.access(self._connection.transport.client, exchange, self.age())
-            shared.calls.discard(self)
-            self._connection.ended(self)
-            if shared.stopping:
-                shared.changed.notify()
-
-    async def receive(self) -> Message:
-        """The app's `receive()` (ASGI HTTP spec). A message that is ready comes without a checkpoint."""
-        exchange = self.exchange
-        while True:
-            message = exchange.take()
-            if message is not None:
-                self._connection.regulate()
-                return message
-            go_ahead = exchange.go_ahead()
-            if go_ahead:
-                self._connection.transport.write(go_ahead)
-            await self._wait()
-
-    async def send(self, message: Message) -> None:
-        """The app's `send()` (ASGI HTTP spec).
-
-        :raises ClientDisconnected: the client has left; an OSError
-        :raises AppError: the message is malformed, or out of order
-        """
-        exchange = self.exchange
-        data = exchange.send(message)
-        if not data and exchange.phase is not DONE:
-            return
-        transport = self._connection.transport
-        transport.write(data)
-        if exchange.phase is DONE:
-            self._connection.completed(self)
-            return
-        # An app that only ever sends would otherwise never let the loop look at the socket.
-        await checkpoint()
-        while transport.congested and exchange.phase is not GONE:
-            await self._wait()
-
-    def wake(self) -> None:
-        """Something has changed: the body, the phase, the congestion. Who waits looks again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set()
-
-    async def _wait(self) -> None:
-        waiter = anyio.Event()
-        self._waiters.append(waiter)
-        try:
-            await waiter.wait()
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def _cancelled(self, error: BaseException) -> bool:
-        """Whether `error` has to pass: the server cancels this call, or Python ends. Everything else is the app's, and ends here.
-
-        Also a cancellation can be: a task that the app awaits and that somebody cancelled raises asyncio's error in the app.
-        """
-        if isinstance(error, BaseExceptionGroup):
-            return all(self._cancelled(inner) for inner in error.exceptions)
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return self._connection.shared.stopping or anyio.current_effective_deadline() == -NEVER
-        return isinstance(error, KeyboardInterrupt | GeneratorExit)
-
-    def _give_up(self) -> None:
-        exchange = self.exchange
-        if exchange.phase is DONE or exchange.phase is GONE:
-            return
-        data = exchange.fail()
-        if data is None:
-            self._connection.break_off("the app failed in the middle of its response")
-        else:
-            self._connection.transport.write(data)
-            self._connection.completed(self)

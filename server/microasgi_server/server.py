@@ -20,8 +20,8 @@ from anyio.abc import TaskStatus
 
 from microasgi_server import asyncio_transport, logs, socket_transport, stream_transport
 from microasgi_server.asgi import ASGIApp
+from microasgi_server.call import Call
 from microasgi_server.config import Config
-from microasgi_server.connection import Call
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.shared import Shared
 from microasgi_server.sockets import bound_sockets, describe

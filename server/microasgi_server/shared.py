@@ -17,7 +17,8 @@ from microasgi_server.paused import PausedSockets
 from microasgi_server.protocol import validated_field
 
 if TYPE_CHECKING:
-    from microasgi_server.connection import Call, Connection
+    from microasgi_server.call import Call
+    from microasgi_server.connection import Connection
 
 
 class Signal:
