@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-KEPT = 100
-"""Tasks that wait for a next request; what more there are end with theirs. A waiting one takes some 5 KiB."""
+KEPT = 1_000
+"""Tasks that may wait for a next request; what more there are end with theirs. A waiting one takes 5 KiB."""
 
 
 class InFreshContext:
