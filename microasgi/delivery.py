@@ -172,8 +172,8 @@ class Block:
 
     async def _run_on_trio(self, call: Coroutine[Any, Any, None]) -> None:
         self._begin(trio_tree.current_task(), trio_tree)
-        self.attach()
         try:
+            self.attach()
             await call
         except BaseException as error:
             if not self._end(error):
@@ -209,8 +209,8 @@ class Block:
     def _open(self) -> None:
         """Put the scopes around the call, if they aren't there yet. From outside of the task, too."""
         if not self._opened and self._task is not None and self._stage is not OVER:
-            self._opened = True
             self.cancel_scope, self._inner = self._scopes.enter(self._task, self._around)
+            self._opened = True
 
     def _close(self, error: BaseException | None) -> bool:
         """Leave the scopes. True if one of them has swallowed the error."""

@@ -8,6 +8,7 @@ Should a later Trio keep its tree elsewhere, it isn't known, and `delivery.py` d
 
 import sys
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -42,12 +43,17 @@ def enter(task: Any, around: Any) -> tuple[anyio.CancelScope, None]:
     context = _run_context()
     if context is None:
         return scope.__enter__(), None
+    if not around.encloses(task._cancel_status):  # `task_status.started()` within the call has moved the task to another nursery
+        around = task.parent_nursery._cancel_status
     stand_in = _StandIn(around)
-    running, context.task = context.task, stand_in
+    running, context.task = getattr(context, "task", None), stand_in
     try:
         scope.__enter__()
     finally:
-        context.task = running
+        if running is not None:
+            context.task = running
+        else:
+            del context.task
     outermost = task._cancel_status
     if outermost is around:
         task._activate_cancel_status(stand_in._cancel_status)
@@ -59,7 +65,10 @@ def enter(task: Any, around: Any) -> tuple[anyio.CancelScope, None]:
 
 
 class _StandIn:
-    """A task, as far as a scope that is entered asks of one."""
+    """A task, as far as a scope that is entered asks of one, and as Trio does at a Ctrl+C, which waits until it is done."""
+
+    _ki_protected = True
+    coro = SimpleNamespace(cr_frame=None)
 
     def __init__(self, status: Any) -> None:
         self._cancel_status = status

@@ -22,7 +22,7 @@ import pytest
 
 from microasgi import CancelOnDisconnect, Request, Router, asyncio_tree, trio_tree
 from microasgi.asgi import ASGIApp, Message, Scope
-from microasgi.delivery import Block
+from microasgi.delivery import Block, _running
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
 
@@ -1510,3 +1510,143 @@ async def test_blocks_in_one_task_nest(first: str) -> None:
         blocks["outer"].cancel()
     await asyncio.wait_for(running, 5)
     assert story.marks == (["inner"] if first == "outer" else ["inner", "after the inner", "outer"])
+
+
+# The first step, which runs before anybody is asked to report the departure.
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["", "behind a wait"])
+async def test_an_inner_block_that_never_waits_leaves_the_outer_one_in_place(waited: bool) -> None:
+    """A block that begins and ends within one step of another's call leaves that one to be told, once and by edge."""
+    story = Story()
+    outer = Plain(LONG)
+
+    async def inside() -> None:
+        story.mark("inner")
+
+    async def around() -> None:
+        if waited:
+            await asyncio.sleep(0.001)
+        await Plain(LONG).run(inside())
+        await story.work("outer")
+        story.mark("after")
+
+    running = asyncio.create_task(outer.run(around()))
+    await within(story.here)
+    outer.cancel()
+    await asyncio.wait_for(running, 5)
+    assert (story.marks, running.cancelling(), _running) == (["inner", "outer"], 0, {})
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("waits", [False, True], ids=["first step", "later"])
+async def test_an_error_passes_through_every_block_as_it_is(depth: int, waits: bool) -> None:
+    """An error, raised before the call has waited or behind it, leaves each block as the same object, without a context."""
+    error = ValueError("the handler's")
+
+    async def call(depth: int) -> None:
+        if depth:
+            await Plain(LONG).run(call(depth - 1))
+        elif waits:
+            await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(ValueError, match="the handler's") as caught:
+        await Plain(LONG).run(call(depth - 1))
+    assert (caught.value is error, error.__context__, _running) == (True, None, {})
+
+
+async def test_a_call_that_cancels_its_own_task_in_its_first_step() -> None:
+    """A call that cancels its own task before it has waited is cancelled at its first wait, and the task is left cancelled."""
+    story = Story()
+
+    async def call() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel("by itself")
+        story.mark("goes on")
+        await story.work()
+
+    async def task() -> None:
+        try:
+            await Plain(LONG).run(call())
+        except asyncio.CancelledError as error:
+            story.mark(str(error))
+            raise
+        story.mark("after")
+
+    running = asyncio.create_task(task())
+    await asyncio.wait([running], timeout=5)
+    assert (running.cancelled(), story.marks, _running) == (True, ["goes on", "cleaned up", "by itself"], {})
+
+
+async def test_a_block_cancelled_before_and_in_its_first_step_is_told_once() -> None:
+    """A block that is cancelled before its call begins, and again in the call's first step, tells the call once, at its first wait."""
+    story = Story()
+    block = Plain(LONG)
+
+    async def call() -> None:
+        block.cancel()
+        story.mark("began")
+        await story.work()
+
+    block.cancel()
+    running = asyncio.create_task(block.run(call()))
+    await asyncio.wait_for(running, 5)
+    assert (story.marks, running.cancelling()) == (["began", "cleaned up"], 0)
+
+
+class Counting(Visitor):
+    """A client of a server that has the extension.
+
+    asked: how many times it was asked to report the departure.
+    """
+
+    asked = 0
+
+    def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        self.asked += 1
+        return super()._subscribe(callback)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["never waits", "waits twice"])
+async def test_the_server_is_asked_only_for_a_call_that_waits(waits: bool) -> None:
+    """The server is asked to report the departure once, if the app waits at all, and never after the app has ended."""
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        for _ in range(2 * waits):
+            await asyncio.sleep(0)
+
+    visitor = Counting(CancelOnDisconnect(app), Story(), "extension")
+    await visitor.end()
+    assert (visitor.asked, visitor._callbacks) == (int(waits), [])
+
+
+async def test_a_client_that_left_before_the_call_began_is_heard_at_the_first_wait() -> None:
+    """If the client had left already, the server says so within `subscribe()`, at the first wait, and that wait is cancelled."""
+    story = Story()
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        story.mark(f"asked {visitor.asked}")
+        with anyio.CancelScope():
+            await story.work()
+        story.mark("after")
+
+    visitor = Counting(CancelOnDisconnect(app, cleanup_grace=LONG), story, "extension")
+    visitor.leave()
+    await visitor.end()
+    assert (story.marks, visitor.asked) == (["asked 0", "cleaned up"], 1)
+
+
+async def test_an_error_of_the_first_step_behind_a_departure_surfaces() -> None:
+    """An error that the app raises before it has waited at all is its error, though its client has left meanwhile."""
+    story = Story()
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        visitor.leave()
+        raise ValueError("the app's")
+
+    visitor = Counting(CancelOnDisconnect(app), story, "extension")
+    with pytest.raises(ValueError, match=r"^the app's$"):
+        await visitor.end()
+    assert _running == {}

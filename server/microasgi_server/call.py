@@ -55,11 +55,10 @@ class Call:
         shared = self._connection.shared
         exchange = self.exchange
         self.running = True
+        app = logs.traced(shared.app, self._connection.transport.client) if shared.trace else shared.app
         try:
-            if shared.trace:
-                await logs.traced(shared.app, self._connection.transport.client)(self.scope, self.receive, self.send)
-            else:
-                await shared.app(self.scope, self.receive, self.send)
+            if exchange.phase is not GONE:  # else the client has left before there was a turn for it
+                await app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
             if not cancelled and not (exchange.phase is GONE and logs.is_disconnect(error)):
