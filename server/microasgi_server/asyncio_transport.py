@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
+from microasgi_server.sockets import client_of, server_of
 
 HIGH_WATER = 64 * 1024
 """Bytes unsent at which a connection counts as congested; it ends at a quarter of that."""
@@ -31,8 +32,8 @@ class AsyncioTransport:
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._paused = False
-        self.client = _address(transport.get_extra_info("peername"))
-        self.server: tuple[str, int | None] | None = _address(transport.get_extra_info("sockname")) or _unix_path(self._socket)
+        self.client = client_of(transport.get_extra_info("peername"))
+        self.server = server_of(transport.get_extra_info("sockname"))
         self.congested = False
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self.connection = Connection(shared, self)
@@ -136,13 +137,3 @@ async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGro
     finally:
         for listener in listeners:
             listener.close()
-
-
-def _address(name: Any) -> tuple[str, int] | None:
-    return (name[0], name[1]) if isinstance(name, tuple) else None
-
-
-def _unix_path(sock: socket.socket) -> tuple[str, None] | None:
-    """A unix socket's address, as the ASGI scope's `server` wants it."""
-    name = sock.getsockname()
-    return (name, None) if isinstance(name, str) and name else None

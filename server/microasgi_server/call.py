@@ -88,8 +88,9 @@ class Call:
                 return message
             go_ahead = exchange.go_ahead()
             if go_ahead:
-                self._connection.transport.write(go_ahead)
-            await self._wait()
+                self._connection.transport.write(go_ahead)  # which may find that the client has left
+            else:
+                await self._wait()
 
     async def send(self, message: Message) -> None:
         """The app's `send()` (ASGI HTTP spec).

@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
-from microasgi_server.sockets import pause_after
+from microasgi_server.sockets import accept, client_of, server_of
 from microasgi_server.workers import Workers
 
 logger = logging.getLogger("microasgi_server")
@@ -34,9 +34,6 @@ RECEIVE = 64 * 1024
 
 SEND = 256 * 1024
 """Bytes to offer to the system at once, of what it didn't take before."""
-
-ACCEPT = 100
-"""Connections to accept before others get their turn."""
 
 
 def is_supported() -> bool:
@@ -83,12 +80,11 @@ class SocketTransport:
         self._events = 0  # what the reactor watches for
         self._paused = False
         self._outgoing = bytearray()  # what the socket didn't take at once
-        local = sock.getsockname()
-        self.client = (remote[0], remote[1]) if isinstance(remote, tuple) else None
-        self.server: tuple[str, int | None] | None = (local[0], local[1]) if isinstance(local, tuple) else (local, None) if local else None
+        self.client = client_of(remote)
+        self.server = server_of(sock.getsockname())
         self.congested = False
-        self.connection = Connection(shared, self)
         self._watch()
+        self.connection = Connection(shared, self)
 
     def ready(self, events: int) -> None:
         """The socket can be read, or written to, or it is broken, which is both."""
@@ -120,7 +116,7 @@ class SocketTransport:
                 return
         if data:
             self._outgoing += data
-            self.congested = len(self._outgoing) > HIGH_WATER
+            self.congested = self.congested or len(self._outgoing) > HIGH_WATER
             self._watch()
 
     def _flush(self) -> None:
@@ -138,7 +134,7 @@ class SocketTransport:
         if self.congested:
             self.congested = False
             self.connection.drained()
-        self._end()
+        self._settle()
 
     def _break(self) -> None:
         self._outgoing.clear()
@@ -176,19 +172,19 @@ class SocketTransport:
         self.resume_reading()
         if self._ending is NOTHING:
             self._ending = SHUT
-            self._end()
+            self._settle()
 
     def close(self) -> None:
         self.resume_reading()
         if self._ending is not CLOSED:
             self._ending = CLOSE
-            self._end()
+            self._settle()
 
     def abort(self) -> None:
         self._outgoing.clear()
         self.close()
 
-    def _end(self) -> None:
+    def _settle(self) -> None:
         """Do what was to be done when all is sent, if it is."""
         if self._ending is SHUT and not self._outgoing:
             try:
@@ -233,9 +229,10 @@ class Reactor:
                     except Exception:
                         logger.exception("A connection failed; this is a bug of the server")
                         key.data.abort()
+                    del key  # or the last one would be kept until the next is ready
 
 
-async def _run(shared: Shared, *, task_status: TaskStatus[Reactor]) -> None:
+async def _run(shared: Shared, server: TaskGroup, *, task_status: TaskStatus[Reactor]) -> None:
     """Serve the connections until the server ends, and then those that are left, whom `server._end` tells to."""
     async with anyio.create_task_group() as tasks:
         workers = Workers(shared.context, tasks)
@@ -247,37 +244,21 @@ async def _run(shared: Shared, *, task_status: TaskStatus[Reactor]) -> None:
             await anyio.sleep_forever()
         finally:
             shared.stopping = True
+            server.cancel_scope.cancel()  # if it isn't yet: an error has ended this task, as an app's KeyboardInterrupt does
             with anyio.CancelScope(shield=True):
                 await shared.changed.wait_until(lambda: not shared.connections and not shared.calls)
             reading.cancel()
             workers.release()
 
 
-async def _accept(listener: socket.socket, shared: Shared, reactor: Reactor) -> None:
-    while True:
-        await anyio.wait_readable(listener)
-        for _ in range(ACCEPT):
-            try:
-                sock, remote = listener.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                await anyio.sleep(pause_after(error))
-                break
-            sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            SocketTransport(shared, sock, remote, reactor)
-
-
 @asynccontextmanager
 async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
-    reactor: Reactor = await tasks.start(_run, shared)
+    reactor: Reactor = await tasks.start(_run, shared, tasks)
     async with anyio.create_task_group() as accepting:
         for sock in sockets:
             sock.setblocking(False)
             sock.listen(shared.config.backlog)
-            accepting.start_soon(_accept, sock, shared, reactor)
+            accepting.start_soon(accept, sock, lambda sock, remote: SocketTransport(shared, sock, remote, reactor))
         yield
         accepting.cancel_scope.cancel()

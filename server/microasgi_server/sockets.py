@@ -1,17 +1,23 @@
-"""The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
+"""The listening sockets: bound before anything else starts, so that a port in use is the first thing said. And what they accept."""
 
 import errno
 import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import anyio
 
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
 
 logger = logging.getLogger("microasgi_server")
+
+ACCEPT = 100
+"""Connections to accept before others get their turn."""
 
 # accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
 _ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
@@ -44,10 +50,35 @@ def describe(sockets: list[socket.socket]) -> list[str]:
     return urls
 
 
-def pause_after(error: OSError) -> float:
-    """Seconds to wait before accepting again, after an error of accept(2). Nothing about one connection, or a full machine, ends that.
+async def accept(listener: socket.socket, serve: Callable[[socket.socket, Any], object]) -> None:
+    """Accept for ever, and call `serve` with each socket and its client's address. Needs a loop that can wait for sockets.
 
-    :raises OSError: the error, if it is another
+    Nothing that accept(2) reports about one connection, or about a full machine, ends this.
+    """
+    while True:
+        await anyio.wait_readable(listener)
+        for _ in range(ACCEPT):
+            try:
+                sock, remote = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                await anyio.sleep(_pause_after(error))
+                break
+            sock.setblocking(False)
+            try:
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                serve(sock, remote)
+            except OSError as error:  # it is broken already, or it is one too many
+                logger.info("A connection was lost as it came: %s", error.strerror)
+                sock.close()
+
+
+def _pause_after(error: OSError) -> float:
+    """Seconds to wait before accepting again.
+
+    :raises OSError: the error, if accept(2) doesn't promise that it passes
     """
     if error.errno in _ACCEPT_LATER:
         logger.error("Can't accept connections for now: %s", error.strerror)
@@ -55,6 +86,16 @@ def pause_after(error: OSError) -> float:
     if error.errno in _ACCEPT_NEXT:
         return 0.0
     raise error
+
+
+def client_of(remote: Any) -> tuple[str, int] | None:
+    """The scope's `client`, from a socket's address (ASGI HTTP spec, HTTP Connection Scope); None for a unix socket's."""
+    return (remote[0], remote[1]) if isinstance(remote, tuple) else None
+
+
+def server_of(local: Any) -> tuple[str, int | None] | None:
+    """The scope's `server`: an address and a port, or a unix socket's path and None."""
+    return (local[0], local[1]) if isinstance(local, tuple) else (local, None) if isinstance(local, str) and local else None
 
 
 def _bind_tcp(host: str, port: int) -> list[socket.socket]:

@@ -14,11 +14,11 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskGroup
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
-from microasgi_server.sockets import pause_after
+from microasgi_server.sockets import accept, client_of, server_of
 from microasgi_server.workers import Workers
 
 logger = logging.getLogger("microasgi_server")
@@ -52,8 +52,8 @@ class StreamTransport:
         self._shut = False
         remote = stream.extra(SocketAttribute.remote_address, None)
         local = stream.extra(SocketAttribute.local_address, None)
-        self.client = (remote[0], remote[1]) if isinstance(remote, tuple) else None
-        self.server: tuple[str, int | None] | None = (local[0], local[1]) if isinstance(local, tuple) else (local, None) if local else None
+        self.client = client_of(remote)
+        self.server = server_of(local)
         self.congested = False
         self.connection = Connection(shared, self)
 
@@ -100,7 +100,7 @@ class StreamTransport:
                 return
         if data:
             self._outgoing += data
-            self.congested = len(self._outgoing) > HIGH_WATER
+            self.congested = self.congested or len(self._outgoing) > HIGH_WATER
             self._start_flush()
 
     def _start_flush(self) -> None:
@@ -186,23 +186,21 @@ async def converse(shared: Shared, stream: ByteStream) -> None:
         logger.exception("A connection failed; this is a bug of the server")
 
 
-async def _accept(listener: SocketListener, shared: Shared, tasks: TaskGroup) -> None:
-    async with listener:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                await anyio.sleep(pause_after(error))
-            else:
-                tasks.start_soon(converse, shared, stream)
-
-
 @asynccontextmanager
 async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
+
+    async def serve(sock: socket.socket) -> None:
+        try:
+            stream = await SocketStream.from_socket(sock)
+        except ValueError:  # it isn't connected any more: its client has reset it
+            sock.close()
+        else:
+            await converse(shared, stream)
+
     async with anyio.create_task_group() as accepting:
         for sock in sockets:
             sock.listen(shared.config.backlog)
-            accepting.start_soon(_accept, await SocketListener.from_socket(sock), shared, tasks)
+            accepting.start_soon(accept, sock, lambda sock, _: tasks.start_soon(serve, sock))
         yield
         accepting.cancel_scope.cancel()

@@ -24,7 +24,7 @@ class Transport(Protocol):
     def server(self) -> tuple[str, int | None] | None: ...
 
     def write(self, data: bytes) -> None:
-        """Send, sooner or later; what the socket doesn't take now is kept."""
+        """Send, sooner or later; what the socket doesn't take now is kept. May find the client gone, and call `hang_up` at once."""
 
     def pause_reading(self) -> None:
         """Read no more, but go on watching for the client's departure where the system can. Idempotent."""
