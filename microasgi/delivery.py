@@ -105,7 +105,7 @@ class Block:
         raise NotImplementedError
 
     def attach(self) -> None:
-        """The call waits for the first time, or is about to begin: from now on, whoever may `cancel` should know of this block."""
+        """The call waits for the first time: from now on, whoever may `cancel` should know of this block."""
 
     def detach(self) -> None:
         """What was attached has ended."""
@@ -141,12 +141,13 @@ class Block:
         Most calls end without a wait; until then nobody can have told them anything.
         """
         loop = asyncio._get_running_loop()
-        if loop is None:
-            return self._run_on_trio(call)
-        task = asyncio.current_task(loop)
-        assert task is not None
-        self._before = task.cancelling()
-        self._begin(task, asyncio_tree)
+        if loop is not None:
+            task = asyncio.current_task(loop)
+            assert task is not None
+            self._before = task.cancelling()
+            self._begin(task, asyncio_tree)
+        else:
+            self._begin(trio_tree.current_task(), trio_tree)
         try:
             trap = call.send(None)
         except StopIteration:
@@ -155,9 +156,10 @@ class Block:
         except BaseException as error:
             self._end(error)
             raise
-        return self._run_on_asyncio(call, task, trap)
+        return self._run_on_asyncio(call, trap) if loop is not None else self._run_on_trio(call, trap)
 
-    async def _run_on_asyncio(self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any) -> None:
+    async def _run_on_asyncio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
+        task: asyncio.Task[Any] = self._task
         stopped: asyncio.CancelledError | None = None
         try:
             stopped = await self._drive(call, task, trap)
@@ -170,11 +172,10 @@ class Block:
         if stopped is not None and task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
 
-    async def _run_on_trio(self, call: Coroutine[Any, Any, None]) -> None:
-        self._begin(trio_tree.current_task(), trio_tree)
+    async def _run_on_trio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
         try:
             self.attach()
-            await call
+            await _resume(call, trap)
         except BaseException as error:
             if not self._end(error):
                 raise
@@ -354,3 +355,28 @@ class Block:
         self._stage = LEVEL
         self._inner.shield = False
         self.cancel_scope.cancel(REASON)
+
+
+@types.coroutine
+def _resume(call: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, None]:
+    """Await a call that has begun already, and waits for `trap`."""
+    step: Callable[[Any], Any]
+    value: Any = None
+    try:
+        while True:
+            try:
+                value = yield trap
+            except BaseException as error:
+                step, value = call.throw, error
+            else:
+                step = call.send
+            try:
+                trap = step(value)
+            except StopIteration:
+                return
+    finally:
+        value = None  # as in `_drive`
+
+
+DRIVERS = {Block._drive.__code__, _resume.__code__}
+"""What drives its `call` by hand."""

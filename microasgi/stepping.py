@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from microasgi.delivery import Block
+from microasgi.delivery import DRIVERS
 
 
 class Stepper:
@@ -40,8 +40,6 @@ def place(coroutine: Coroutine[Any, Any, None]) -> str:
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-_DRIVE = Block._drive.__code__
-
 _LIBRARIES = tuple(
     {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"}
 )
@@ -53,7 +51,7 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
         for kind in ("cr", "gi", "ag"):
             if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
                 yield frame
-                if frame.f_code is _DRIVE:  # it drives its call by hand: Python doesn't see the connection
+                if frame.f_code in DRIVERS:  # it drives its call by hand: Python doesn't see the connection
                     awaitable = frame.f_locals["call"]
                 else:
                     awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")

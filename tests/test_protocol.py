@@ -642,7 +642,7 @@ def test_a_subscription_can_be_taken_back_at_any_time() -> None:
     """Undoing works before, during and after the departure, twice, and only for the one it belongs to."""
     exchange = exchange_in(Phase.WAITING)
     told: list[str] = []
-    undos: list[Callable[[], None]] = []
+    undos: list[Callable[[], object]] = []
 
     def tell(name: str) -> Callable[[], object]:
         return lambda: told.append(name)

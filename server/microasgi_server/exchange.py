@@ -258,7 +258,7 @@ class Exchange:
                 self.faults = [*self.faults, error]
         return True
 
-    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], object]:
         """The extension `microasgi.disconnect`: call `callback` when the client leaves before the response is complete.
 
         It is called at most once, synchronously, in the event loop's thread; at once if the client is gone already; never
@@ -273,13 +273,10 @@ class Exchange:
             self._tell(callback)
         elif self.phase is not DONE:
             self._callbacks[token] = callback
-        return partial(self._unsubscribe, token)
+        return partial(self._callbacks.pop, token, None)
 
     def _tell(self, callback: Callable[[], object]) -> None:
         self.cancelled = callback() is True or self.cancelled
-
-    def _unsubscribe(self, token: object) -> None:
-        self._callbacks.pop(token, None)
 
     @property
     def watched(self) -> bool:
