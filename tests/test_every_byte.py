@@ -155,7 +155,7 @@ async def test_every_byte_of_a_request(kind: str, how: Departure, caplog: pytest
                 assert statuses(caplog).count(499) - begun in (0, 1)  # one more, if a client was faster than its request's first turn
                 assert statuses(caplog).count(499) + statuses(caplog).count(200) == len(access_lines(caplog))
                 assert len(access_lines(caplog)) <= request[:offset].count(b"\r\n\r\n")
-                if how == "FIN" and offset == len(PLAIN) and kind == "with a body":
+                if patient and how == "FIN" and offset == len(PLAIN) and kind == "with a body":
                     assert begun == 1
     assert tally.bodies <= {b"0123456789"}  # a body that was cut off never looks like a whole one
     assert tally.begun > 0
