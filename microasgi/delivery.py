@@ -141,12 +141,11 @@ class Block:
         Most calls end without a wait; until then nobody can have told them anything.
         """
         loop = asyncio._get_running_loop()
-        if loop is not None:
-            task = asyncio.current_task(loop)
-            assert task is not None
+        task = asyncio.current_task(loop) if loop is not None else None
+        if task is not None:
             self._before = task.cancelling()
             self._begin(task, asyncio_tree)
-        else:
+        else:  # also where trio is a guest of asyncio's loop
             self._begin(trio_tree.current_task(), trio_tree)
         try:
             trap = call.send(None)
@@ -156,7 +155,7 @@ class Block:
         except BaseException as error:
             self._end(error)
             raise
-        return self._run_on_asyncio(call, trap) if loop is not None else self._run_on_trio(call, trap)
+        return self._run_on_asyncio(call, trap) if task is not None else self._run_on_trio(call, trap)
 
     async def _run_on_asyncio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
         task: asyncio.Task[Any] = self._task

@@ -3,6 +3,7 @@
 Each test runs with Trio's tree known, which is the late scope, and unknown, which is the early one. Time is `MockClock`'s.
 """
 
+import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 import trio
+from outcome import Outcome
 from trio.testing import MockClock
 
 from microasgi import CancelOnDisconnect, delivery, trio_tree
@@ -392,3 +394,16 @@ async def test_started_within_the_call_moves_the_block_along(way: str) -> None:
     statuses: list[trio.TaskStatus[None]] = []
     client = Client(handler, way)
     assert await client.visit(call) == ["started", "cancelled"]
+
+
+def test_trio_as_a_guest(way: str) -> None:
+    """Where trio is a guest of asyncio's loop, which then runs as well, the call is trio's, and is cancelled."""
+
+    async def host() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Outcome[list[Any]]] = loop.create_future()
+        client = Client(Client.wait, way)
+        trio.lowlevel.start_guest_run(client.visit, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result)
+        return (await done).unwrap()
+
+    assert asyncio.run(host()) == ["cancelled"]
