@@ -216,6 +216,6 @@ async def test_no_descriptor_left_to_accept_with(caplog: pytest.LogCaptureFixtur
                     stack.callback(os.close, os.dup(0))
             client.sock.setblocking(False)
             client.sock.connect_ex(("127.0.0.1", served.port))
-            await eventually(lambda: "Can't accept connections for now: Too many open files" in loud_lines(caplog), 1)
+            await eventually(lambda: "Can't accept connections for now: Too many open files" in loud_lines(caplog))
         await client.send(GET)
         assert (await client.response()).body == b"ok"
