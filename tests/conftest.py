@@ -1,6 +1,5 @@
 """Every async test runs on the three loops, unless it parametrises `anyio_backend` itself."""
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,12 +29,6 @@ def backend(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(params=list(LOOPS.values()), ids=list(LOOPS))
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-def pytest_collection_finish() -> None:
-    """Have the collector, which many tests call, look only at what the tests make, and not at all the libraries each time."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
