@@ -80,12 +80,9 @@ OPEN, CALLED, SENT, HEARD, LEVEL, OVER = Stage  # in Python 3.11, `Stage.OPEN` c
 class Block:
     """A call that can be told to stop.
 
-    cancel_scope: the anyio scope around the call, once it is needed. What cancels it otherwise than by `cancel` cancels by level.
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     """
 
-    cancel_scope: anyio.CancelScope
-    _inner: Any  # None on trio
     _stage = OPEN
     _native = False
     _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
@@ -94,7 +91,7 @@ class Block:
     _around: Any = None  # the scope that the task was in when the call began
     _enclosing: "Block | None" = None
     _before = 0  # the task's cancellations when the call began
-    _opened = False  # whether the scopes are there
+    _entered: tuple[anyio.CancelScope, ...] = ()  # the scopes around the call, from the outermost in, once they are needed
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, cleanup_grace: float) -> None:
@@ -104,11 +101,14 @@ class Block:
         """What runs here, for the log."""
         raise NotImplementedError
 
-    def attach(self) -> None:
-        """The call waits for the first time: from now on, whoever may `cancel` should know of this block."""
+    def attach(self) -> Callable[[], object]:
+        """The call waits for the first time: from now on, whoever may `cancel` should know of this block. Returns the undo."""
+        return lambda: None
 
-    def detach(self) -> None:
-        """What was attached has ended."""
+    @property
+    def cancel_scope(self) -> anyio.CancelScope:
+        """The outermost scope around the call. What cancels it otherwise than by `cancel` cancels by level."""
+        return self._entered[0]
 
     @property
     def cancelled(self) -> bool:
@@ -173,15 +173,16 @@ class Block:
 
     async def _run_on_trio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
         try:
-            self.attach()
-            await _resume(call, trap)
+            detach = self.attach()
+            try:
+                await _resume(call, trap)
+            finally:
+                detach()
         except BaseException as error:
             if not self._end(error):
                 raise
         else:
             self._end(None)
-        finally:
-            self.detach()
 
     def _begin(self, task: Any, scopes: Any) -> None:
         """Be the task's block."""
@@ -204,19 +205,18 @@ class Block:
             del _running[self._task]
         else:
             _running[self._task] = self._enclosing
-        return self._opened and self._close(error)
+        return bool(self._entered) and self._close(error)
 
     def _open(self) -> None:
         """Put the scopes around the call, if they aren't there yet. From outside of the task, too."""
-        if not self._opened and self._task is not None and self._stage is not OVER:
-            self.cancel_scope, self._inner = self._scopes.enter(self._task, self._around)
-            self._opened = True
+        if not self._entered and self._task is not None and self._stage is not OVER:
+            self._entered = self._scopes.enter(self._task, self._around)
 
     def _close(self, error: BaseException | None) -> bool:
         """Leave the scopes. True if one of them has swallowed the error."""
         swallowed = False
-        for scope in (self._inner, self.cancel_scope):
-            if scope is not None and scope.__exit__(type(error) if error is not None else None, error, None):
+        for scope in reversed(self._entered):
+            if scope.__exit__(type(error) if error is not None else None, error, None):
                 error, swallowed = None, True
         return swallowed
 
@@ -230,7 +230,7 @@ class Block:
         value: Any = None
         first: asyncio.CancelledError | None = None
         rest: BaseExceptionGroup[Any] | None
-        self.attach()
+        detach = self.attach()
         try:
             while True:
                 if trap is None or self._stage is not OPEN:
@@ -269,7 +269,7 @@ class Block:
             rest = group.split(asyncio.CancelledError)[1]
         finally:
             self._stage = OVER
-            self.detach()
+            detach()
             value = trap = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
             if self._native:
                 task.uncancel()
@@ -312,9 +312,9 @@ class Block:
         waiter = getattr(task, "_fut_waiter", None)
         if not self.cleanup_grace or (waiter is not None and waiter.done()):
             return False
-        if not self._opened:  # no scope at all, then
+        if not self._entered:  # no scope at all, then
             return True
-        return not asyncio_tree.is_below_a_level(self.cancel_scope) and asyncio_tree.reaches(self._inner, task)
+        return not asyncio_tree.is_below_a_level(self.cancel_scope) and asyncio_tree.reaches(self._entered[-1], task)
 
     def _look(self, before: int) -> None:
         """See whether anyio has cancelled the task since it had `before` cancellations."""
@@ -322,14 +322,14 @@ class Block:
             return
         self._open()
         if self.cleanup_grace and not asyncio_tree.is_below_a_level(self.cancel_scope):
-            self._inner.shield = True
+            self._entered[-1].shield = True
             self._start_grace()
         else:
             self._stage = LEVEL
 
     def _was_told_by_its_thread(self, error: object) -> bool:
         """Whether a thread that the call waited for has asked `check_cancelled()`, which raises with the name of our scope."""
-        return self._opened and isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
+        return bool(self._entered) and isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
 
     def _start_grace(self) -> None:
         """The task is cancelled: that was the edge. Most calls end in the next turn, and need no timer."""
@@ -344,7 +344,7 @@ class Block:
         """The await returned all the same: the task that it waited for has swallowed the cancellation. Once more, then."""
         self._open()
         self._stage = CALLED
-        self._inner.shield = False
+        self._entered[-1].shield = False
         self.cancel_scope.cancel(REASON)
 
     def _end_grace(self) -> None:
@@ -352,7 +352,7 @@ class Block:
         logger.warning(text, self.describe(), self.cleanup_grace)
         self._open()
         self._stage = LEVEL
-        self._inner.shield = False
+        self._entered[-1].shield = False
         self.cancel_scope.cancel(REASON)
 
 

@@ -65,7 +65,6 @@ class Visit(Block):
     background: Any = None
     route = ""
     subscribe: Callable[[Callable[[], object]], Callable[[], object]] | None = None
-    _unsubscribe: Callable[[], object] | None = None
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
@@ -74,14 +73,9 @@ class Visit(Block):
         self._method: str = scope["method"]
         self._path: str = scope["path"]
 
-    def attach(self) -> None:
+    def attach(self) -> Callable[[], object]:
         """Have the server tell us."""
-        if self.subscribe is not None:
-            self._unsubscribe = self.subscribe(self.leave)
-
-    def detach(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
+        return self.subscribe(self.leave) if self.subscribe is not None else super().attach()
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server.socket_transport import HIGH_WATER
+from microasgi_server.transport import HIGH_WATER
 
 from tests.conftest import STREAMS, backend
 from tests.harness import GET, PATIENCE, Client, Departure, eventually, loud_lines, serving, shared_of, within

@@ -16,9 +16,7 @@ from anyio.abc import TaskGroup
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
 from microasgi_server.sockets import client_of, server_of
-
-HIGH_WATER = 64 * 1024
-"""Bytes unsent at which a connection counts as congested; it ends at a quarter of that."""
+from microasgi_server.transport import HIGH_WATER
 
 
 class AsyncioTransport:
@@ -35,7 +33,7 @@ class AsyncioTransport:
         self.client = client_of(transport.get_extra_info("peername"))
         self.server = server_of(transport.get_extra_info("sockname"))
         self.congested = False
-        transport.set_write_buffer_limits(high=HIGH_WATER)
+        transport.set_write_buffer_limits(high=HIGH_WATER)  # `congested` ends at a quarter of that
         self.connection = Connection(shared, self)
 
     def write(self, data: bytes) -> None:

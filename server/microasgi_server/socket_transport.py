@@ -21,16 +21,11 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
-from microasgi_server.sockets import accept, client_of, server_of
+from microasgi_server.sockets import accept, client_of, send, server_of
+from microasgi_server.transport import HIGH_WATER, RECEIVE
 from microasgi_server.workers import Workers
 
 logger = logging.getLogger("microasgi_server")
-
-HIGH_WATER = 64 * 1024
-"""Bytes unsent at which a connection counts as congested; it ends when all are sent."""
-
-RECEIVE = 64 * 1024
-"""Bytes to read at once: no more than the look-ahead that they may end up in."""
 
 SEND = 256 * 1024
 """Bytes to offer to the system at once, of what it didn't take before."""
@@ -108,14 +103,12 @@ class SocketTransport:
             return
         if not self._outgoing:
             try:
-                data = data[self._socket.send(data) :]
-            except (BlockingIOError, InterruptedError):
-                pass
+                data = send(self._socket, data)
             except OSError:
                 self._break()
                 return
         if data:
-            self._outgoing += data
+            self._outgoing += data  # `congested` ends when all of it is sent
             self.congested = self.congested or len(self._outgoing) > HIGH_WATER
             self._watch()
 

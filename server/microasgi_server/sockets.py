@@ -88,6 +88,17 @@ def _pause_after(error: OSError) -> float:
     raise error
 
 
+def send(sock: socket.socket, data: bytes) -> bytes:
+    """Send what the system takes now, and return the rest.
+
+    :raises OSError: the connection is broken
+    """
+    try:
+        return data[sock.send(data) :]
+    except (BlockingIOError, InterruptedError):
+        return data
+
+
 def client_of(remote: Any) -> tuple[str, int] | None:
     """The scope's `client`, from a socket's address (ASGI HTTP spec, HTTP Connection Scope); None for a unix socket's."""
     return (remote[0], remote[1]) if isinstance(remote, tuple) else None

@@ -18,16 +18,11 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskGroup
 
 from microasgi_server.connection import Connection
 from microasgi_server.shared import Shared
-from microasgi_server.sockets import accept, client_of, server_of
+from microasgi_server.sockets import accept, client_of, send, server_of
+from microasgi_server.transport import HIGH_WATER, RECEIVE
 from microasgi_server.workers import Workers
 
 logger = logging.getLogger("microasgi_server")
-
-HIGH_WATER = 64 * 1024
-"""Bytes unsent at which a connection counts as congested; it ends when all are sent."""
-
-RECEIVE = 64 * 1024
-"""Bytes to read at once: no more than the look-ahead that they may end up in."""
 
 
 class StreamTransport:
@@ -50,10 +45,8 @@ class StreamTransport:
         self._outgoing = bytearray()  # what the socket didn't take at once
         self._flushing = False
         self._shut = False
-        remote = stream.extra(SocketAttribute.remote_address, None)
-        local = stream.extra(SocketAttribute.local_address, None)
-        self.client = client_of(remote)
-        self.server = server_of(local)
+        self.client = client_of(stream.extra(SocketAttribute.remote_address, None))
+        self.server = server_of(stream.extra(SocketAttribute.local_address, None))
         self.congested = False
         self.connection = Connection(shared, self)
 
@@ -92,14 +85,12 @@ class StreamTransport:
     def write(self, data: bytes) -> None:
         if not self._outgoing and self._socket is not None:
             try:
-                data = data[self._socket.send(data) :]
-            except (BlockingIOError, InterruptedError):
-                pass
+                data = send(self._socket, data)
             except OSError:
                 self._break()
                 return
         if data:
-            self._outgoing += data
+            self._outgoing += data  # `congested` ends when all of it is sent
             self.congested = self.congested or len(self._outgoing) > HIGH_WATER
             self._start_flush()
 

@@ -4,6 +4,7 @@ On trio a new task for every request costs 12 % of a small request (measured, he
 """
 
 import logging
+import math
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
@@ -12,8 +13,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 logger = logging.getLogger("microasgi_server")
-
-NEVER = float("inf")
 
 KEPT = 1_000
 """Tasks that may wait for a next request; what more there are end with theirs. A waiting one takes 5 KiB."""
@@ -101,7 +100,7 @@ class Workers:
                     await call
                     call = None  # what it holds must not live as long as the wait for the next
                     # The scope's own, or that of another which the app has left open: the next request must not run in there.
-                    ending = anyio.current_effective_deadline() < NEVER
+                    ending = anyio.current_effective_deadline() < math.inf
                     if self._released or ending or len(self._idle) >= KEPT:
                         return
                     handover = Handover(scope)
