@@ -20,8 +20,8 @@ from typing import Any
 import anyio
 
 from benchmarks.stacks import missing_packages
-from microasgi.delivery import Block
-from microasgi.disconnect import EXTENSION, run_while_connected
+from microasgi.promise.delivery import Block
+from microasgi.promise.visit import EXTENSION, run_while_connected
 
 TARGET = 12.0
 """µs a request that the delivery may cost, on asyncio."""

@@ -13,8 +13,8 @@ Run it with `microasgi serve module:routes`, or on any other ASGI server. To lea
 """
 
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State
-from microasgi.disconnect import CancelOnDisconnect
 from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.requests import Request
 from microasgi.responses import (
     BackgroundTask,

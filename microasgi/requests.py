@@ -9,8 +9,8 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Receive, Scope
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
-from microasgi.disconnect import VISIT, Visit
 from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.promise.visit import VISIT, Visit
 
 _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""

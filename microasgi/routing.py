@@ -1,6 +1,6 @@
 """From a path to a handler, and from what the handler returns to a response.
 
-    Router ── the disconnect's block opens (disconnect.py)
+    Router ── the disconnect's block opens (promise/visit.py)
       └─ middleware ── each an ASGI app around the next
            └─ _dispatch ── Route:  handler(Request) → Response
                        └── Mount:  any ASGI app under a prefix, another Router too
@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
-from microasgi.disconnect import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
+from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import Request
 from microasgi.responses import PlainTextResponse, call_any, to_response
 from microasgi.routes import Handler, Mount, Route

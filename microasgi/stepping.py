@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from microasgi.delivery import DRIVERS
+from microasgi.promise.delivery import DRIVERS
 
 
 class Stepper:

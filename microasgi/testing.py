@@ -30,8 +30,8 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Scope
 from microasgi.datastructures import Headers
-from microasgi.disconnect import EXTENSION
 from microasgi.exceptions import ClientDisconnect
+from microasgi.promise.visit import EXTENSION
 from microasgi.stepping import Stepper, place
 
 

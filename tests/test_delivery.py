@@ -20,9 +20,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from microasgi import CancelOnDisconnect, Request, Router, asyncio_tree, trio_tree
+from microasgi import CancelOnDisconnect, Request, Router
 from microasgi.asgi import ASGIApp, Message, Scope
-from microasgi.delivery import Block, _running
+from microasgi.promise import asyncio_tree, trio_scope
+from microasgi.promise.delivery import Block, _running
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
 
@@ -40,7 +41,7 @@ def tree_is_known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """With the anyio and the trio that we know, and with others: then the block opens before the handler begins."""
     if not request.param:
         monkeypatch.setattr(asyncio_tree, "_task_states", lambda: None)
-        monkeypatch.setattr(trio_tree, "_run_context", lambda: None)
+        monkeypatch.setattr(trio_scope, "_run_context", lambda: None)
 
 
 on_trio = pytest.mark.parametrize("anyio_backend", [LOOPS["trio"]], ids=["trio"])

@@ -17,8 +17,9 @@ import trio
 from outcome import Outcome
 from trio.testing import MockClock
 
-from microasgi import CancelOnDisconnect, delivery, trio_tree
+from microasgi import CancelOnDisconnect
 from microasgi.asgi import Message, Scope
+from microasgi.promise import delivery, trio_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ def anyio_backend() -> Any:
 def tree_is_known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the Trio that we know, and with others: then the block opens before the handler begins."""
     if not request.param:
-        monkeypatch.setattr(trio_tree, "_run_context", lambda: None)
+        monkeypatch.setattr(trio_scope, "_run_context", lambda: None)
 
 
 @pytest.fixture(params=["extension", "pump"])

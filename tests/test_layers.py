@@ -51,7 +51,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("microasgi/requests.py", "import microasgi_server"),
         ("microasgi/cli.py", "import microasgi_server.protocol"),
         ("microasgi/demo.py", "import h11"),
-        ("microasgi/disconnect.py", "import microasgi.routing"),
+        ("microasgi/promise/visit.py", "import microasgi.routing"),
         ("server/microasgi_server/logs.py", "import microasgi"),
         ("server/microasgi_server/connection.py", "import h11"),
         ("server/microasgi_server/connection.py", "import microasgi_server.asyncio_transport"),
@@ -63,7 +63,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("server/microasgi_server/connection.py", "import asyncio"),
         ("server/microasgi_server/connection.py", "import trio"),
         ("microasgi/routing.py", "import asyncio"),
-        ("microasgi/disconnect.py", "import asyncio"),
+        ("microasgi/promise/visit.py", "import asyncio"),
         ("microasgi/responses.py", "import uvloop"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from microasgi import Request, Router
-from microasgi.disconnect import VISIT, Visit
+from microasgi.promise.visit import VISIT, Visit
 from tests.conftest import LOOPS, STREAMS, backend
 from tests.harness import GET, Client, Departure, Sleeper, access_lines, eventually, loud_lines, serving, within
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.apps import work
 from microasgi import PlainTextResponse, Request, Response, Router, StreamingResponse
-from microasgi.disconnect import VISIT, Visit
+from microasgi.promise.visit import VISIT, Visit
 
 
 class _Absent(Visit):

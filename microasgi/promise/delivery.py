@@ -48,7 +48,7 @@ from typing import Any
 
 import anyio
 
-from microasgi import asyncio_tree, trio_tree
+from microasgi.promise import asyncio_tree, trio_scope
 
 logger = logging.getLogger("microasgi")
 
@@ -86,7 +86,7 @@ class Block:
     _stage = OPEN
     _native = False
     _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
-    _scopes: Any = None  # the library's tree: `asyncio_tree` or `trio_tree`
+    _scopes: Any = None  # the library's tree: `asyncio_tree` or `trio_scope`
     _task: Any = None
     _around: Any = None  # the scope that the task was in when the call began
     _enclosing: "Block | None" = None
@@ -146,7 +146,7 @@ class Block:
             self._before = task.cancelling()
             self._begin(task, asyncio_tree)
         else:  # also where trio is a guest of asyncio's loop
-            self._begin(trio_tree.current_task(), trio_tree)
+            self._begin(trio_scope.current_task(), trio_scope)
         try:
             trap = call.send(None)
         except StopIteration:
@@ -289,7 +289,7 @@ class Block:
             return
         if task is None:  # it hasn't begun, and `run` will see it
             return
-        if self._scopes is trio_tree:
+        if self._scopes is trio_scope:
             self._open()
             self.cancel_scope.cancel(REASON)
             return

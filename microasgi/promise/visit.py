@@ -22,15 +22,15 @@ handler asks for the body, because asking is what makes a server send the 100. A
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
 import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.delivery import Block
 from microasgi.exceptions import ClientDisconnect
+from microasgi.promise.delivery import Block
+from microasgi.promise.pump import Pump, expects_continue
 
 logger = logging.getLogger("microasgi")
 
@@ -39,9 +39,6 @@ OnDisconnect = Literal["cancel", "finish"]
 EXTENSION = "microasgi.disconnect"
 VISIT = "microasgi.visit"
 """The scope's key for the request's `Visit`."""
-
-READ_AHEAD = 64 * 1024
-"""Bytes of body taken from another server before the handler asks for them. In bytes, not messages: some servers split."""
 
 
 class Visit(Block):
@@ -160,7 +157,7 @@ async def run_while_connected(
 
 async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
     began = time.monotonic()
-    pump = Pump(receive, send, visit, holds=_expects_continue(scope))
+    pump = Pump(receive, send, visit, holds=expects_continue(scope))
     error: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.run)
@@ -175,85 +172,6 @@ async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, 
         logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
     if error is not None:
         raise error
-
-
-class Pump:
-    """Calls another server's `receive()` all the time, since that is where ASGI tells of a disconnect.
-
-    :param holds: don't call it before the app does
-    """
-
-    def __init__(self, receive: Receive, send: Send, visit: Visit, *, holds: bool) -> None:
-        self._receive = receive
-        self._send = send
-        self._visit = visit
-        self._holds = holds
-        self._messages: deque[Message] = deque()
-        self._size = 0
-        self._trailers = False
-        self._answered = False  # the last byte is handed over: from then on leaving means nothing
-        self._sent = False  # the last byte, and the server's `send()` has returned
-        self._changed = anyio.Event()
-
-    async def run(self) -> None:
-        """Read ahead until the client leaves."""
-        while True:
-            while self._holds or self._size >= READ_AHEAD:
-                await self._changed.wait()
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                # Servers also say this when the response is complete.
-                if not self._answered:
-                    self._visit.leave()
-                self._notify()
-                return
-            self._messages.append(message)
-            self._size += len(message.get("body", b""))
-            self._notify()
-
-    async def receive(self) -> Message:
-        """The app's `receive()`.
-
-        It doesn't say `http.disconnect` while the last byte is being sent: Starlette, told so, cancels its own `send()`.
-        """
-        self._holds = False
-        self._notify()
-        while not self._messages:
-            if self._visit.gone or self._sent:
-                return {"type": "http.disconnect"}
-            await self._changed.wait()
-        if self._visit.gone:
-            return {"type": "http.disconnect"}
-        message = self._messages.popleft()
-        self._size -= len(message.get("body", b""))
-        self._notify()
-        return message
-
-    async def send(self, message: Message) -> None:
-        """The app's `send()`.
-
-        :raises ClientDisconnect: the client has left
-        """
-        if self._visit.gone:
-            raise ClientDisconnect("the client left")
-        if message["type"] == "http.response.start":
-            self._trailers = message.get("trailers", False)
-        last = (message["type"] == "http.response.body" and not message.get("more_body", False) and not self._trailers) or (
-            message["type"] == "http.response.trailers" and not message.get("more_trailers", False)
-        )
-        if not last:
-            await self._send(message)
-            return
-        self._answered = True
-        try:
-            await self._send(message)
-        finally:
-            self._sent = True
-            self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
 
 
 class CancelOnDisconnect:
@@ -290,10 +208,6 @@ def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
         raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
     if cleanup_grace is not None and not cleanup_grace >= 0:
         raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
-
-
-def _expects_continue(scope: Scope) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
 
 def _only_disconnects(error: BaseException) -> bool:
