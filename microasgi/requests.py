@@ -16,6 +16,23 @@ _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
 
 
+PROGRESS = "microasgi.progress"
+"""The scope's key for the request's `Progress`."""
+
+
+class Progress:
+    """How far a request has come, for all who have a hand in it: handlers, exception handlers and middleware have a Request each.
+
+    kept_body: the request's body, once somebody has read all of it.
+    body_streamed: whether somebody has begun to read it.
+    responding: whether a response may have begun, so that it is too late for another one.
+    """
+
+    kept_body: bytes | None = None
+    body_streamed = False
+    responding = False
+
+
 class Request:
     """One HTTP request.
 
@@ -31,10 +48,7 @@ class Request:
         self.path: str = scope["path"]
         self.path_params: dict[str, Any] = scope.get("path_params", {})
         self._receive = receive
-        # Handlers and exception handlers have a Request each, and the body comes once.
-        self._reader: Visit | Request = scope.get(VISIT, self)
-        self.kept_body: bytes | None = None
-        self.body_streamed = False
+        self._progress: Progress = scope.get(PROGRESS) or Progress()
 
     @cached_property
     def headers(self) -> Headers:
@@ -80,12 +94,12 @@ class Request:
         :raises ClientDisconnect: the client left in the middle of it
         :raises RuntimeError: it has been read already
         """
-        if self._reader.kept_body is not None:
-            yield self._reader.kept_body
+        if self._progress.kept_body is not None:
+            yield self._progress.kept_body
             return
-        if self._reader.body_streamed:
+        if self._progress.body_streamed:
             raise RuntimeError("the request's body was streamed already, and is not kept; read it once, or use body()")
-        self._reader.body_streamed = True
+        self._progress.body_streamed = True
         more = True
         while more:
             message = await self._receive()
@@ -100,9 +114,9 @@ class Request:
 
         :raises ClientDisconnect: the client left in the middle of it
         """
-        if self._reader.kept_body is None:
-            self._reader.kept_body = b"".join([chunk async for chunk in self.stream()])
-        return self._reader.kept_body
+        if self._progress.kept_body is None:
+            self._progress.kept_body = b"".join([chunk async for chunk in self.stream()])
+        return self._progress.kept_body
 
     async def json(self) -> Any:
         """The body, read as JSON.
@@ -115,6 +129,11 @@ class Request:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, f"the request's body is not JSON: {error}") from error
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, as far as it is known by now. To be asked from threads, too."""
+        return self._visit.gone
 
     async def is_disconnected(self) -> bool:
         """Whether the client has left. Lets the event loop look first; never takes anything of the body."""

@@ -19,7 +19,7 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
-from microasgi.requests import Request
+from microasgi.requests import PROGRESS, Progress, Request
 from microasgi.responses import PlainTextResponse, call_any, to_response
 from microasgi.routes import Handler, Mount, Route
 
@@ -162,8 +162,11 @@ class Router:
         match scope["type"]:
             case "http" if VISIT in scope:
                 scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
+                if PROGRESS not in scope:
+                    scope[PROGRESS] = Progress()
                 await self._app(scope, receive, send)
             case "http":
+                scope[PROGRESS] = Progress()
                 grace = self.cleanup_grace if self.cleanup_grace is not None else 5.0
                 await run_while_connected(self._app, scope, receive, send, self.on_disconnect or "cancel", grace)
             case "lifespan":
@@ -176,23 +179,28 @@ class Router:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope[VISIT]
+        progress: Progress = scope[PROGRESS]
         # Inside another framework's app, which may have begun a response of its own by the time it sees our exceptions.
-        enclosed = visit.responding
+        enclosed = progress.responding
         outermost = enclosed or ROUTER not in scope
         scope[ROUTER] = self
-        visit.responding = False
+        progress.responding = False
         try:
-            result = await self._answer(visit, scope, receive, send)
+            result = await self._answer(visit, progress, scope, receive, send)
             response = None if result is _ANSWERED else to_response(result)
         except Exception as error:
-            if visit.responding or (visit.gone and not visit.finishes):
+            error = self._sole(error)
+            if visit.gone and not visit.finishes and self._is_answer(error):
+                return  # which nobody gets
+            if progress.responding or (visit.gone and not visit.finishes):
                 raise
-            visit.responding = enclosed
+            progress.responding = enclosed
             response = to_response(await self._handle(error, Request(scope, receive), outermost))
         if response is not None:
+            progress.responding = True
             await self._respond(response, visit, scope, receive, send)
 
-    async def _answer(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def _answer(self, visit: Visit, progress: Progress, scope: Scope, receive: Receive, send: Send) -> Any:
         """What the handler returned, or `_ANSWERED`, if a mounted app did that itself."""
         found, params, matched = self._find(scope)
         if params:
@@ -201,15 +209,14 @@ class Router:
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if isinstance(found, Route):
             return await found.call(Request(scope, receive))
-        visit.responding = not isinstance(found.app, Router)
+        progress.responding = not isinstance(found.app, Router)
         root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
-        if visit.responding:
+        if progress.responding:
             receive = visit.listening(receive)
         await found.app({**scope, "root_path": root_path}, receive, send)
         return _ANSWERED
 
     async def _respond(self, response: ASGIApp, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        visit.responding = True
         try:
             await response(scope, receive, send)
         except OSError:
@@ -218,7 +225,7 @@ class Router:
                 raise
         background = getattr(response, "background", None)
         if background is not None:
-            visit.background = partial(call_any, background)
+            visit.afterwards = partial(call_any, background)
 
     async def _handle(self, error: Exception, request: Request, outermost: bool) -> Any:
         """What the exception's handler returns; without one, the Router around this one is asked."""
@@ -230,7 +237,7 @@ class Router:
                 raise error
             finally:
                 del error  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
-        if not isinstance(error, HTTPException) and handler in (self.exception_handlers.get(500), self.exception_handlers.get(Exception)):
+        if not self._is_answer(error):
             logger.error("Unexpected exception for %s %r", request.method, request.path, exc_info=error)
         return await call_any(handler, request, error)
 
@@ -242,6 +249,18 @@ class Router:
             if cls in handlers:
                 return handlers[cls]
         return None if isinstance(error, HTTPException) else handlers.get(500)
+
+    def _is_answer(self, error: Exception) -> bool:
+        """Whether this exception is a way to answer: an HTTPException, or one with a handler that isn't for all that go wrong."""
+        handlers = self.exception_handlers
+        return isinstance(error, HTTPException) or self._handler_for(error) not in (None, handlers.get(500), handlers.get(Exception))
+
+    def _sole(self, error: Exception) -> Exception:
+        """The answer that a task group has put into a group, if nothing else has gone wrong in there."""
+        sole: BaseException = error
+        while isinstance(sole, BaseExceptionGroup) and len(sole.exceptions) == 1:
+            sole = sole.exceptions[0]
+        return sole if isinstance(sole, Exception) and self._handler_for(error) is None and self._is_answer(sole) else error
 
     def _find(self, scope: Scope) -> Match:
         """The first route for this path and method, its parameters, and how much of the path it took.

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from microasgi.promise.delivery import DRIVERS
+from microasgi.promise.delivery import current_task, innermost_call
 
 
 class Stepper:
@@ -33,8 +33,9 @@ class Stepper:
 
 
 def place(coroutine: Coroutine[Any, Any, None]) -> str:
-    """Where a suspended coroutine waits: the innermost line of the app's own code, else the innermost of all."""
-    frames = list(_frames(coroutine))
+    """Where the running task's coroutine is about to wait: the innermost line of the app's own code, else the innermost of all."""
+    driven = innermost_call(current_task())
+    frames = [*_frames(coroutine), *(_frames(driven) if driven is not None else ())]
     own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
     frame = (own or frames)[-1]
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
@@ -51,10 +52,7 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
         for kind in ("cr", "gi", "ag"):
             if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
                 yield frame
-                if frame.f_code in DRIVERS:  # it drives its call by hand: Python doesn't see the connection
-                    awaitable = frame.f_locals["call"]
-                else:
-                    awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
                 break
         else:
             return

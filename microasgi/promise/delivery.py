@@ -1,38 +1,15 @@
-"""How a cancellation reaches a handler: once, then a grace, then for good.
+"""How a cancellation reaches a call: once, then a grace, then for good.
 
-anyio cancels by *level*: every await inside a cancelled scope raises, again and again, until the block is left. Libraries written
-for asyncio expect an *edge*: one CancelledError, after which their cleanup may await: a ROLLBACK, a cancel request to the database,
-giving a connection back. Under a level that cleanup fails at its first await, and the query burns on. (60 requests cancelled in
-the middle of a PostgreSQL query: by level, 60 queries go on with SQLAlchemy and with psycopg_pool; delivered once, none does.)
+anyio cancels by *level*: every await inside a cancelled scope raises, again and again, until the block is left. Libraries written for
+asyncio expect an *edge*: one CancelledError, after which their cleanup may await: a ROLLBACK, a cancel request to the database, giving
+a connection back. Under a level that cleanup fails at its first await, and the query burns on. (60 requests cancelled in the middle of
+a PostgreSQL query: by level, 60 queries go on with SQLAlchemy and with psycopg_pool; delivered once, none does.)
 
-asyncio's own edge is `task.cancel()`, and it goes through every `anyio.CancelScope(shield=True)`. So there are two ways:
-
-1. The handler waits unshielded: `task.cancel()`, once. Nothing else is cancelled: in a task group inside the handler the children go
-   on until the host leaves the group, as with any exception.
-2. It can't be told now, since it is shielded or isn't waiting. Then anyio, which knows when it can, makes the first delivery, and this
-   file makes an edge of it:
-
-    with outer:                 cancelled when the client leaves
-        with inner:             shielded from `outer` as soon as anyio has cancelled the task, until the grace ends
-            call                gets that one delivery; what follows, if it is still there after the grace, is level
-
-   As soon as: in the same turn of the loop, before the task has even woken up. A handler that waits for other tasks, as in
-   `asyncio.gather`, wakes up when they have ended, and by level they would be cancelled again at each await of their cleanup.
-   The exception that comes through is exchanged for a fresh one. anyio's scopes know their own CancelledErrors by message and by
-   `__context__`; a task group inside the handler, which no longer sees a cancelled parent past the shield, would take anyio's for its
-   own and swallow it.
-
-When the grace ends, `outer` is cancelled and not shielded from: from then on anyio cancels every await.
-
-Both scopes are opened when they are needed, not before: when the client has left, and the call isn't simply told and gone. Two scopes
-cost more than all else that this framework does for a small request, and hardly any request needs them. The tree is then made to look
-as if they had been there from the start: scopes that the call has opened belong inside. One thing can't wait: a worker thread remembers
-the scope it was started in, to ask it later whether it is cancelled (`check_cancelled()`). anyio starts one behind a checkpoint, a wait
-for nothing but the loop's next turn. So a call that waits like that gets its scopes there. And what is done for a call that waits isn't
-done for one that doesn't: its first step is run at once, and nobody can tell it anything before that ends.
-
-What this can't do: the children of an anyio task group are cancelled by their own group, which knows only levels. Cleanup that awaits
-needs a shield there, as ever; the children of an `asyncio.TaskGroup` and of `asyncio.gather` don't.
+So on asyncio every task of the request is told by `task.cancel()`, once (telling.py), and level follows when its grace ends. Nothing is
+put around the call before that. No scope costs less than one, and hardly any request needs it; what anyio must know is put into its
+tree when the client has left. That needs names which anyio and asyncio keep to themselves (anyio_scopes.py, asyncio_tasks.py). Without
+one of them the block opens a scope before the call begins, asks anyio in public whether a shield is in between, tells the call alone,
+and has the scope cancelled when the grace ends: the call's children get no grace, and its threads learn late.
 
 On trio there is but one scope, opened when the client leaves, and no edge: trio's libraries are written for levels, and shield the
 cleanup that awaits.
@@ -44,109 +21,147 @@ import math
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import anyio
 
-from microasgi.promise import asyncio_tree, trio_scope
+from microasgi.promise import anyio_scopes, asyncio_tasks, trio_scope
+from microasgi.promise.telling import REASON, Telling
 
 logger = logging.getLogger("microasgi")
 
-REASON = "microasgi: the client left"
+Attach = Callable[[], Callable[[], object]]
+Call = Coroutine[Any, Any, None]
+
+
+def _nobody() -> Callable[[], object]:
+    return lambda: None
+
+
+def current_task() -> Any:
+    """The task that runs: asyncio's or trio's, also where trio is a guest of asyncio's loop."""
+    loop = asyncio_tasks.running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
+    return task if task is not None else trio_scope.current_task()
+
+
+@cache
+def missing() -> tuple[str, ...]:
+    """The private names that a delivery on asyncio needs, and that aren't there."""
+    return anyio_scopes.missing() + asyncio_tasks.missing()
+
 
 _running: dict[Any, "Block"] = {}
 """The innermost block of each task that is in one."""
 
 
 class Stage(Enum):
-    """How far the cancellation has come.
+    """How far the cancellation has come."""
 
-    OPEN ──► CALLED ──► SENT ──► HEARD ──► LEVEL        and from each to OVER
-               ▲          │
-               └── LOST ──┘
-    """
+    __hash__ = object.__hash__  # Enum's own is written in Python
 
     OPEN = "nobody has cancelled the block"
-    CALLED = "it is cancelled, but the task can't be told yet: it is shielded, or it isn't waiting"
-    SENT = "the task is cancelled, and what it waits for hasn't ended yet"
+    CALLED = "it is cancelled, but the call can't be told yet: it is shielded, or it isn't waiting"
+    SENT = "the call's task is cancelled, and what it waits for hasn't ended yet"
     HEARD = "an exception came out of the await: the call knows"
-    LEVEL = "from now on anyio cancels every await"
+    LEVEL = "from now on every await is cancelled"
     OVER = "the call has ended"
 
 
 OPEN, CALLED, SENT, HEARD, LEVEL, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
+
+TRANSITIONS: dict[Stage, set[Stage]] = {
+    OPEN: {CALLED, OVER},
+    CALLED: {SENT, HEARD, LEVEL, OVER},  # HEARD: from its thread
+    SENT: {HEARD, CALLED, LEVEL, OVER},  # CALLED: what it waited for has swallowed the cancellation
+    HEARD: {SENT, LEVEL, OVER},  # SENT: a group had other errors in its place
+    LEVEL: {OVER},
+    OVER: set(),
+}
+
+RUNNING = object()
+"""In place of what a call waits for."""
 
 
 class Block:
     """A call that can be told to stop.
 
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
+    task, call: where the call runs, and its coroutine, once it has begun.
+    trap: what the call waits for, as it has told the loop or is about to; or `RUNNING`.
+    scope: around the call, where there is one: on trio once the client has left; on asyncio where the tree isn't known, or there may be a
+        thread below somebody else's scope.
     """
 
+    task: Any = None
+    call: Any = None
+    trap: Any = RUNNING
     _stage = OPEN
-    _native = False
-    _waits = False  # whether the call is at an await, also while what drives it has not yet told the loop
-    _scopes: Any = None  # the library's tree: `asyncio_tree` or `trio_scope`
-    _task: Any = None
-    _around: Any = None  # the scope that the task was in when the call began
+    _on_trio = False
+    _at_begin: Any = None  # the scope that the task was in when the call began
     _enclosing: "Block | None" = None
+    _telling: Telling | None = None  # on asyncio, once the client has left
+    scope: Any = None
+    _reached = False  # whether a cancellation of that scope would reach the call where it waits
     _before = 0  # the task's cancellations when the call began
-    _entered: tuple[anyio.CancelScope, ...] = ()  # the scopes around the call, from the outermost in, once they are needed
+    _sent = 0  # how many of those since then are ours
     _timer: asyncio.TimerHandle | None = None
+    _describe: Callable[[], str] = str
 
     def __init__(self, cleanup_grace: float) -> None:
         self.cleanup_grace = cleanup_grace
 
-    def describe(self) -> str:
-        """What runs here, for the log."""
-        raise NotImplementedError
-
-    def attach(self) -> Callable[[], object]:
-        """The call waits for the first time: from now on, whoever may `cancel` should know of this block. Returns the undo."""
-        return lambda: None
-
-    @property
-    def cancel_scope(self) -> anyio.CancelScope:
-        """The outermost scope around the call. What cancels it otherwise than by `cancel` cancels by level."""
-        return self._entered[0]
+    def __repr__(self) -> str:
+        return f"<Block {self._stage.name}{', running' if self.trap is RUNNING else ''}>"
 
     @property
     def cancelled(self) -> bool:
         """Whether the call was told to stop, or will be."""
         return self._stage is not OPEN
 
-    def cancel(self) -> None:
-        """Tell the call to stop: now, or as soon as it waits unshielded."""
-        if self._stage is OPEN:
-            self._stage = CALLED
-            self._tell()
+    def cancel(self, describe: Callable[[], str] = str) -> None:
+        """Tell the call to stop: now, or as soon as it waits unshielded.
 
-    def cancel_after(self, seconds: float) -> None:
-        """Cancel the call by level if it is still there when so many seconds have passed; at its next wait, if it isn't waiting now."""
-        if self._task is None or (self._scopes is asyncio_tree and not self._waits):
-            self.cancel()
+        :param describe: says what runs here, for a warning
+        """
+        if self._stage is not OPEN:
+            return
+        self._move(CALLED)
+        self._describe = describe
+        if self.task is not None:
+            self._depart()
+
+    def cancel_after(self, seconds: float, describe: Callable[[], str] = str) -> None:
+        """Cancel the call if it is still there when so many seconds have passed; at its next wait, if it isn't waiting now."""
+        if self.trap is RUNNING:
+            self.cancel(describe)
         else:
-            self._open()
-            self.cancel_scope.deadline = anyio.current_time() + seconds
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel, describe)
 
-    async def run(self, call: Coroutine[Any, Any, None]) -> None:
+    def holds(self, task: Any) -> bool:
+        """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
+        return self._on_trio or task is self.task or (not missing() and anyio_scopes.is_within(task, self.task))
+
+    async def run(self, call: Call, attach: Attach = _nobody) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
-        rest = self.start(call)
+        rest = self.start(call, attach)
         if rest is not None:
             await rest
 
-    def start(self, call: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    def start(self, call: Call, attach: Attach = _nobody) -> Awaitable[None] | None:
         """Run the call until it waits for the first time, and return what is left to be awaited: as `run`, but cheaper.
 
         Most calls end without a wait; until then nobody can have told them anything.
+
+        :param attach: called at the first wait: from now on, whoever may `cancel` should know of this block. Returns the undo
         """
-        loop = asyncio._get_running_loop()
-        task = asyncio.current_task(loop) if loop is not None else None
-        if task is not None:
+        task = current_task()
+        if isinstance(task, asyncio.Task):
             self._before = task.cancelling()
-            self._begin(task, asyncio_tree)
-        else:  # also where trio is a guest of asyncio's loop
-            self._begin(trio_scope.current_task(), trio_scope)
+        else:
+            self._on_trio = True
+        self._begin(task, call)
         try:
             trap = call.send(None)
         except StopIteration:
@@ -155,209 +170,216 @@ class Block:
         except BaseException as error:
             self._end(error)
             raise
-        return self._run_on_asyncio(call, trap) if task is not None else self._run_on_trio(call, trap)
+        return self._run_on_trio(call, trap, attach) if self._on_trio else self._run_on_asyncio(call, trap, attach)
 
-    async def _run_on_asyncio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
-        task: asyncio.Task[Any] = self._task
+    async def _run_on_asyncio(self, call: Call, trap: Any, attach: Attach) -> None:
         stopped: asyncio.CancelledError | None = None
         try:
-            stopped = await self._drive(call, task, trap)
-        except BaseException as error:
-            if not self._end(error) or task.cancelling() > self._before:
-                raise
-        else:
+            stopped = await self._drive(call, trap, attach)
+        finally:
             self._end(None)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
-        if stopped is not None and task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
+        if stopped is not None and self.task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
 
-    async def _run_on_trio(self, call: Coroutine[Any, Any, None], trap: Any) -> None:
+    async def _run_on_trio(self, call: Call, trap: Any, attach: Attach) -> None:
         try:
-            detach = self.attach()
+            undo = attach()
             try:
                 await _resume(call, trap)
             finally:
-                detach()
+                undo()
         except BaseException as error:
             if not self._end(error):
                 raise
         else:
             self._end(None)
 
-    def _begin(self, task: Any, scopes: Any) -> None:
+    def _begin(self, task: Any, call: Call) -> None:
         """Be the task's block."""
         if task in _running:
             self._enclosing = enclosing = _running[task]
             enclosing._open()  # or it would open between this block and what is around it
         _running[task] = self
-        self._task = task
-        self._scopes = scopes
-        self._around = around = scopes.scope_of(task)
-        if around is scopes.UNKNOWN:
-            self._open()
+        self.task, self.call = task, call
+        if self._on_trio:
+            self._at_begin = trio_scope.scope_of(task)
+            if self._at_begin is trio_scope.UNKNOWN:
+                self._open()
+        elif missing():
+            self._at_begin = self.scope = anyio.CancelScope().__enter__()
+        else:
+            self._at_begin = anyio_scopes.scope_of(task)
         if self._stage is CALLED:  # before it has begun
-            self._tell()
+            self._depart()
 
     def _end(self, error: BaseException | None) -> bool:
-        """Leave the scopes, and let the block around this one be the task's again. True if one of the scopes has swallowed the error."""
-        self._stage = OVER
+        """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
+        if self._stage is not OPEN:
+            self._describe = str  # who says what runs here may hold this block
+        self._move(OVER)
+        task = self.task
         if self._enclosing is None:
-            del _running[self._task]
+            del _running[task]
         else:
-            _running[self._task] = self._enclosing
-        return bool(self._entered) and self._close(error)
+            _running[task] = self._enclosing
+        if self._timer is not None:
+            self._timer.cancel()
+        for _ in range(self._sent):
+            task.uncancel()
+        if self._telling is not None:
+            self._telling.end()
+            self._telling = None
+            return False
+        return self.scope is not None and bool(self.scope.__exit__(type(error) if error is not None else None, error, None))
 
-    def _open(self) -> None:
-        """Put the scopes around the call, if they aren't there yet. From outside of the task, too."""
-        if not self._entered and self._task is not None and self._stage is not OVER:
-            self._entered = self._scopes.enter(self._task, self._around)
-
-    def _close(self, error: BaseException | None) -> bool:
-        """Leave the scopes. True if one of them has swallowed the error."""
-        swallowed = False
-        for scope in reversed(self._entered):
-            if scope.__exit__(type(error) if error is not None else None, error, None):
-                error, swallowed = None, True
-        return swallowed
+    def _move(self, stage: Stage) -> None:
+        """The one place that moves the stage."""
+        assert stage in TRANSITIONS[self._stage], f"from {self._stage.name} to {stage.name}"
+        self._stage = stage
 
     @types.coroutine
-    def _drive(
-        self, call: Coroutine[Any, Any, None], task: asyncio.Task[Any], trap: Any
-    ) -> Generator[Any, Any, asyncio.CancelledError | None]:
+    def _drive(self, call: Call, trap: Any, attach: Attach) -> Generator[Any, Any, asyncio.CancelledError | None]:
         """Drive the call by hand from its first wait on, standing between it and its cancellation. Return that if it ended the call."""
         send, throw = call.send, call.throw
-        step: Callable[[Any], Any]
+        error: BaseException | None = None
         value: Any = None
-        first: asyncio.CancelledError | None = None
-        rest: BaseExceptionGroup[Any] | None
-        detach = self.attach()
+        undo = attach()
         try:
             while True:
-                if trap is None or self._stage is not OPEN:
-                    self._open()
-                if self._stage is CALLED:  # in this turn anyio may cancel the task; look right behind it
-                    asyncio.get_running_loop().call_soon(self._look, task.cancelling())
-                self._waits = True
+                if self._stage is not OPEN or self._at_begin is not None:
+                    self._is_about_to_wait(trap)
+                self.trap = trap
                 try:
                     value = yield trap
-                except BaseException as error:
-                    step, value = throw, error
-                else:
-                    step = send
-                self._waits = False
-                if step is throw:
-                    # Outside the `except`, or the fresh error would have anyio's as its context.
-                    if self._stage is CALLED and (REASON in str(value) or self._was_told_by_its_thread(value)):
-                        self._look(-1)
-                    if self._stage is SENT:
-                        self._stage = HEARD
-                        if isinstance(value, asyncio.CancelledError):
-                            first, value = value.with_traceback(None), asyncio.CancelledError(REASON)
-                elif self._stage is SENT:
-                    self._lost()
+                except BaseException as raised:
+                    error = raised
+                self.trap = RUNNING
+                if self._stage is SENT:
+                    self._woke(error)
                 try:
-                    trap = step(value)
+                    trap = send(value) if error is None else throw(error)
                 except StopIteration:
                     return None
-        except asyncio.CancelledError as error:
+                finally:
+                    error = None
+        except asyncio.CancelledError as cancellation:
             if self._stage is OPEN:
                 raise
-            return first or error
+            return cancellation.with_traceback(None)
         except BaseExceptionGroup as group:
-            if self._stage is OPEN:
+            rest = group.split(asyncio.CancelledError)[1] if self._stage is not OPEN else group
+            if rest is group:
                 raise
-            rest = group.split(asyncio.CancelledError)[1]
+            cause = rest
         finally:
-            self._stage = OVER
-            detach()
+            undo()
             value = trap = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
-            if self._native:
-                task.uncancel()
-            if self._timer is not None:
-                self._timer.cancel()
-        if rest is not None:
-            try:
-                raise rest
-            finally:
-                rest = None  # as above
-        return first or asyncio.CancelledError(REASON)
+        if cause is None:
+            return asyncio.CancelledError(REASON)
+        try:
+            raise cause
+        finally:
+            cause = rest = None  # as above
 
-    def _tell(self) -> None:
-        """Take one of the two ways."""
-        task = self._task
-        if self._stage is not CALLED:
-            return
-        if task is None:  # it hasn't begun, and `run` will see it
-            return
-        if self._scopes is trio_scope:
+    # Telling: what `Telling` asks of its host, and without it.
+
+    @property
+    def around(self) -> Any:
+        """The scope that the call's own are in."""
+        above = self._enclosing
+        if above is not None and above._at_begin is self._at_begin:
+            return (above._telling.root if above._telling is not None else above.scope) or above.around
+        return self._at_begin
+
+    @property
+    def waits(self) -> bool:
+        """Whether the call is at an await."""
+        return self.trap is not RUNNING
+
+    def tell(self) -> None:
+        """Cancel the call, which waits."""
+        self._move(SENT)
+        self._sent += 1
+        self.task.cancel(REASON)
+
+    def heard(self) -> None:
+        """The call has the news already."""
+        self._move(HEARD)
+
+    def expired(self, *, own: bool) -> None:
+        """A grace has ended; the call's own, or only that of another task."""
+        if own and self._stage is not LEVEL:
+            self._move(LEVEL)
+        if self.cleanup_grace:
+            text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
+            logger.warning(text, self._describe(), self.cleanup_grace)
+
+    def _depart(self) -> None:
+        if self._on_trio:
             self._open()
-            self.cancel_scope.cancel(REASON)
-            return
-        if not self._waits:  # in the next turn it does
-            asyncio.get_running_loop().call_soon(self._tell)
-            return
-        if self._around is not None or asyncio_tree.scope_of(task) is not None:
-            self._open()
-        if self._is_within_reach(task):
-            self._native = task.cancel(REASON)
-            self._start_grace()
+            self.scope.cancel(REASON)
+        elif missing():
+            self._ask()
         else:
-            self._open()
-            before = task.cancelling()
-            self.cancel_scope.cancel(REASON)
-            self._look(before)
+            self._telling = Telling(self)
 
-    def _is_within_reach(self, task: asyncio.Task[Any]) -> bool:
-        """Whether `task.cancel()` would do what anyio does, only once."""
-        waiter = getattr(task, "_fut_waiter", None)
-        if not self.cleanup_grace or (waiter is not None and waiter.done()):
-            return False
-        if not self._entered:  # no scope at all, then
-            return True
-        return not asyncio_tree.is_below_a_level(self.cancel_scope) and asyncio_tree.reaches(self._entered[-1], task)
+    def _open(self) -> None:
+        """Put trio's scope around the call, if it isn't there yet. From outside of the task, too."""
+        if self._on_trio and self.scope is None and self._stage is not OVER:
+            self.scope = trio_scope.enter(self.task, self._at_begin)
 
-    def _look(self, before: int) -> None:
-        """See whether anyio has cancelled the task since it had `before` cancellations."""
-        if self._stage is not CALLED or self._task is None or self._task.cancelling() <= before:
+    def _is_about_to_wait(self, trap: Any) -> None:
+        if self._telling is not None:
+            self._telling.changed()
+        elif missing():
+            self._reached = _reaches(self.scope)
+            if self._stage is CALLED:
+                asyncio.get_running_loop().call_soon(self._ask)
+        elif trap is None and self.scope is None:
+            # A worker thread asks the scope that it was started in whether it is cancelled. That must be one of the call's, and anyio
+            # starts threads behind a wait for nothing but the next turn.
+            self.scope = anyio_scopes.enter(self.task, self.around)
+
+    def _woke(self, error: BaseException | None) -> None:
+        """What the call waited for has ended since it was told. Without an error, it has swallowed the cancellation: once more, then."""
+        if error is not None:
+            self._move(HEARD)
             return
-        self._open()
-        if self.cleanup_grace and not asyncio_tree.is_below_a_level(self.cancel_scope):
-            self._entered[-1].shield = True
-            self._start_grace()
-        else:
-            self._stage = LEVEL
+        self._move(CALLED)
+        if self._telling is not None:
+            self._telling.lost(self.task)
 
-    def _was_told_by_its_thread(self, error: object) -> bool:
-        """Whether a thread that the call waited for has asked `check_cancelled()`, which raises with the name of our scope."""
-        return bool(self._entered) and isinstance(error, asyncio.CancelledError) and f"{id(self.cancel_scope):x}" in str(error)
-
-    def _start_grace(self) -> None:
-        """The task is cancelled: that was the edge. Most calls end in the next turn, and need no timer."""
-        self._stage = SENT
-        asyncio.get_running_loop().call_soon(self._set_timer)
-
-    def _set_timer(self) -> None:
-        if self._timer is None and self._stage is not OVER:
-            self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
-
-    def _lost(self) -> None:
-        """The await returned all the same: the task that it waited for has swallowed the cancellation. Once more, then."""
-        self._open()
-        self._stage = CALLED
-        self._entered[-1].shield = False
-        self.cancel_scope.cancel(REASON)
+    def _ask(self) -> None:
+        """Without the tree: tell the call if it can be told now. Else it is asked again when it waits again."""
+        if self._stage is not CALLED or not self.waits or not self._reached:
+            return
+        if isinstance(self.trap, asyncio.Future) and self.trap.done():
+            asyncio.get_running_loop().call_soon(self._ask)
+            return
+        self.tell()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
 
     def _end_grace(self) -> None:
-        text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
-        logger.warning(text, self.describe(), self.cleanup_grace)
-        self._open()
-        self._stage = LEVEL
-        self._entered[-1].shield = False
-        self.cancel_scope.cancel(REASON)
+        self.expired(own=True)
+        self.scope.cancel(REASON)
+
+
+def _reaches(scope: anyio.CancelScope) -> bool:
+    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline."""
+    now, own = anyio.current_time(), anyio.current_effective_deadline()
+    if own <= now:
+        return False
+    scope.deadline = now + min(own - now, 60.0) / 2
+    reached = anyio.current_effective_deadline() < own
+    scope.deadline = math.inf
+    return reached
 
 
 @types.coroutine
-def _resume(call: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, None]:
+def _resume(call: Call, trap: Any) -> Generator[Any, Any, None]:
     """Await a call that has begun already, and waits for `trap`."""
     step: Callable[[Any], Any]
     value: Any = None
@@ -377,5 +399,7 @@ def _resume(call: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, N
         value = None  # as in `_drive`
 
 
-DRIVERS = {Block._drive.__code__, _resume.__code__}
-"""What drives its `call` by hand."""
+def innermost_call(task: Any) -> Any:
+    """The coroutine that a task's innermost block drives by hand, which Python doesn't see from the task; None without a block."""
+    block = _running.get(task)
+    return block.call if block is not None else None

@@ -1,4 +1,4 @@
-"""The tree of Trio's cancel scopes: what `asyncio_tree.py` is on asyncio.
+"""The tree of Trio's cancel scopes: what `anyio_scopes.py` is on asyncio.
 
 Each scope that is entered has a `CancelStatus`, which knows its parent; each task knows the innermost it is in. A scope that is
 entered late is put between two that are there already.
@@ -37,12 +37,12 @@ def scope_of(task: Any) -> Any:
     return task._cancel_status if _run_context() is not None else UNKNOWN
 
 
-def enter(task: Any, around: Any) -> tuple[anyio.CancelScope]:
+def enter(task: Any, around: Any) -> anyio.CancelScope:
     """Enter a scope as the task would have done when `around` was its innermost. Another task may run."""
     scope = anyio.CancelScope()
     context = _run_context()
     if context is None:
-        return (scope.__enter__(),)
+        return scope.__enter__()
     if not around.encloses(task._cancel_status):  # `task_status.started()` within the call has moved the task to another nursery
         around = task.parent_nursery._cancel_status
     stand_in = _StandIn(around)
@@ -57,11 +57,11 @@ def enter(task: Any, around: Any) -> tuple[anyio.CancelScope]:
     outermost = task._cancel_status
     if outermost is around:
         task._activate_cancel_status(stand_in._cancel_status)
-        return (scope,)
+        return scope
     while outermost.parent is not around:
         outermost = outermost.parent
     outermost.parent = stand_in._cancel_status
-    return (scope,)
+    return scope
 
 
 class _StandIn:

@@ -22,14 +22,14 @@ handler asks for the body, because asking is what makes a server send the 100. A
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
-from microasgi.promise.delivery import Block
+from microasgi.promise.delivery import Block, current_task
 from microasgi.promise.pump import Pump, expects_continue
 
 logger = logging.getLogger("microasgi")
@@ -41,38 +41,32 @@ VISIT = "microasgi.visit"
 """The scope's key for the request's `Visit`."""
 
 
-class Visit(Block):
-    """One client's presence during one request, and the block that lasts as long.
+class Visit:
+    """One client's presence during one request.
 
-    gone: whether the client left before its response was complete.
-    listeners: how many tasks of another framework's app wait in `receive()`, and so will be told.
-    kept_body: the request's body, once somebody has read all of it: every `Request` made for this visit gives the same.
-    body_streamed: whether somebody has begun to read it.
-    responding: whether a response may have begun, so that it is too late for another one.
-    background: what to run after the block, once the response is out.
+    block: lasts as long.
+    gone: whether the client left before its response was complete. A thread may ask.
     route: the template of the route that was found, for the log.
+    afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
     subscribe: the server's, if it has the extension.
     """
 
     gone = False
-    listeners = 0
-    kept_body: bytes | None = None
-    body_streamed = False
-    responding = False
-    background: Any = None
     route = ""
+    afterwards: Callable[[], Awaitable[object]] | None = None
     subscribe: Callable[[Callable[[], object]], Callable[[], object]] | None = None
+    _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
-        self.cleanup_grace = cleanup_grace
+        self.block = Block(cleanup_grace)
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]
 
     def attach(self) -> Callable[[], object]:
         """Have the server tell us."""
-        return self.subscribe(self.leave) if self.subscribe is not None else super().attach()
+        return self.subscribe(self.leave) if self.subscribe is not None else lambda: None
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -81,35 +75,36 @@ class Visit(Block):
             waiter.set()
         if self._on_disconnect != "cancel":
             return False
-        if self.listeners:
+        if all(self.block.holds(task) for task in self._listeners):
+            self.block.cancel(self.describe)
+        else:
             # Quart and Django run the handler in a task of their own and wait for it and `receive()` at once. Cancelled there they
             # leave that task behind; told there they stop it, and clean up. So: told first, and cancelled if that doesn't help.
-            self.cancel_after(self.cleanup_grace)
-        else:
-            self.cancel()
+            self.block.cancel_after(self.block.cleanup_grace, self.describe)
         return True
 
     def listening(self, receive: Receive) -> Receive:
-        """The same `receive()`, for another framework's app: whoever waits in it is told of the departure instead of cancelled."""
+        """The same `receive()`, for another framework's app. It remembers who waits in it."""
 
         async def listening_receive() -> Message:
-            self.listeners += 1
+            task = current_task()
+            self._listeners += (task,)
             try:
                 return await receive()
             finally:
-                self.listeners -= 1
+                self._listeners = tuple(other for other in self._listeners if other is not task)
 
         return listening_receive
 
     def set_policy(self, on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> None:
         """A route has been found, and has its own opinion; None is none."""
         if cleanup_grace is not None:
-            self.cleanup_grace = cleanup_grace
+            self.block.cleanup_grace = cleanup_grace
         if on_disconnect is not None:
             self._on_disconnect = on_disconnect
             if self.gone and on_disconnect == "cancel":
-                self.cancel()
-            elif self.cancelled:  # what must finish isn't begun, only to be cancelled at its first await
+                self.block.cancel(self.describe)
+            elif self.block.cancelled:  # what must finish isn't begun, only to be cancelled at its first await
                 raise ClientDisconnect("the client left before the handler began")
 
     @property
@@ -143,7 +138,7 @@ async def run_while_connected(
     try:
         if extension is not None:
             visit.subscribe = extension["subscribe"]
-            rest = visit.start(app(scope, receive, send))  # type: ignore[arg-type]
+            rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
             if rest is not None:
                 await rest
         else:
@@ -151,8 +146,8 @@ async def run_while_connected(
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
-    if visit.background is not None:
-        await visit.background()
+    if visit.afterwards is not None:
+        await visit.afterwards()
 
 
 async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
@@ -162,7 +157,7 @@ async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.run)
         try:
-            await visit.run(app(scope, pump.receive, pump.send))  # type: ignore[arg-type]
+            await visit.block.run(app(scope, pump.receive, pump.send), visit.attach)  # type: ignore[arg-type]
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as raised:  # kept apart, or the task group would put it into a group

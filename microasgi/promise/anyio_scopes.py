@@ -1,0 +1,150 @@
+"""What is read of anyio's cancel scopes on asyncio and isn't public: their tree, and how it is told of a departure.
+
+    scope ──► child scopes, each of which may be shielded
+      └─────► tasks: those whose innermost scope this is
+
+anyio cancels by level, and so do its task groups: each scope that is cancelled cancels every task below it, at every await. For the
+tasks that are in their grace that must not be. So the scopes that are there when the client leaves become `Spared`: anyio goes on
+delivering through them, but doesn't see those tasks in them. A scope that is opened later, by code that cleans up, is anyio's own, and
+anyio's rule holds in it.
+"""
+
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from typing import Any, Protocol
+
+from microasgi.promise.asyncio_tasks import Task, in_the_name_of
+
+
+class Listener(Protocol):
+    """Who decides for the tasks below scopes that have been adopted."""
+
+    def changed(self) -> None:
+        """A scope or a task has come."""
+
+    def takes(self, task: Task | None) -> bool:
+        """Whether anyio may cancel this task, as it does at each await."""
+
+    def answers(self, scope: Any) -> bool:
+        """Whether this scope counts as cancelled, for who asks."""
+
+    def left(self, scope: Any, error: BaseException | None) -> None:
+        """A scope is being left."""
+
+
+@cache
+def _library() -> Any:
+    return import_module("anyio._backends._asyncio")
+
+
+@cache
+def missing() -> tuple[str, ...]:
+    """The names that this anyio doesn't have, of those that are used here."""
+    try:
+        library = _library()
+        scope = library.CancelScope()
+    except (ImportError, AttributeError):
+        return ("anyio's asyncio backend",)
+    fields = ("_parent_scope", "_child_scopes", "_tasks", "_shield", "_host_task", "_cancel_called", "_cancel_handle")
+    methods = ("_deliver_cancellation", "_restart_cancellation_in_parent", "_effectively_cancelled")
+    names = [(library, "_task_states"), *((scope, field) for field in (*fields, *methods))]
+    return tuple(f"anyio's {name}" for owner, name in names if not hasattr(owner, name))
+
+
+def scope_of(task: Task) -> Any:
+    """The innermost scope that a task is in, or None."""
+    state = _library()._task_states.get(task)
+    return state.cancel_scope if state is not None else None
+
+
+def around(scope: Any, outermost: Any) -> Iterator[Any]:
+    """This scope and those around it, up to `outermost`, which isn't among them."""
+    while scope is not None and scope is not outermost:
+        yield scope
+        scope = scope._parent_scope
+
+
+def enter(task: Task, outer: Any) -> Any:
+    """Enter a scope as the task would have done when `outer` was its innermost. Another task may run."""
+    states = _library()._task_states
+    innermost = outermost = scope_of(task)
+    with in_the_name_of(task):
+        if innermost is outer:
+            return _library().CancelScope().__enter__()
+        *_, outermost = around(innermost, outer)
+        states[task].cancel_scope = outer
+        if outer is not None:
+            outer._child_scopes.discard(outermost)
+        scope = _library().CancelScope().__enter__()
+    outermost._parent_scope = scope
+    scope._child_scopes.add(outermost)
+    scope._tasks.discard(task)
+    states[task].cancel_scope = innermost
+    return scope
+
+
+def adopt(scope: Any, listener: Listener) -> None:
+    """Let the listener decide for the tasks in this scope; those in the scopes inside it have scopes of their own."""
+    if not is_adopted(scope):
+        scope.__class__ = _spared_class()
+        scope._child_scopes = _Watched(scope._child_scopes)
+        scope._tasks = _Watched(scope._tasks)
+    scope._child_scopes.listener = scope._tasks.listener = listener
+
+
+def is_adopted(scope: Any) -> bool:
+    """Whether somebody decides for this scope's tasks."""
+    return isinstance(scope, _spared_class())
+
+
+def is_within(task: Task, host: Task) -> bool:
+    """Whether a task is `host`, or a child of a task group of its."""
+    return task is host or any(scope._host_task is host for scope in around(scope_of(task), None))
+
+
+def deliver(scope: Any) -> None:
+    """Have a cancelled scope cancel what it may, unless it does so already, turn after turn."""
+    if scope._cancel_handle is None:
+        scope._deliver_cancellation(scope)
+
+
+class _Watched(set[Any]):
+    """The tasks or the child scopes of a scope."""
+
+    listener: Listener
+
+    def add(self, item: Any) -> None:
+        super().add(item)
+        self.listener.changed()
+
+
+@cache
+def _spared_class() -> Any:
+    base: Any = _library().CancelScope
+
+    class Spared(base):  # type: ignore[misc]
+        """A scope that spares the tasks in their grace."""
+
+        __slots__ = ()
+
+        @property
+        def cancel_called(self) -> bool:
+            """What anyio's checkpoints ask in a loop, until they are cancelled, and `check_cancelled()` in a thread."""
+            return bool(self._child_scopes.listener.answers(self))
+
+        def _deliver_cancellation(self: Any, origin: Any) -> bool:
+            tasks = self._tasks
+            self._tasks = {task for task in tasks if self._child_scopes.listener.takes(task)}
+            try:
+                return bool(base._deliver_cancellation(self, origin))
+            finally:
+                self._tasks = tasks
+
+        def _restart_cancellation_in_parent(self) -> None:
+            # Called when the scope is left. Its `__exit__` may have been looked up before it was adopted.
+            self._child_scopes.listener.left(self, sys.exc_info()[1])
+            base._restart_cancellation_in_parent(self)
+
+    return Spared
