@@ -72,7 +72,7 @@ class Stage(Enum):
 OPEN, CALLED, SENT, HEARD, LEVEL, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
 
 TRANSITIONS: dict[Stage, set[Stage]] = {
-    OPEN: {CALLED, OVER},
+    OPEN: {CALLED},  # a call that nobody cancels ends as it is
     CALLED: {SENT, HEARD, LEVEL, OVER},  # HEARD: from its thread
     SENT: {HEARD, CALLED, LEVEL, OVER},  # CALLED: what it waited for has swallowed the cancellation
     HEARD: {SENT, LEVEL, OVER},  # SENT: a group had other errors in its place
@@ -82,6 +82,9 @@ TRANSITIONS: dict[Stage, set[Stage]] = {
 
 RUNNING = object()
 """In place of what a call waits for."""
+
+UNKNOWN = trio_scope.UNKNOWN
+"""In place of a scope, where the library's tree isn't known."""
 
 
 class Block:
@@ -141,7 +144,7 @@ class Block:
 
     def holds(self, task: Any) -> bool:
         """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
-        return self._on_trio or task is self.task or (not missing() and anyio_scopes.is_within(task, self.task))
+        return self._on_trio or task is self.task or (self._at_begin is not UNKNOWN and anyio_scopes.is_within(task, self.task))
 
     async def run(self, call: Call, attach: Attach = _nobody) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
@@ -156,12 +159,23 @@ class Block:
 
         :param attach: called at the first wait: from now on, whoever may `cancel` should know of this block. Returns the undo
         """
-        task = current_task()
-        if isinstance(task, asyncio.Task):
+        loop = asyncio_tasks.running_loop()
+        task = asyncio.current_task(loop) if loop is not None else None
+        if task is not None:
             self._before = task.cancelling()
-        else:
-            self._on_trio = True
-        self._begin(task, call)
+            self._at_begin = anyio_scopes.scope_of(task) if not missing() else UNKNOWN
+        else:  # also where trio is a guest of asyncio's loop
+            task, self._on_trio = trio_scope.current_task(), True
+            self._at_begin = trio_scope.scope_of(task)
+        self.task, self.call = task, call
+        if task in _running:
+            self._enclosing = _running[task]
+            self._enclosing._open()  # or it would open between this block and what is around it
+        _running[task] = self
+        if self._at_begin is UNKNOWN:
+            self._open()
+        if self._stage is CALLED:  # before it has begun
+            self._depart()
         try:
             trap = call.send(None)
         except StopIteration:
@@ -173,13 +187,14 @@ class Block:
         return self._run_on_trio(call, trap, attach) if self._on_trio else self._run_on_asyncio(call, trap, attach)
 
     async def _run_on_asyncio(self, call: Call, trap: Any, attach: Attach) -> None:
+        task: asyncio.Task[Any] = self.task
         stopped: asyncio.CancelledError | None = None
         try:
             stopped = await self._drive(call, trap, attach)
         finally:
             self._end(None)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
-        if stopped is not None and self.task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
+        if stopped is not None and task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
             raise stopped
 
     async def _run_on_trio(self, call: Call, trap: Any, attach: Attach) -> None:
@@ -195,47 +210,29 @@ class Block:
         else:
             self._end(None)
 
-    def _begin(self, task: Any, call: Call) -> None:
-        """Be the task's block."""
-        if task in _running:
-            self._enclosing = enclosing = _running[task]
-            enclosing._open()  # or it would open between this block and what is around it
-        _running[task] = self
-        self.task, self.call = task, call
-        if self._on_trio:
-            self._at_begin = trio_scope.scope_of(task)
-            if self._at_begin is trio_scope.UNKNOWN:
-                self._open()
-        elif missing():
-            self._at_begin = self.scope = anyio.CancelScope().__enter__()
-        else:
-            self._at_begin = anyio_scopes.scope_of(task)
-        if self._stage is CALLED:  # before it has begun
-            self._depart()
-
     def _end(self, error: BaseException | None) -> bool:
         """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
-        if self._stage is not OPEN:
-            self._describe = str  # who says what runs here may hold this block
-        self._move(OVER)
-        task = self.task
         if self._enclosing is None:
-            del _running[task]
+            del _running[self.task]
         else:
-            _running[task] = self._enclosing
+            _running[self.task] = self._enclosing
         if self._timer is not None:
             self._timer.cancel()
-        for _ in range(self._sent):
-            task.uncancel()
-        if self._telling is not None:
-            self._telling.end()
-            self._telling = None
-            return False
+        if self._stage is not OPEN:
+            self._move(OVER)
+            self._describe = str  # who says what runs here may hold this block
+            for _ in range(self._sent):
+                self.task.uncancel()
+            if self._telling is not None:
+                self._telling.end()
+                self._telling = self.scope = None
+        self.task = None  # a cancellation that comes now finds nobody
         return self.scope is not None and bool(self.scope.__exit__(type(error) if error is not None else None, error, None))
 
     def _move(self, stage: Stage) -> None:
         """The one place that moves the stage."""
-        assert stage in TRANSITIONS[self._stage], f"from {self._stage.name} to {stage.name}"
+        if stage not in TRANSITIONS[self._stage]:
+            raise AssertionError(f"a block that is {self._stage.name} can't become {stage.name}")
         self._stage = stage
 
     @types.coroutine
@@ -319,20 +316,23 @@ class Block:
         if self._on_trio:
             self._open()
             self.scope.cancel(REASON)
-        elif missing():
+        elif self._at_begin is UNKNOWN:
             self._ask()
         else:
             self._telling = Telling(self)
 
     def _open(self) -> None:
-        """Put trio's scope around the call, if it isn't there yet. From outside of the task, too."""
-        if self._on_trio and self.scope is None and self._stage is not OVER:
-            self.scope = trio_scope.enter(self.task, self._at_begin)
+        """Put a scope around the call, where it needs one and there is none yet. On trio also from outside of the task."""
+        if self.scope is None and self.task is not None:
+            if self._on_trio:
+                self.scope = trio_scope.enter(self.task, self._at_begin)
+            elif self._at_begin is UNKNOWN:
+                self.scope = anyio.CancelScope().__enter__()
 
     def _is_about_to_wait(self, trap: Any) -> None:
         if self._telling is not None:
             self._telling.changed()
-        elif missing():
+        elif self._at_begin is UNKNOWN:
             self._reached = _reaches(self.scope)
             if self._stage is CALLED:
                 asyncio.get_running_loop().call_soon(self._ask)
