@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache, partial
@@ -11,7 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal
 from urllib.parse import quote
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from microasgi.asgi import Message, Receive, Scope, Send
 
@@ -235,7 +235,11 @@ async def _close(iterator: Any) -> None:
     if (aclose := getattr(iterator, "aclose", None)) is not None:
         await aclose()
     elif (close := getattr(iterator, "close", None)) is not None:
-        close()
+        if isinstance(iterator, Generator) and inspect.getgeneratorstate(iterator) != inspect.GEN_SUSPENDED:
+            close()  # nothing of it runs
+            return
+        with CancelScope(shield=True):  # it may block, as its steps may
+            await to_thread.run_sync(close)
 
 
 def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awaitable[None]]":

@@ -212,11 +212,12 @@ class Router:
         progress.responding = not isinstance(found.app, Router)
         root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
         if progress.responding:
-            receive = visit.listening(receive)
+            receive, send = visit.foreign(receive, send)
         await found.app({**scope, "root_path": root_path}, receive, send)
         return _ANSWERED
 
     async def _respond(self, response: ASGIApp, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        visit.answered = True
         try:
             await response(scope, receive, send)
         except OSError:

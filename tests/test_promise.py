@@ -1028,7 +1028,7 @@ class Source:
         self.endless = endless
         self.begun = anyio.Event()
         self.waiting = anyio.Event()
-        self.closed = anyio.Event()
+        self.closed = threading.Event()  # a plain iterator is closed in a worker thread
         self.release = threading.Event()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -1089,7 +1089,7 @@ async def test_a_stream_is_closed_when_the_client_leaves(how: Departure, kind: s
         if kind == "plain":  # its thread is waited for
             await everything_seen(served)
             source.release.set()
-        await within(source.closed)
+        await eventually(source.closed.is_set)
         await eventually(lambda: access_lines(caplog))
     assert statuses(caplog) == [499]
     assert loud_lines(caplog) == []
@@ -1121,7 +1121,7 @@ async def test_a_stream_is_closed_that_never_started(kind: str, policy: Any, cap
         await client.send(GET)
         await within(begun)
         client.leave()
-        await within(source.closed)
+        await eventually(source.closed.is_set)
         await eventually(lambda: access_lines(caplog))
     assert not source.begun.is_set()
     assert loud_lines(caplog) == []
@@ -1137,14 +1137,14 @@ async def test_a_stream_is_closed_for_head() -> None:
 
     async with serving(routes) as served, await served.connect() as client:
         await client.send(GET.replace(b"GET", b"HEAD"))
-        await within(source.closed)
+        await eventually(source.closed.is_set)
     assert not source.begun.is_set()
 
 
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_a_stream_is_closed_when_sending_fails(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """The iterator is closed when a chunk can't be sent, whatever the reason: here it is text of the wrong kind."""
-    closed, routes = anyio.Event(), Router()
+    closed, routes = threading.Event(), Router()
 
     async def numbers() -> AsyncIterator[Any]:
         try:
@@ -1165,7 +1165,7 @@ async def test_a_stream_is_closed_when_sending_fails(kind: str, caplog: pytest.L
     async with serving(routes) as served, await served.connect() as client:
         await client.send(GET)
         assert (await client.response()).status == 500
-        await within(closed)
+        await eventually(closed.is_set)
     assert "a response's body is bytes" in caplog.text
 
 
@@ -1198,7 +1198,7 @@ async def test_a_blocked_write_hides_nothing(how: Departure, kind: str, caplog: 
         await within(source.begun)
         await standstill(lambda: given)
         client.leave(how)
-        await within(source.closed)
+        await eventually(source.closed.is_set)
         await eventually(lambda: access_lines(caplog))
     assert given < 200  # megabytes at most, and those in the kernel: the stream waited for its reader
     assert statuses(caplog) == [499]

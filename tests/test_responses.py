@@ -351,7 +351,7 @@ async def test_a_generator_is_closed_when_it_fails() -> None:
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_a_stream_is_closed_when_the_client_leaves(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """A client that leaves in the middle of a stream ends its generator at once, through its `finally`."""
-    closed = anyio.Event()
+    closed = threading.Event()
     count = 0
 
     async def async_ticks() -> AsyncIterator[bytes]:
@@ -379,7 +379,7 @@ async def test_a_stream_is_closed_when_the_client_leaves(kind: str, caplog: pyte
             with anyio.fail_after(PATIENCE):
                 while received.count(b"tick") < 3:
                     received += await client.receive()
-        await within(closed, 1)
+        await eventually(closed.is_set, 1)
     assert [record for record in caplog.records if record.levelname not in ("INFO", "DEBUG")] == []
 
 

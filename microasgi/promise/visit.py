@@ -23,9 +23,11 @@ handler asks for the body, because asking is what makes a server send the 100. A
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
@@ -37,6 +39,9 @@ logger = logging.getLogger("microasgi")
 OnDisconnect = Literal["cancel", "finish"]
 
 EXTENSION = "microasgi.disconnect"
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status, for logs: the client left before it had its response."""
+
 VISIT = "microasgi.visit"
 """The scope's key for the request's `Visit`."""
 
@@ -47,11 +52,13 @@ class Visit:
     block: lasts as long.
     gone: whether the client left before its response was complete. A thread may ask.
     route: the template of the route that was found, for the log.
+    answered: whether a response has begun.
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
     subscribe: the server's, if it has the extension.
     """
 
     gone = False
+    answered = False
     route = ""
     afterwards: Callable[[], Awaitable[object]] | None = None
     subscribe: Callable[[Callable[[], object]], Callable[[], object]] | None = None
@@ -83,10 +90,14 @@ class Visit:
             self.block.cancel_after(self.block.cleanup_grace, self.describe)
         return True
 
-    def listening(self, receive: Receive) -> Receive:
-        """The same `receive()`, for another framework's app. It remembers who waits in it."""
+    def foreign(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """`receive()` and `send()` for another framework's app, which knows nothing of us.
 
-        async def listening_receive() -> Message:
+        Who waits in `receive()` is remembered. After the departure `send()` drops what it is given: the app is being cancelled, and an
+        exception would only be reported by it as one that nobody expected.
+        """
+
+        async def foreign_receive() -> Message:
             task = current_task()
             self._listeners += (task,)
             try:
@@ -94,7 +105,16 @@ class Visit:
             finally:
                 self._listeners = tuple(other for other in self._listeners if other is not task)
 
-        return listening_receive
+        async def foreign_send(message: Message) -> None:
+            self.answered = self.answered or message["type"] == "http.response.start"
+            try:
+                await send(message)
+            except OSError:
+                if not self.block.cancelled:
+                    raise
+                await checkpoint()  # an app that only ever sends
+
+        return foreign_receive, foreign_send
 
     def set_policy(self, on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> None:
         """A route has been found, and has its own opinion; None is none."""
@@ -146,8 +166,17 @@ async def run_while_connected(
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
+    if visit.block.cancelled and not visit.answered:
+        await _answer_nobody(send)
     if visit.afterwards is not None:
         await visit.afterwards()
+
+
+async def _answer_nobody(send: Send) -> None:
+    """Middleware around us expects an answer, and takes its absence for a fault. Behind it the server drops this one."""
+    with suppress(Exception):  # who should care?
+        await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
@@ -186,12 +215,12 @@ class CancelOnDisconnect:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and VISIT not in scope:
-            await run_while_connected(self._listening, scope, receive, send, cleanup_grace=self.cleanup_grace)
+            await run_while_connected(self._call, scope, receive, send, cleanup_grace=self.cleanup_grace)
         else:
             await self.app(scope, receive, send)
 
-    async def _listening(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, scope[VISIT].listening(receive), send)
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, *scope[VISIT].foreign(receive, send))
 
 
 def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
