@@ -13,26 +13,10 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 from weakref import ref
 
 from microasgi.promise.asyncio_tasks import Task, in_the_name_of
-
-
-class Listener(Protocol):
-    """Who decides for the tasks below scopes that have been adopted."""
-
-    def changed(self) -> None:
-        """A scope or a task has come."""
-
-    def takes(self, task: Task | None) -> bool:
-        """Whether anyio may cancel this task, as it does at each await."""
-
-    def answers(self, scope: Any) -> bool:
-        """Whether this scope counts as cancelled, for who asks."""
-
-    def left(self, scope: Any, error: BaseException | None) -> None:
-        """A scope is being left."""
 
 
 @cache
@@ -49,7 +33,7 @@ def missing() -> tuple[str, ...]:
     except (ImportError, AttributeError):
         return ("anyio's asyncio backend",)
     fields = ("_parent_scope", "_child_scopes", "_tasks", "_shield", "_host_task", "_cancel_called", "_cancel_handle")
-    methods = ("_deliver_cancellation", "_restart_cancellation_in_parent", "_effectively_cancelled")
+    methods = ("_deliver_cancellation", "_restart_cancellation_in_parent", "_parent_cancellation_is_visible_to_us")
     names = [(library, "_task_states"), *((scope, field) for field in (*fields, *methods))]
     return tuple(f"anyio's {name}" for owner, name in names if not hasattr(owner, name))
 
@@ -91,13 +75,26 @@ def enter(task: Task, outer: Any) -> Any:
     return scope
 
 
-def adopt(scope: Any, listener: Listener) -> None:
-    """Let the listener decide for the tasks in this scope; those in the scopes inside it have scopes of their own."""
+def leave(task: Task, scope: Any) -> None:
+    """Leave a scope that was entered late. The task may have left others open inside it, in a generator that nobody closes."""
+    if scope_of(task) is scope:
+        scope.__exit__(None, None, None)
+        return
+    outer = scope._parent_scope
+    for child in scope._child_scopes:
+        child._parent_scope = outer
+    if outer is not None:
+        outer._child_scopes.discard(scope)
+        outer._child_scopes.update(scope._child_scopes)
+
+
+def adopt(scope: Any, listener: Any) -> None:
+    """Let a listener (telling.py) decide for the tasks in this scope; those in the scopes inside it have scopes of their own."""
     if not is_adopted(scope):
         scope.__class__ = _spared_class()
         scope._child_scopes = _Watched(scope._child_scopes)
         scope._tasks = _Watched(scope._tasks)
-    scope._child_scopes.listener = scope._tasks.listener = listener
+        scope._child_scopes.listener = scope._tasks.listener = listener
 
 
 def is_adopted(scope: Any) -> bool:
@@ -110,20 +107,36 @@ def is_within(task: Task, host: Task) -> bool:
     return task is host or any(scope._host_task is host for scope in around(scope_of(task), None))
 
 
+def is_below_a_level(scope: Any) -> bool:
+    """Whether a scope that cancels by level would reach those in this one."""
+    for one in around(scope, None):
+        if one._cancel_called and not is_adopted(one):
+            return True
+        if one._shield:
+            break
+    return False
+
+
 def deliver(scope: Any) -> None:
     """Have a cancelled scope cancel what it may, unless it does so already, turn after turn."""
     if scope._cancel_handle is None:
         scope._deliver_cancellation(scope)
 
 
+def deliver_from(scope: Any, outermost: Any) -> bool:
+    """Cancel, once, whoever waits in this scope, on behalf of the cancelled one below `outermost`. True if somebody is still there."""
+    *_, origin = around(scope, outermost)
+    return bool(scope._deliver_cancellation(origin))
+
+
 class _Watched(set[Any]):
     """The tasks or the child scopes of a scope."""
 
-    listener: Listener
+    listener: Any
 
     def add(self, item: Any) -> None:
         super().add(item)
-        self.listener.changed()
+        self.listener.came(item)
 
 
 @cache
@@ -141,6 +154,8 @@ def _spared_class() -> Any:
             return bool(self._child_scopes.listener.answers(self))
 
         def _deliver_cancellation(self: Any, origin: Any) -> bool:
+            if origin is self and not self._child_scopes.listener.delivers(self):
+                return False
             tasks = self._tasks
             self._tasks = {task for task in tasks if self._child_scopes.listener.takes(task)}
             try:

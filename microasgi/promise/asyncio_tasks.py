@@ -9,6 +9,7 @@ asyncio keeps no tree. A task that waits for others holds them in one of two way
 import asyncio
 import gc
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, _AsyncGeneratorContextManager, contextmanager
 from functools import cache
@@ -26,6 +27,9 @@ _SUSPENDABLE = tuple(_AWAITS)
 _ENTERS = opmap.get("BEFORE_ASYNC_WITH") or opmap["LOAD_SPECIAL"]
 """The instruction by which a block is entered: up to Python 3.13, and since."""
 
+_WAIT_FOR: CodeType | None = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
+"""Of the versions in which it runs what it waits for in a task."""
+
 _codes: dict[int, tuple[CodeType, bool]] = {}
 """Whether a function enters blocks, by its code's id: comparing codes costs more than reading them. The code stays, so its id does."""
 
@@ -34,7 +38,14 @@ _codes: dict[int, tuple[CodeType, bool]] = {}
 def missing() -> tuple[str, ...]:
     """The names that this Python doesn't have, of those that are used here."""
     group = asyncio.TaskGroup()
-    names = [(asyncio.Task, "_fut_waiter"), (group, "_tasks"), (group, "_abort"), (group, "_aborting"), (group, "_exiting")]
+    names = [
+        (asyncio.Task, "_fut_waiter"),
+        (group, "_tasks"),
+        (group, "_abort"),
+        (group, "_aborting"),
+        (group, "_exiting"),
+        (group, "_parent_task"),
+    ]
     names += [(asyncio.tasks, "_enter_task"), (asyncio.tasks, "_leave_task")]
     return tuple(f"asyncio's {name}" for owner, name in names if not hasattr(owner, name))
 
@@ -48,9 +59,11 @@ def is_ready(task: Task) -> bool:
     return not isinstance(call, CoroutineType) or inspect.getcoroutinestate(call) != inspect.CORO_CREATED
 
 
-def awaited(task: Task) -> Iterator[Task]:
+def awaited(task: Task, call: Any) -> Iterator[Task]:
     """The tasks that are cancelled with this one, since it awaits them."""
     waiters = [task._fut_waiter]  # type: ignore[attr-defined]
+    if _WAIT_FOR is not None:  # there the wait is for something else, and the task is cancelled in the next turn
+        waiters += [frame.cr_frame.f_locals["fut"] for frame in frames(call) if getattr(frame, "cr_code", None) is _WAIT_FOR]
     for waiter in waiters:
         if isinstance(waiter, asyncio.Task):
             yield waiter
@@ -58,13 +71,13 @@ def awaited(task: Task) -> Iterator[Task]:
             waiters += getattr(waiter, "_children", ())
 
 
-def groups(call: Any) -> list[asyncio.TaskGroup]:
-    """The task groups whose blocks a suspended call is in, as far as it can be seen."""
+def groups(task: Task, call: Any) -> list[asyncio.TaskGroup]:
+    """The task groups whose blocks the task's suspended call is in, as far as it can be seen."""
     found: list[asyncio.TaskGroup] = []
     for frame in frames(call):
         if _enters_blocks(getattr(frame, _CODE[type(frame)])):
             for thing in gc.get_referents(frame):
-                _look_into(thing, found)
+                _look_into(thing, task, found)
     return found
 
 
@@ -86,21 +99,25 @@ def handles_an_error(call: Any) -> bool:
 def _enters_blocks(code: CodeType) -> bool:
     known = _codes.get(id(code))
     if known is None:
-        known = _codes[id(code)] = (code, _ENTERS in code.co_code[::2])
+        enters = _ENTERS in code.co_code[::2] or not {"__aenter__", "enter_async_context"}.isdisjoint(code.co_names)
+        known = _codes[id(code)] = (code, enters or code is asyncio.TaskGroup.__aexit__.__code__)
     return known[1]
 
 
-def _look_into(thing: Any, found: list[asyncio.TaskGroup]) -> None:
+def _look_into(thing: Any, task: Task, found: list[asyncio.TaskGroup]) -> None:
     if isinstance(thing, MethodType):  # the block's `__aexit__`, on the frame's stack
         thing = thing.__self__
+        for attribute in getattr(thing, "__dict__", {}).values():
+            if isinstance(attribute, asyncio.TaskGroup | AsyncExitStack):
+                _look_into(attribute, task, found)
     if isinstance(thing, asyncio.TaskGroup):
-        if thing not in found:
+        if thing._parent_task is task and thing not in found:  # type: ignore[attr-defined]
             found.append(thing)
     elif isinstance(thing, _AsyncGeneratorContextManager):
-        found += [group for group in groups(thing.gen) if group not in found]
+        found += [group for group in groups(task, thing.gen) if group not in found]
     elif isinstance(thing, AsyncExitStack):
         for _, callback in thing._exit_callbacks:  # type: ignore[attr-defined]
-            _look_into(callback, found)
+            _look_into(callback, task, found)
 
 
 def members(group: asyncio.TaskGroup) -> set[Task]:

@@ -65,18 +65,16 @@ class Stage(Enum):
     CALLED = "it is cancelled, but the call can't be told yet: it is shielded, or it isn't waiting"
     SENT = "the call's task is cancelled, and what it waits for hasn't ended yet"
     HEARD = "an exception came out of the await: the call knows"
-    LEVEL = "from now on every await is cancelled"
     OVER = "the call has ended"
 
 
-OPEN, CALLED, SENT, HEARD, LEVEL, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
+OPEN, CALLED, SENT, HEARD, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
 
 TRANSITIONS: dict[Stage, set[Stage]] = {
     OPEN: {CALLED},  # a call that nobody cancels ends as it is
-    CALLED: {SENT, HEARD, LEVEL, OVER},  # HEARD: from its thread
-    SENT: {HEARD, CALLED, LEVEL, OVER},  # CALLED: what it waited for has swallowed the cancellation
-    HEARD: {SENT, LEVEL, OVER},  # SENT: a group had other errors in its place
-    LEVEL: {OVER},
+    CALLED: {SENT, HEARD, OVER},  # HEARD: from its thread, or from a scope that was cancelled at the same time
+    SENT: {HEARD, CALLED, OVER},  # CALLED: what it waited for has swallowed the cancellation
+    HEARD: {SENT, OVER},  # SENT: a group had other errors in its place
     OVER: set(),
 }
 
@@ -166,11 +164,12 @@ class Block:
             self._at_begin = anyio_scopes.scope_of(task) if not missing() else UNKNOWN
         else:  # also where trio is a guest of asyncio's loop
             task, self._on_trio = trio_scope.current_task(), True
-            self._at_begin = trio_scope.scope_of(task)
         self.task, self.call = task, call
         if task in _running:
             self._enclosing = _running[task]
             self._enclosing._open()  # or it would open between this block and what is around it
+        if self._on_trio:
+            self._at_begin = trio_scope.scope_of(task)
         _running[task] = self
         if self._at_begin is UNKNOWN:
             self._open()
@@ -194,8 +193,13 @@ class Block:
         finally:
             self._end(None)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
-        if stopped is not None and task.cancelling() > self._before and anyio.current_effective_deadline() > -math.inf:
+        if stopped is not None and task.cancelling() > self._before and not self._is_below_a_level(task):
             raise stopped
+
+    def _is_below_a_level(self, task: asyncio.Task[Any]) -> bool:
+        if self._at_begin is UNKNOWN:
+            return anyio.current_effective_deadline() == -math.inf
+        return anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
 
     async def _run_on_trio(self, call: Call, trap: Any, attach: Attach) -> None:
         try:
@@ -304,13 +308,10 @@ class Block:
         """The call has the news already."""
         self._move(HEARD)
 
-    def expired(self, *, own: bool) -> None:
-        """A grace has ended; the call's own, or only that of another task."""
-        if own and self._stage is not LEVEL:
-            self._move(LEVEL)
-        if self.cleanup_grace:
-            text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
-            logger.warning(text, self._describe(), self.cleanup_grace)
+    def warn(self) -> None:
+        """The grace has ended, and somebody is still there."""
+        text = "%s: cleanup after the disconnect took more than its grace of %g s; cancelling for good"
+        logger.warning(text, self._describe(), self.cleanup_grace)
 
     def _depart(self) -> None:
         if self._on_trio:
@@ -331,7 +332,7 @@ class Block:
 
     def _is_about_to_wait(self, trap: Any) -> None:
         if self._telling is not None:
-            self._telling.changed()
+            self._telling.waits_again()
         elif self._at_begin is UNKNOWN:
             self._reached = _reaches(self.scope)
             if self._stage is CALLED:
@@ -348,7 +349,7 @@ class Block:
             return
         self._move(CALLED)
         if self._telling is not None:
-            self._telling.lost(self.task)
+            self._telling.lost()
 
     def _ask(self) -> None:
         """Without the tree: tell the call if it can be told now. Else it is asked again when it waits again."""
@@ -363,7 +364,8 @@ class Block:
         self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
 
     def _end_grace(self) -> None:
-        self.expired(own=True)
+        if self.cleanup_grace:
+            self.warn()
         self.scope.cancel(REASON)
 
 

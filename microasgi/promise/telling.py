@@ -4,77 +4,54 @@
                       ├─ what it awaits, and what `gather` runs for it
                       └─ members of an `asyncio.TaskGroup` whose block it is in           … and so on, from each of these
 
-Told means `task.cancel()`. A task that is behind a shield, or whose await has just ended, can't be told yet; whenever anything changes
-in the tree, it is looked through again in the next turn. From then on the task's cleanup may await until its grace ends: nothing that
-was there when the client left cancels it again, neither a group that its other members end nor a scope's deadline. Then it is level.
+Told means `task.cancel()`. A task that is behind a shield, or whose await has just ended, is told as soon as that has changed; what
+changes in the tree is looked at in the next turn. From then on the task's cleanup may await until its grace ends: nothing that was
+there when the client left cancels it again, neither a group that its other members end nor a scope's deadline. Then it is level.
 
-For this each task that stands at the root of a tree gets a scope around all of its own, late, as if it had been there from the start.
-It is cancelled, so that anyio goes on from it: into the scopes that cleanup opens, at the end of every shield, and when the grace ends.
+For this each task that no other task's scopes are around gets one around all of its own, late, as if it had been there from the start.
+It is cancelled, so that anyio takes the request for cancelled: at the end of a group, in a thread, and when the grace ends.
 """
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from microasgi.promise import anyio_scopes, asyncio_tasks
 from microasgi.promise.asyncio_tasks import Task
 
 REASON = "microasgi: the client left"
 
-
-class Host(Protocol):
-    """The block whose call is told.
-
-    task, call: the task, and the coroutine that the block drives in it.
-    scope: a scope around the call, if there is one already.
-    cleanup_grace: seconds.
-    """
-
-    task: Any
-    call: Any
-    scope: Any
-    cleanup_grace: float
-
-    @property
-    def around(self) -> Any:
-        """The scope that the call's own are in."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether the call is at an await."""
-
-    def tell(self) -> None:
-        """Cancel the call, which waits."""
-
-    def heard(self) -> None:
-        """The call has the news already."""
-
-    def expired(self, *, own: bool) -> None:
-        """A grace has ended; the call's own, or only that of another task."""
+_told: dict[Task, float] = {}
+"""When the grace ends of each task that was told, by its loop's clock. Of all requests: those of one within another are both's."""
 
 
 class Telling:
-    """One departure. It begins when this is made, and is over when the block is.
+    """One departure. It begins when this is made; `block` (delivery.py) is told with the others, and says when it is over."""
 
-    told: when the grace ends of each task that was told, by the loop's clock.
-    """
-
-    def __init__(self, host: Host) -> None:
-        self.told: dict[Task, float] = {}
-        self._host = host
+    def __init__(self, block: Any) -> None:
+        self._block = block
+        self._host: Task = block.task
         self._loop = asyncio.get_running_loop()
-        self._roots: dict[Task, Any] = {}
-        self._doubtful: set[Task] = set()
-        self._due = False  # whether there will be a look at the tree
-        self._answered = False  # whether a thread was told
-        self._over = False
+        self._grace = 0.0 if anyio_scopes.is_below_a_level(block.around) else block.cleanup_grace
+        self._roots: dict[Task, Any] = {}  # the scopes that were put around all others
+        self._mine: list[Task] = []  # who was told here
+        self._news: list[Any] = []  # scopes and tasks that have come, or can't be told yet
+        self._opened: list[Any] = []  # scopes that cleanup has opened
+        self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
+        self._scheduled = False  # whether there will be a look
+        self._thread_told = False
+        self._is_level = self._warned = self._over = False
         self._timer: asyncio.TimerHandle | None = None
-        self._grace = host.cleanup_grace
-        if host.around is not None and host.around._effectively_cancelled:
-            self._grace = 0.0  # a level reaches the call from outside
-        if anyio_scopes.scope_of(host.task) is not None:
-            self._plant(host.task)
+        if anyio_scopes.scope_of(self._host) is not None:
+            self._news += self._plant(self._host)
+        else:
+            self._news.append(self._host)
         self._look()
+
+    @property
+    def root(self) -> Any:
+        """The scope around the block's call; None while it needs none."""
+        return self._roots.get(self._host)
 
     def end(self) -> None:
         """The call has ended."""
@@ -82,164 +59,199 @@ class Telling:
         if self._timer is not None:
             self._timer.cancel()
         if self.root is not None:
-            self.root.__exit__(None, None, None)
+            anyio_scopes.leave(self._host, self.root)
+        for task in self._mine:
+            _told.pop(task, None)
 
-    @property
-    def root(self) -> Any:
-        """The scope around the call; None while it needs none."""
-        return self._roots.get(self._host.task)
+    def lost(self) -> None:
+        """The call goes on: what it waited for has swallowed the cancellation. It says when it waits again."""
+        _told.pop(self._host, None)
 
-    def lost(self, task: Task) -> None:
-        """A task was told and goes on all the same: what it waited for has swallowed the cancellation. Once more, then."""
-        del self.told[task]
-        self.changed()
+    def heard(self) -> None:
+        """The call has the news from a request within it."""
+        self._mark(self._host)
 
-    # What anyio asks, and tells.
+    def waits_again(self) -> None:
+        """The call is about to wait."""
+        self.came(self._host)
+        if self._doubtful:
+            self._schedule()
 
-    def changed(self) -> None:
-        """A scope or a task has come, or a task waits again: look through the tree in the next turn."""
-        if not self._due and not self._over:
-            self._due = True
-            self._loop.call_soon(self._look)
+    # What anyio's scopes say and ask.
 
-    def takes(self, task: Task | None) -> bool:
-        """Whether anyio may cancel this task."""
-        if task is None:
-            return False
-        until = self.told.get(task)
-        if until is not None:
-            return until <= self._loop.time()
-        if any(scope.shield for scope in anyio_scopes.around(anyio_scopes.scope_of(task), self._host.around)):
-            return True  # a scope behind a shield cancels what is in it
-        self.changed()
+    def came(self, item: Any) -> None:
+        """A scope has been opened, or a task is in another scope than before."""
+        if item not in _told:
+            self._news.append(item)
+            self._schedule()
+
+    def delivers(self, scope: Any) -> bool:
+        """Whether a scope that is cancelled should cancel what is in it. Otherwise that is done from here."""
+        if self._over or self._is_level or self._is_shielded(scope):
+            return True
+        self._schedule()
+        return False
+
+    def takes(self, task: Task) -> bool:
+        """Whether anyio may cancel this task, as it does at each of its awaits."""
+        if task in _told:
+            return _told[task] <= self._loop.time()
+        if self._over or self._is_shielded(anyio_scopes.scope_of(task)):
+            return True
+        self.came(task)
         return False
 
     def answers(self, scope: Any) -> bool:
-        """Whether a scope counts as cancelled: for a thread, and for a task unless it is in its grace."""
+        """Whether a scope counts as cancelled: for a thread, and for a task unless it is in its grace. Not for anyio's own delivery."""
         if asyncio_tasks.running_loop() is self._loop:
-            return scope._cancel_called and self.takes(asyncio.current_task(self._loop))
+            task = asyncio.current_task(self._loop)
+            return task is not None and scope._cancel_called and _told.get(task, 0.0) <= self._loop.time()
         # anyio lets a thread ask its own shield, where there is no scope around that.
-        alone = scope._shield and not scope._child_scopes and scope._parent_scope in self._roots.values()
-        told: bool = scope._cancel_called or alone
-        self._answered = self._answered or told
+        told: bool = scope._cancel_called or (scope._shield and not scope._child_scopes and scope._parent_scope in self._roots.values())
+        self._thread_told = self._thread_told or told
         return told
 
     def left(self, scope: Any, error: BaseException | None) -> None:
-        """A task leaves a scope: with the news from its thread, or with other errors in place of its cancellation."""
-        task: Task = scope._host_task
-        if task in self.told:
+        """A task leaves a scope, and says by what error."""
+        task = scope._host_task
+        if task in _told:
             if isinstance(error, BaseExceptionGroup) and error.split(asyncio.CancelledError)[0] is None:
                 self._doubtful.add(task)
-                self.changed()
-        elif self._answered and isinstance(error, asyncio.CancelledError) and self._names(scope, error):
-            self._mark(task)
-            if task is self._host.task:
-                self._host.heard()
-
-    def _names(self, scope: Any, error: BaseException) -> bool:
-        """Whether `check_cancelled()` has raised this error: it says which scope it has found cancelled."""
-        return any(f"{id(one):x}" in str(error) for one in (scope, *self._roots.values()))
+                self._schedule()
+        elif isinstance(error, asyncio.CancelledError):
+            # The scope was cancelled in the same turn, and lets the error pass, as those around it are. Or a thread was told, and told us.
+            own = scope._cancel_called and scope._parent_cancellation_is_visible_to_us
+            thread = self._thread_told and any(f"{id(one):x}" in str(error) for one in (scope, *self._roots.values()))
+            if own or thread:
+                self._mark(task)
+                if task is self._host:
+                    self._block.heard()
 
     # What follows from it.
 
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._over:
+            self._scheduled = True
+            self._loop.call_soon(self._look)
+
     def _look(self) -> None:
-        """Tell those who can be told."""
+        """Tell those who can be told now, and cancel what cleanup has opened."""
+        self._scheduled = False
         if self._over:
             return
-        self._due = True  # what follows changes the tree
         self._revise()
-        found = self._untold()
-        again = not all(map(asyncio_tasks.is_ready, found))
-        if again:  # before those who are told now go on: nobody is to see them end, and not know why
-            self._loop.call_soon(self._look)
-        while ready := [task for task in found if asyncio_tasks.is_ready(task)]:
-            for task in ready:
-                self._tell(task)
-            found = self._untold()
-        for root in self._roots.values():
-            anyio_scopes.deliver(root)
-        self._due = again
+        news, self._news = self._news, []
+        found = [task for item in news for task in self._concerned(item)]
+        late = [task for task in found if not asyncio_tasks.is_ready(task)]
+        if late:  # again, and before those who are told now go on: nobody is to see them end, and not know why
+            self._news += late
+            self._schedule()
+        while ready := [task for task in found if task not in _told and asyncio_tasks.is_ready(task)]:
+            found = [other for task in ready if task not in _told for other in self._tell(task)]
+            self._news += [task for task in found if not asyncio_tasks.is_ready(task)]
+        self._opened = [scope for scope in self._opened if scope._host_task is not None]
+        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened if not scope._shield]
+        if any(busy) or self._news:
+            self._schedule()
 
-    def _untold(self) -> list[Task]:
-        """The tasks that no shield protects, and that nobody has told. The call's own only while it waits; else it says when."""
-        host = self._host.task
-        found = [task for root in tuple(self._roots.values()) for task in self._below(root)]
-        if host not in self._roots and host not in self.told:
-            found.append(host)
-        return [task for task in found if task is not host or self._host.waits]
+    def _concerned(self, item: Any) -> list[Task]:
+        """The tasks that could be told, where something has changed. The call's own only while it waits; else it says when."""
+        if isinstance(item, asyncio.Task):
+            tasks = [item]
+        elif item._host_task in _told and not anyio_scopes.is_adopted(item):
+            self._opened.append(item)
+            return []
+        else:
+            anyio_scopes.adopt(item, self)
+            tasks = list(self._below(item))
+        return [
+            task
+            for task in tasks
+            if task not in _told
+            and not task.done()
+            and (task is not self._host or self._block.waits)
+            and not self._is_shielded(anyio_scopes.scope_of(task))
+        ]
+
+    def _is_shielded(self, scope: Any) -> bool:
+        return any(one._shield for one in anyio_scopes.around(scope, self._block.around))
 
     def _below(self, scope: Any) -> Iterator[Task]:
+        """The tasks below a scope that nobody has told, as far as no shield protects them."""
         for child in tuple(scope._child_scopes):
-            if not anyio_scopes.is_adopted(child):
-                if child._host_task in self.told:
-                    continue  # opened in its cleanup
+            if child._host_task not in _told or anyio_scopes.is_adopted(child):
                 anyio_scopes.adopt(child, self)
-            if not child._shield:
-                yield from self._below(child)
-        yield from [task for task in scope._tasks if task not in self.told and not task.done()]
+                if not child._shield:
+                    yield from self._below(child)
+        yield from [task for task in scope._tasks if task not in _told]
 
-    def _tell(self, task: Task) -> None:
-        if task in self.told:  # with another, which awaits it
-            return
-        self._mark(task)
-        if task is self._host.task:
-            self._host.tell()
+    def _tell(self, task: Task) -> list[Task]:
+        """Tell a task. Returns those that can be told with it."""
+        found = self._mark(task)
+        if task is self._host:
+            self._block.tell()
         else:
             task.cancel(REASON)
+        return found
 
-    def _mark(self, task: Task) -> None:
-        """This task is told now, and what it awaits with it; the members of its groups can be."""
-        now = self._loop.time()
-        if not self.told:
+    def _mark(self, task: Task) -> list[Task]:
+        """This task is told, and what it awaits with it."""
+        if not self._mine:
             self._loop.call_soon(self._settle)  # most calls end in the next turn, and need neither scope nor timer
-        self.told[task] = now + self._grace
-        for child in asyncio_tasks.awaited(task):
-            if child not in self.told:
-                self._plant(child)
-                self._mark(child)
-        for group in asyncio_tasks.groups(self._call_of(task)):
+        self._mine.append(task)
+        _told[task] = self._loop.time() + self._grace
+        found: list[Task] = []
+        call = self._block.call if task is self._host else task.get_coro()
+        for child in asyncio_tasks.awaited(task, call):
+            if child not in _told and not child.done():
+                found += self._plant(child)
+                found += self._mark(child)
+        for group in asyncio_tasks.groups(task, call):
             for child in asyncio_tasks.members(group):
                 if child not in self._roots:
-                    self._plant(child)
+                    found += self._plant(child)
+        return found
 
-    def _plant(self, task: Task) -> None:
-        """Put a cancelled scope around all of a task's own."""
-        if task is self._host.task:
-            root = self._host.scope or anyio_scopes.enter(task, self._host.around)
-        else:
-            root = anyio_scopes.enter(task, None)
+    def _plant(self, task: Task) -> list[Task]:
+        """Put a cancelled scope around all of a task's own. Returns the tasks below it."""
+        root = self._block.scope if task is self._host else None
+        if root is None:
+            root = anyio_scopes.enter(task, self._block.around if task is self._host else None)
         self._roots[task] = root
         anyio_scopes.adopt(root, self)
-        tuple(self._below(root))
+        found = list(self._below(root))
         root.cancel(REASON)
-
-    def _call_of(self, task: Task) -> Any:
-        return self._host.call if task is self._host.task else task.get_coro()
+        return found
 
     def _revise(self) -> None:
-        """Whoever left a group with other errors than its cancellation, and isn't in its cleanup now, goes on: it is told again."""
+        """Whoever left a group with other errors than the news, and isn't in its cleanup now, goes on: it is told again."""
+        now = self._loop.time()
         for task in tuple(self._doubtful):
-            if task.done() or not asyncio_tasks.handles_an_error(self._call_of(task)):
+            call = self._block.call if task is self._host else task.get_coro()
+            if task.done() or _told.get(task, now) <= now or not asyncio_tasks.handles_an_error(call):
                 self._doubtful.discard(task)
-                self.told.pop(task, None)
+                if _told.get(task, now) > now:
+                    del _told[task]
+                    self._news.append(task)
 
     # The grace.
 
     def _settle(self) -> None:
-        if self._over:
-            return
-        if self._host.task not in self._roots:
-            self._plant(self._host.task)
-        self._expire()
+        if not self._over:
+            if self._host not in self._roots:
+                self._plant(self._host)
+            self._expire()
 
     def _expire(self) -> None:
         """Let anyio cancel by level whoever has had its grace, and come again when the next has."""
         now = self._loop.time()
-        late = [task for task, until in self.told.items() if until <= now and not task.done()]
+        late = [task for task in self._mine if task in _told and _told[task] <= now and not task.done()]
         if late:
-            if self._grace:
-                self._host.expired(own=self._host.task in late)
+            self._is_level = True
+            if self._grace and not self._warned:
+                self._warned = True
+                self._block.warn()
             for root in self._roots.values():
                 anyio_scopes.deliver(root)
-        due = [until for until in self.told.values() if until > now]
+        due = [_told[task] for task in self._mine if task in _told and _told[task] > now]
         self._timer = self._loop.call_at(min(due), self._expire) if due else None
