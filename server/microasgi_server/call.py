@@ -25,8 +25,6 @@ class Call:
 
     __slots__ = ("_began", "_connection", "_waiters", "exchange", "running", "scope", "task")
 
-    task: Cancellable
-
     def __init__(self, connection: "Connection", exchange: Exchange, scope: Scope) -> None:
         self.exchange = exchange
         self.scope = scope
@@ -45,6 +43,7 @@ class Call:
             # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
             "microasgi.disconnect": {"subscribe": exchange.subscribe},
         }
+        self.task: Cancellable = connection.transport.spawn(self.run)
 
     def age(self) -> float:
         """Seconds since the request began."""
@@ -111,6 +110,12 @@ class Call:
         await checkpoint()
         while transport.congested and exchange.phase is not GONE:
             await self._wait()
+
+    def cancel(self) -> None:
+        """Stop it, wherever it is."""
+        self.task.cancel()
+        if not self.running:
+            self._connection.shared.calls.discard(self)
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""

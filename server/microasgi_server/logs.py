@@ -60,6 +60,11 @@ def app_failed(exchange: Exchange, error: BaseException) -> None:
     logger.error("The app raised an exception for %s", request_line(exchange), exc_info=error)
 
 
+def call_failed(exchange: Exchange, error: Exception) -> None:
+    """The app could not even be called: with its traceback, which leads to whoever makes the loop's tasks."""
+    logger.error("No task could be made for %s", request_line(exchange), exc_info=error)
+
+
 def app_unfinished(exchange: Exchange) -> None:
     """The app returned too early."""
     logger.error("The app returned without completing its response for %s", request_line(exchange))
