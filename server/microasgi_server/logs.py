@@ -71,7 +71,7 @@ def app_unfinished(exchange: Exchange) -> None:
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Whether an app that raises `error` after its client left only passes on what `send()` raised.
+    """Whether an app that raises `error` after its client left only passes on what `send()` raised, or `receive()` said.
 
     Task groups wrap it in groups. Starlette and others translate it to an exception of their own, named after it.
     """
@@ -79,7 +79,8 @@ def is_disconnect(error: BaseException) -> bool:
         return all(is_disconnect(inner) for inner in error.exceptions)
     if isinstance(error, ClientDisconnected):
         return True
-    return "Disconnect" in type(error).__name__ and isinstance(error.__context__, ClientDisconnected)
+    name = type(error).__name__
+    return name.startswith("ClientDisconnect") or ("Disconnect" in name and isinstance(error.__context__, ClientDisconnected))
 
 
 def trace(client: Address, text: str) -> None:

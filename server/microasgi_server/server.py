@@ -184,10 +184,9 @@ async def _end(shared: Shared) -> None:
     Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
     """
     shared.stopping = True
-    told = {call for call in shared.calls if call.exchange.watched or call.exchange.told}
     for connection in list(shared.connections):
         connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
-    for call in shared.calls - told:
+    for call in [call for call in shared.calls if not call.exchange.told]:
         call.cancel()
     with anyio.move_on_after(CLEANUP):
         await shared.changed.wait_until(lambda: not shared.calls)
