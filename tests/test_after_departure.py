@@ -17,10 +17,17 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from tests.conftest import LOOPS
+from tests.conftest import LOOPS, STREAMS, backend
 from tests.harness import GET, Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of, within
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[*LOOPS, STREAMS])
+def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Every loop, and trio once more with the other transport."""
+    return backend(request.param, monkeypatch)
+
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -374,20 +381,34 @@ async def test_cleanup_may_wait(anyio_backend: tuple[str, Any], caplog: pytest.L
     assert_quiet(caplog, "cancelled: ")
 
 
-@on_asyncio
-async def test_a_task_that_outlives_its_call_gets_an_error() -> None:
-    """A detached task that sends when its call has ended is told by an error: nobody else would end it."""
-    detached: list[Any] = []
+async def test_who_outlives_the_call_gets_an_error_and_stops_nobody_else() -> None:
+    """What sends when its call has ended is told by an error, and the request that runs by now isn't cancelled in the call's place."""
+    sends: list[Any] = []
+    release = anyio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        detached.append(asyncio.create_task(stream(send)))
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        sends.append(send)
+        if len(sends) == 1:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        else:
+            await release.wait()
+            await send(START)
+            await send(LAST)
 
-    async with asking(app) as (_, client):
-        await leave_in_the_middle(client)
-        await eventually(lambda: detached[0].done())
-        assert isinstance(detached[0].exception(), ClientDisconnected)
+    watched = Watched(app)
+    async with asking(watched) as (served, client):
+        await eventually(lambda: sends)
+        client.leave()
+        await within(watched.ended)
+        async with await served.connect() as other:
+            await other.send(GET)
+            await eventually(lambda: len(sends) == 2)
+            for _ in range(2):
+                with pytest.raises(ClientDisconnected):
+                    await sends[0](part())
+            release.set()
+            assert (await other.response()).body == b"the end"
 
 
 @on_asyncio
@@ -411,7 +432,7 @@ async def test_an_app_that_stops_its_own_task_is_left_to_do_so(caplog: pytest.Lo
         with suppress(asyncio.CancelledError):
             await sender
 
-    for _ in range(20):
+    for _ in range(10):
         caplog.clear()
         watched = Watched(app)
         async with asking(watched) as (_, client):
