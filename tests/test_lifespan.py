@@ -1,6 +1,7 @@
 """The lifespan of a Router: what runs around everything it serves."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -8,11 +9,16 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from microasgi_server import StartupError
+from starlette.applications import Starlette
+from starlette.routing import Mount as StarletteMount
 
 from microasgi import Mount, Request, Route, Router
-from tests.harness import GET, Served, serving, within
+from tests.conftest import LOOPS
+from tests.harness import GET, Served, eventually, loud_lines, serving, within
 
 pytestmark = pytest.mark.anyio
+
+Worker = Callable[[], Coroutine[Any, Any, None]]
 
 
 def noting(notes: list[str], name: str, state: Any = None) -> Callable[[Router], AbstractAsyncContextManager[Any]]:
@@ -146,6 +152,114 @@ async def test_a_failing_shutdown_is_logged_once(caplog: pytest.LogCaptureFixtur
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
     assert "while closing" in errors[0].getMessage()
+
+
+def with_a_worker(routes: Router, work: Worker) -> Any:
+    """Our Router with a lifespan in which a task group's worker runs."""
+
+    @asynccontextmanager
+    async def lifespan(router: Router) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Router([Mount("/", routes)], lifespan=lifespan)
+
+
+def starlette_with_a_worker(routes: Router, work: Worker) -> Any:
+    """The same of Starlette, which tells it in another way."""
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Starlette(routes=[StarletteMount("/", routes)], lifespan=lifespan)
+
+
+def bare_with_a_worker(routes: Router, work: Worker) -> Any:
+    """The same without a framework: it says nothing, and raises."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await routes(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            await receive()
+
+    return app
+
+
+def terse_with_a_worker(routes: Router, work: Worker) -> Any:
+    """The same, of an app that says what failed without a traceback, and then raises."""
+    bare = bare_with_a_worker(routes, work)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await bare(scope, receive, send)
+        except BaseExceptionGroup:
+            await send({"type": "lifespan.shutdown.failed", "message": "the worker has died"})
+            raise
+
+    return app
+
+
+@pytest.mark.parametrize("make", [with_a_worker, starlette_with_a_worker, bare_with_a_worker, terse_with_a_worker])
+@pytest.mark.parametrize("graceful", [True, False], ids=["stopped", "cancelled"])
+async def test_a_worker_that_dies_while_serving_is_told_at_once(make: Any, graceful: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A lifespan that fails while the server serves is one error in the log, at once, and no failed shutdown; serving goes on."""
+    die = anyio.Event()
+
+    async def work() -> None:
+        await die.wait()
+        raise ConnectionRefusedError("the worker has died")
+
+    async with serving(make(Router([Route("/", lambda request: "up")]), work), lifespan="on") as served:
+        assert await get(served) == b"up"
+        assert loud_lines(caplog) == []
+        die.set()
+        await eventually(lambda: loud_lines(caplog))
+        assert await get(served) == b"up"
+        if graceful:
+            served.stop.set()
+            await within(served.ended, 1)
+    (error,) = [record for record in caplog.records if record.levelname != "INFO"]
+    assert error.levelname == "ERROR"
+    assert "the worker has died" in caplog.handler.format(error)
+    assert "while serving" in error.getMessage()
+    assert "shutdown" not in error.getMessage().splitlines()[0]
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
+async def test_a_lifespan_that_was_cancelled_from_inside_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    """A lifespan that passes on the cancellation of a task of its own is one error in the log, and serving goes on."""
+    cancel = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await Router([Route("/", lambda request: "up")])(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        worker = asyncio.create_task(anyio.sleep_forever())
+        await cancel.wait()
+        worker.cancel()
+        await worker
+
+    async with serving(app, lifespan="on") as served:
+        cancel.set()
+        await eventually(lambda: loud_lines(caplog))
+        assert await get(served) == b"up"
+        served.stop.set()
+        await within(served.ended, 1)
+    (line,) = loud_lines(caplog)
+    assert "while serving" in line
 
 
 async def test_state_needs_a_server_with_state() -> None:

@@ -679,13 +679,14 @@ async def test_an_error_in_cleanup_is_an_error(grouped: bool, caplog: pytest.Log
 
 @departures
 async def test_send_raises_and_receive_says_so_every_time(how: Departure, caplog: pytest.LogCaptureFixture) -> None:
-    """After the disconnect every `send()` raises an OSError and every `receive()` answers `http.disconnect` (ASGI HTTP spec 2.4)."""
+    """After the disconnect every `send()` of a subscriber raises an OSError, and every `receive()` answers `http.disconnect`."""
     begun, ended, failures = anyio.Event(), anyio.Event(), 0
     messages: list[Message] = []
 
     @OnlyHTTP
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal failures
+        subscribe_of(scope)(lambda: None)
         begun.set()
         messages.append(await receive())
         for _ in range(3):

@@ -9,6 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from microasgi_server import logs
 from microasgi_server.asgi import Message, Scope
+from microasgi_server.errors import ClientDisconnected
 from microasgi_server.exchange import DONE, GONE, Exchange
 from microasgi_server.transport import Cancellable
 
@@ -23,9 +24,7 @@ class Call:
     running: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_waiters", "exchange", "running", "scope", "task")
-
-    task: Cancellable
+    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "exchange", "running", "scope", "task")
 
     def __init__(self, connection: "Connection", exchange: Exchange, scope: Scope) -> None:
         self.exchange = exchange
@@ -33,6 +32,7 @@ class Call:
         self._connection = connection
         self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
+        self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
         self.running = False
         shared = connection.shared
         scope["client"] = connection.transport.client
@@ -45,6 +45,7 @@ class Call:
             # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
             "microasgi.disconnect": {"subscribe": exchange.subscribe},
         }
+        self.task: Cancellable = connection.transport.spawn(self.run)
 
     def age(self) -> float:
         """Seconds since the request began."""
@@ -90,17 +91,24 @@ class Call:
             if go_ahead:
                 self._connection.transport.write(go_ahead)  # which may find that the client has left
             else:
-                await self._wait()
+                self._listeners += 1
+                try:
+                    await self._wait()
+                finally:
+                    if exchange.phase is not GONE:
+                        self._listeners -= 1
 
     async def send(self, message: Message) -> None:
-        """The app's `send()` (ASGI HTTP spec).
+        """The app's `send()` (ASGI HTTP spec). What becomes of a message whose client has left, `_send_to_nobody` tells.
 
-        :raises ClientDisconnected: the client has left; an OSError
+        :raises ClientDisconnected: the client has left, and a subscriber that was told has yet to stop; an OSError
         :raises AppError: the message is malformed, or out of order
         """
         exchange = self.exchange
         data = exchange.send(message)
         if not data and exchange.phase is not DONE:
+            if exchange.phase is GONE:
+                await self._send_to_nobody()
             return
         transport = self._connection.transport
         transport.write(data)
@@ -111,6 +119,40 @@ class Call:
         await checkpoint()
         while transport.congested and exchange.phase is not GONE:
             await self._wait()
+        if exchange.phase is GONE:
+            await self._send_to_nobody()
+
+    async def _send_to_nobody(self) -> None:
+        """The client has left: its message is dropped, and with it, sooner or later, whoever sends.
+
+        * A subscriber that was told is still there: `send()` raises, as the ASGI spec asks, and helps it to stop.
+        * All who were told have stopped. What is around them, which knows nothing of us, may say what it likes.
+        * Nobody was told, so it is for us to stop the call, as natively as its subscribers would. An error would be reported as the
+          app's: most frameworks make one of their own of it. On asyncio not even a shielded block is safe here, if it sends.
+        """
+        exchange = self.exchange
+        if exchange.attended or self not in self._connection.shared.calls:
+            raise ClientDisconnected(exchange.why_gone)
+        if not exchange.told and not self._is_told_elsewhere():
+            exchange.cancelled = True
+            self.cancel()
+        await checkpoint()
+
+    def _is_told_elsewhere(self) -> bool:
+        """Whether the present task is not the call's, and another waited in `receive()` when the client left.
+
+        Quart and Django work so. Told there they stop the task that sends; cancelled in the meantime, they would leave it behind. Only
+        asyncio has such tasks: a scope reaches all.
+        """
+        if not self._listeners or isinstance(self.task, anyio.CancelScope):
+            return False
+        return anyio.get_current_task().id != id(self.task)
+
+    def cancel(self) -> None:
+        """Stop it, wherever it is."""
+        self.task.cancel()
+        if not self.running:
+            self._connection.shared.calls.discard(self)
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""
@@ -135,7 +177,7 @@ class Call:
         if isinstance(error, BaseExceptionGroup):
             return all(self._cancelled(inner) for inner in error.exceptions)
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            return self._connection.shared.stopping or anyio.current_effective_deadline() == -math.inf
+            return self.exchange.cancelled or self._connection.shared.stopping or anyio.current_effective_deadline() == -math.inf
         return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
     def _give_up(self) -> None:

@@ -9,7 +9,7 @@ Transports call `Connection`, and the app calls `Call` (`call.py`), where every 
 The life of a request, by the functions it passes:
 
     1  received        bytes arrive; the protocol reads them
-    2  _begin          a request has begun: its task is spawned, in a fresh context
+    2  _begin          a request has begun: a call is made for it, and a task spawned, in a fresh context
     3  Call.run        the app runs
     4  Call.receive    the body as it comes, or the disconnect
     5  Call.send       the response: bytes to the transport, and a wait while the client reads too slowly
@@ -174,9 +174,21 @@ class Connection:
         self.deadline = NEVER
         exchange.closing = shared.stopping
         scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, shared.config.root_path)
-        self._call = call = Call(self, exchange, scope)
-        shared.calls.add(call)
-        call.task = self.transport.spawn(call.run)
+        try:
+            self._call = call = Call(self, exchange, scope)
+        except Exception as error:  # of the loop, or of somebody's task factory
+            self._decline(exchange, error)
+        else:
+            shared.calls.add(call)
+
+    def _decline(self, exchange: Exchange, error: Exception) -> None:
+        """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
+        logs.call_failed(exchange, error)
+        exchange.closing = True
+        self.transport.write(exchange.fail() or b"")
+        if self.shared.access_log:
+            logs.access(self.transport.client, exchange, 0.0)
+        self._go_on()
 
     def ended(self, call: Call) -> None:
         """A call of the app has returned, whatever became of its response."""

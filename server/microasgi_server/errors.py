@@ -13,7 +13,7 @@ class ServerError(Exception):
 
 
 class ClientDisconnected(ServerError, OSError):
-    """Raised by `send()` once the client is gone, every time (ASGI HTTP spec 2.4, Disconnected Client)."""
+    """Raised by `send()` when the client is gone, to those who asked to be told (ASGI HTTP spec 2.4, Disconnected Client)."""
 
 
 class AppError(ServerError):

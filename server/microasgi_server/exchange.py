@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from microasgi_server.asgi import Message
-from microasgi_server.errors import AppError, ClientDisconnected
+from microasgi_server.errors import AppError
 
 DRAIN_LIMIT = 256 * 1024
 """Bytes of an unread request body worth reading to keep a connection: about what a new connection costs."""
@@ -113,8 +113,8 @@ class Exchange:
     phase: how far the response is. Only `send`, `fail` and `leave` change it.
     status: the response's status as soon as the app said it, else 0.
     why_gone: why the client counts as gone, for the log; empty while it doesn't.
-    cancelled: whether a subscriber said that it stopped something when the client left.
-    told: whether anybody heard of it.
+    cancelled: whether something was stopped because the client left: a subscriber said so, or the shell did it.
+    told: whether anybody heard of it, as a subscriber.
     faults: what subscribers raised when the client left, against the contract.
     closing: whether to say `Connection: close` and mean it; the shell sets it when the server is stopping.
     body_complete: whether the request's body has arrived to its end.
@@ -206,11 +206,12 @@ class Exchange:
     def send(self, message: Message) -> bytes:
         """Turn one ASGI message into the bytes to write now: often none, as the head waits for the first body message.
 
-        :raises ClientDisconnected: the client has left
+        Once the client has left there are none, whatever the message.
+
         :raises AppError: the message is malformed, or doesn't belong here; nothing of it is on the wire
         """
         if self.phase is GONE:
-            raise ClientDisconnected(self.why_gone)
+            return b""
         step = self._step(message)
         phase = TRANSITIONS[self.phase].get(step)
         if phase is None:
@@ -239,7 +240,7 @@ class Exchange:
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client is gone. Tell every subscriber, once, now; True unless the response was complete (or gone) already.
 
-        :param why: the reason, for the log and for `ClientDisconnected`
+        :param why: the reason, for the log and for `send()`'s error
         :param status: the status to log
         """
         if self.phase is DONE or self.phase is GONE:
@@ -248,10 +249,7 @@ class Exchange:
         self.status = status
         self.why_gone = why
         self._forget()
-        callbacks = list(self._callbacks.values())
-        self.told = bool(callbacks)
-        self._callbacks.clear()
-        for callback in callbacks:
+        for callback in list(self._callbacks.values()):
             try:
                 self._tell(callback)
             except Exception as error:  # one subscriber's bug must not keep the news from the others
@@ -269,18 +267,18 @@ class Exchange:
         """
         token = object()
         if self.phase is GONE:
-            self.told = True
             self._tell(callback)
-        elif self.phase is not DONE:
+        if self.phase is not DONE:
             self._callbacks[token] = callback
         return partial(self._callbacks.pop, token, None)
 
     def _tell(self, callback: Callable[[], object]) -> None:
+        self.told = True
         self.cancelled = callback() is True or self.cancelled
 
     @property
-    def watched(self) -> bool:
-        """Whether anybody has subscribed to the disconnect, and waits."""
+    def attended(self) -> bool:
+        """Whether a subscriber is there that has not taken its subscription back, told or not."""
         return bool(self._callbacks)
 
     def _step(self, message: Message) -> Step:

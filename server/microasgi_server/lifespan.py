@@ -26,7 +26,7 @@ class Lifespan:
         self._mode = mode
         self._failure = ""
         self._supported = True
-        self._told = False  # with a traceback, what failed
+        self._told = False  # what failed
         self._asked = False
         self._scope = anyio.CancelScope(shield=True)
         self._ended = anyio.Event()
@@ -42,17 +42,25 @@ class Lifespan:
                 await self._app(scope, self._receive, self._send)
             if self._mode == "on" and not self._started.is_set():
                 self._failure = "the app's lifespan returned without an answer"
-        except Exception as error:
+        # Nobody but `cancel` can cancel it, and that ends in its scope: any other cancellation is of a task that the app waited for.
+        except (Exception, anyio.get_cancelled_exc_class()) as error:
             self._raised(error)
         finally:
             self._ended.set()
             self._started.set()
             self._stopped.set()
 
-    def _raised(self, error: Exception) -> None:
+    @property
+    def _serving(self) -> bool:
+        """Whether the app has started, and wasn't asked to shut down."""
+        return self._started.is_set() and not self._stop.is_set()
+
+    def _raised(self, error: BaseException) -> None:
         if self._told:
             return  # apps say what failed, and then raise it as well
-        if self._started.is_set():
+        if self._serving:
+            logger.error("The app's lifespan failed while serving, which goes on without it", exc_info=error)
+        elif self._started.is_set():
             logger.error("The app's lifespan raised an exception", exc_info=error)
         elif self._mode == "on":
             logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
@@ -63,10 +71,15 @@ class Lifespan:
             logger.info("The app has no lifespan, it seems: it raised %s", _describe(error))
 
     def _failed(self, phase: str, message: str) -> None:
-        """The app says that it failed. Its message is often a traceback, of which the last line is the error."""
+        """The app says that it failed. Its message is often a traceback, of which the last line is the error.
+
+        While it serves it can't say so otherwise than by a failed shutdown that nobody has asked for.
+        """
         message = message.strip() or "it gave no reason"
-        self._told = "\n" in message
-        if self._told or phase == "shutdown":
+        self._told = phase == "shutdown" or "\n" in message
+        if self._serving:
+            logger.error("The app's lifespan failed while serving, which goes on without it: %s", message)
+        elif self._told:
             logger.error("The app's %s failed: %s", phase, message)
         if phase == "startup":
             self._failure = f"the app's startup failed: {message.splitlines()[-1]}"
@@ -137,5 +150,5 @@ async def running_lifespan(app: ASGIApp, mode: LifespanMode, patience: float) ->
             lifespan.cancel()
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

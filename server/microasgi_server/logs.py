@@ -60,13 +60,18 @@ def app_failed(exchange: Exchange, error: BaseException) -> None:
     logger.error("The app raised an exception for %s", request_line(exchange), exc_info=error)
 
 
+def call_failed(exchange: Exchange, error: Exception) -> None:
+    """The app could not even be called: with its traceback, which leads to whoever makes the loop's tasks."""
+    logger.error("No task could be made for %s", request_line(exchange), exc_info=error)
+
+
 def app_unfinished(exchange: Exchange) -> None:
     """The app returned too early."""
     logger.error("The app returned without completing its response for %s", request_line(exchange))
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Whether an app that raises `error` after its client left only passes on what `send()` raised.
+    """Whether an app that raises `error` after its client left only passes on what `send()` raised, or `receive()` said.
 
     Task groups wrap it in groups. Starlette and others translate it to an exception of their own, named after it.
     """
@@ -74,7 +79,8 @@ def is_disconnect(error: BaseException) -> bool:
         return all(is_disconnect(inner) for inner in error.exceptions)
     if isinstance(error, ClientDisconnected):
         return True
-    return "Disconnect" in type(error).__name__ and isinstance(error.__context__, ClientDisconnected)
+    name = type(error).__name__
+    return name.startswith("ClientDisconnect") or ("Disconnect" in name and isinstance(error.__context__, ClientDisconnected))
 
 
 def trace(client: Address, text: str) -> None:

@@ -20,7 +20,6 @@ from anyio.abc import TaskStatus
 
 from microasgi_server import asyncio_transport, logs, socket_transport, stream_transport
 from microasgi_server.asgi import ASGIApp
-from microasgi_server.call import Call
 from microasgi_server.config import Config
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.shared import Shared
@@ -185,15 +184,14 @@ async def _end(shared: Shared) -> None:
     Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
     """
     shared.stopping = True
-    told = {call for call in shared.calls if call.exchange.watched or call.exchange.told}
     for connection in list(shared.connections):
         connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
-    for call in shared.calls - told:
-        _cancel(shared, call)
+    for call in [call for call in shared.calls if not call.exchange.told]:
+        call.cancel()
     with anyio.move_on_after(CLEANUP):
         await shared.changed.wait_until(lambda: not shared.calls)
     for call in list(shared.calls):
-        _cancel(shared, call)
+        call.cancel()
     with anyio.move_on_after(CLEANUP) as limit:
         await shared.changed.wait_until(lambda: not shared.calls)
     if limit.cancelled_caught:
@@ -202,12 +200,6 @@ async def _end(shared: Shared) -> None:
         await shared.changed.wait_until(lambda: not shared.connections)
     for connection in list(shared.connections):
         connection.transport.abort()
-
-
-def _cancel(shared: Shared, call: Call) -> None:
-    call.task.cancel()
-    if not call.running:
-        shared.calls.discard(call)
 
 
 def _transport() -> Any:

@@ -39,7 +39,10 @@ class Transport(Protocol):
         """Read again. Idempotent."""
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
-        """Run it in a task of its own, in a fresh context. The caller keeps what this returns until `run` has ended."""
+        """Run it in a task of its own, in a fresh context, from the next turn on. The caller keeps what this returns until `run` has ended.
+
+        Raises what the loop raises if it makes no task; then `run` was not called.
+        """
         ...
 
     def unsent(self) -> int:
