@@ -15,6 +15,7 @@ import microasgi_server
 from microasgi_server.logs import TRACE
 
 from microasgi.asgi import ASGIApp
+from microasgi.promise.delivery import missing, way
 from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
@@ -68,13 +69,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve an ASGI app whose handlers stop when their clients go away.",
         epilog="Try: microasgi serve microasgi.demo:routes",
     )
-    parser.add_argument("--version", action="version", version=f"microasgi {version('microasgi')}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve an app", description="Serve an app until Ctrl+C."))
     routes = commands.add_parser("routes", help="show a Router's routes", description="Show a Router's routes and what a disconnect does.")
     routes.set_defaults(run=_routes)
     _add_target(routes)
     return parser
+
+
+def _version() -> str:
+    delivery = way(missing())
+    return f"microasgi {version('microasgi')} with anyio {version('anyio')}: {delivery}"
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:

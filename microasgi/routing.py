@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
+from microasgi.promise.delivery import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import PROGRESS, Progress, Request
 from microasgi.responses import PlainTextResponse, call_any, to_response
@@ -170,6 +171,7 @@ class Router:
                 grace = self.cleanup_grace if self.cleanup_grace is not None else 5.0
                 await run_while_connected(self._app, scope, receive, send, self.on_disconnect or "cancel", grace)
             case "lifespan":
+                missing()  # warns
                 await run_lifespan(self.lifespan_context, scope, receive, send)
             case "websocket":
                 await receive()

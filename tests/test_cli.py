@@ -730,9 +730,13 @@ def test_the_help_names_every_option(app_dir: Path) -> None:
 
 
 def test_the_version_is_the_distributions(app_dir: Path) -> None:
-    """`--version` prints the installed version."""
+    """`--version` prints the installed version, and how a departure is delivered with the anyio that is there."""
     done = run(app_dir, "--version")
-    assert (done.returncode, done.stdout) == (0, f"microasgi {version('microasgi')}\n")
+    assert done.returncode == 0
+    assert " ".join(done.stdout.split()) == (
+        f"microasgi {version('microasgi')} with anyio {version('anyio')}: "
+        "on asyncio every task of a request is cancelled once, and has a grace to clean up"
+    )
 
 
 # The demo.

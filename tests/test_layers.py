@@ -1,6 +1,7 @@
 """The layers are checked, not trusted: who may import whom, and what may lie at the top of the repository."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def test_the_contracts_notice(copy: Path, module: str, statement: str) -> None:
 def test_every_module_has_a_layer() -> None:
     """Each module of both packages stands in the layers' contract, so that a new one has to find its place."""
     for name, directory in PACKAGES.items():
-        modules = {f"{name}.{file.stem}" for file in directory.rglob("*.py") if not file.stem.startswith("__")}
+        files = [file for file in directory.rglob("*.py") if not file.stem.startswith("__")]
+        modules = {".".join([name, *file.relative_to(directory).with_suffix("").parts]) for file in files}
         layered = {
             module.strip()
             for contract in contracts()
@@ -123,6 +125,21 @@ def test_importing_a_package_loads_no_other(package: str, forbidden: set[str]) -
     done = subprocess.run([sys.executable, "-c", LOADED.format(package=package)], capture_output=True, text=True, check=True, timeout=60)
     assert package in done.stdout.split()
     assert not forbidden & set(done.stdout.split())
+
+
+PRIVATE = {
+    "anyio_scopes.py": r"_task_states|_parent_scope|_child_scopes|_host_task|_cancel_called|_cancel_handle|_deliver_cancellation|_backends",
+    "asyncio_tasks.py": r"_fut_waiter|_must_cancel|_enter_task|_leave_task|_get_running_loop|_parent_task|_aborting|_exiting|_abort\\b",
+    "trio_scope.py": r"_cancel_status|_activate_cancel_status|GLOBAL_RUN_CONTEXT|trio\\._core",
+}
+"""The names of anyio, asyncio and trio that aren't public, by the file that knows them."""
+
+
+@pytest.mark.parametrize("file", PRIVATE)
+def test_a_librarys_private_names_stand_in_one_file(file: str) -> None:
+    """What could change in a library's next version is read in one place, and that does read it."""
+    found = {path.name for path in PACKAGES["microasgi"].rglob("*.py") if re.search(PRIVATE[file], path.read_text())}
+    assert found == {file}
 
 
 def test_the_top_of_the_repository_holds_only_what_it_should() -> None:

@@ -10,7 +10,7 @@ anyio's rule holds in it.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -107,6 +107,43 @@ def is_within(task: Task, host: Task) -> bool:
     return task is host or any(scope._host_task is host for scope in around(scope_of(task), None))
 
 
+def owner(scope: Any) -> Task | None:
+    """The task that has opened a scope, and is in it."""
+    task: Task | None = scope._host_task
+    return task
+
+
+def is_shield(scope: Any) -> bool:
+    """Whether a scope shields what is in it."""
+    return bool(scope._shield)
+
+
+def is_shielded(scope: Any, outermost: Any) -> bool:
+    """Whether this scope, or one around it up to `outermost`, shields what is in it."""
+    return any(one._shield for one in around(scope, outermost))
+
+
+def is_a_threads(scope: Any, roots: Collection[Any]) -> bool:
+    """Whether this is the shield that anyio puts around the wait for a thread, with nothing around it but one of the roots.
+
+    Only then anyio lets the thread ask that one whether it is cancelled; else the one around it.
+    """
+    return bool(scope._shield and not scope._child_scopes and scope._parent_scope in roots)
+
+
+def below(scope: Any, told: Collection[Task], listener: Any) -> Iterator[Task]:
+    """The tasks below a scope that were not told, as far as no shield protects them. Adopts the scopes on the way.
+
+    But not those that a task has opened which was told: what cleans up speaks anyio in there.
+    """
+    for child in tuple(scope._child_scopes):
+        if child._host_task not in told or is_adopted(child):
+            adopt(child, listener)
+            if not child._shield:
+                yield from below(child, told, listener)
+    yield from [task for task in scope._tasks if task not in told and not task.done()]
+
+
 def is_below_a_level(scope: Any) -> bool:
     """Whether a scope that cancels by level would reach those in this one."""
     for one in around(scope, None):
@@ -151,7 +188,7 @@ def _spared_class() -> Any:
         @property
         def cancel_called(self) -> bool:
             """What anyio's checkpoints ask in a loop, until they are cancelled, and `check_cancelled()` in a thread."""
-            return bool(self._child_scopes.listener.answers(self))
+            return bool(self._child_scopes.listener.answers(self, self._cancel_called))
 
         def _deliver_cancellation(self: Any, origin: Any) -> bool:
             if origin is self and not self._child_scopes.listener.delivers(self):
@@ -164,8 +201,10 @@ def _spared_class() -> Any:
                 self._tasks = tasks
 
         def _restart_cancellation_in_parent(self) -> None:
-            # Called when the scope is left. Its `__exit__` may have been looked up before it was adopted.
-            self._child_scopes.listener.left(self, sys.exc_info()[1])
+            # Called when the scope is left; its `__exit__` may have been looked up before it was adopted. A scope lets the error of
+            # its own cancellation pass, if one around it is cancelled too.
+            passes = self._cancel_called and self._parent_cancellation_is_visible_to_us
+            self._child_scopes.listener.left(self, self._host_task, sys.exc_info()[1], passes)
             base._restart_cancellation_in_parent(self)
 
     return Spared

@@ -48,8 +48,18 @@ def current_task() -> Any:
 
 @cache
 def missing() -> tuple[str, ...]:
-    """The private names that a delivery on asyncio needs, and that aren't there."""
-    return anyio_scopes.missing() + asyncio_tasks.missing()
+    """The private names that a delivery on asyncio needs, and that aren't there. Warns of them, once."""
+    names = anyio_scopes.missing() + asyncio_tasks.missing()
+    if names:
+        logger.warning("%s; these versions lack %s", way(names), ", ".join(names))
+    return names
+
+
+def way(names: tuple[str, ...]) -> str:
+    """How a departure is delivered on asyncio, where these names are missing."""
+    if not names:
+        return "on asyncio every task of a request is cancelled once, and has a grace to clean up"
+    return "on asyncio only a handler's own task has a grace to clean up, not its task groups' children, and its threads learn late"
 
 
 _running: dict[Any, "Block"] = {}

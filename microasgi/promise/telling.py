@@ -13,7 +13,6 @@ It is cancelled, so that anyio takes the request for cancelled: at the end of a 
 """
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 from microasgi.promise import anyio_scopes, asyncio_tasks
@@ -87,7 +86,7 @@ class Telling:
 
     def delivers(self, scope: Any) -> bool:
         """Whether a scope that is cancelled should cancel what is in it. Otherwise that is done from here."""
-        if self._over or self._is_level or self._is_shielded(scope):
+        if self._over or self._is_level or anyio_scopes.is_shielded(scope, self._block.around):
             return True
         self._schedule()
         return False
@@ -96,36 +95,34 @@ class Telling:
         """Whether anyio may cancel this task, as it does at each of its awaits."""
         if task in _told:
             return _told[task] <= self._loop.time()
-        if self._over or self._is_shielded(anyio_scopes.scope_of(task)):
+        if self._over or self._is_shielded(task):
             return True
         self.came(task)
         return False
 
-    def answers(self, scope: Any) -> bool:
+    def answers(self, scope: Any, called: bool) -> bool:
         """Whether a scope counts as cancelled: for a thread, and for a task unless it is in its grace. Not for anyio's own delivery."""
         if asyncio_tasks.running_loop() is self._loop:
             task = asyncio.current_task(self._loop)
-            return task is not None and scope._cancel_called and _told.get(task, 0.0) <= self._loop.time()
-        # anyio lets a thread ask its own shield, where there is no scope around that.
-        told: bool = scope._cancel_called or (scope._shield and not scope._child_scopes and scope._parent_scope in self._roots.values())
-        self._thread_told = self._thread_told or told
-        return told
+            return called and task is not None and _told.get(task, 0.0) <= self._loop.time()
+        called = called or anyio_scopes.is_a_threads(scope, self._roots.values())
+        self._thread_told = self._thread_told or called
+        return called
 
-    def left(self, scope: Any, error: BaseException | None) -> None:
-        """A task leaves a scope, and says by what error."""
-        task = scope._host_task
+    def left(self, scope: Any, task: Task, error: BaseException | None, passes: bool) -> None:
+        """A task leaves a scope, and says by what error; `passes`, if the scope was cancelled and can't swallow it."""
         if task in _told:
             if isinstance(error, BaseExceptionGroup) and error.split(asyncio.CancelledError)[0] is None:
                 self._doubtful.add(task)
                 self._schedule()
-        elif isinstance(error, asyncio.CancelledError):
-            # The scope was cancelled in the same turn, and lets the error pass, as those around it are. Or a thread was told, and told us.
-            own = scope._cancel_called and scope._parent_cancellation_is_visible_to_us
-            thread = self._thread_told and any(f"{id(one):x}" in str(error) for one in (scope, *self._roots.values()))
-            if own or thread:
-                self._mark(task)
-                if task is self._host:
-                    self._block.heard()
+        elif isinstance(error, asyncio.CancelledError) and (passes or self._is_from_a_thread(scope, error)):
+            self._mark(task)
+            if task is self._host:
+                self._block.heard()
+
+    def _is_from_a_thread(self, scope: Any, error: BaseException) -> bool:
+        """Whether `check_cancelled()` has raised it: it says which scope it has found cancelled."""
+        return self._thread_told and any(f"{id(one):x}" in str(error) for one in (scope, *self._roots.values()))
 
     # What follows from it.
 
@@ -149,8 +146,8 @@ class Telling:
         while ready := [task for task in found if task not in _told and asyncio_tasks.is_ready(task)]:
             found = [other for task in ready if task not in _told for other in self._tell(task)]
             self._news += [task for task in found if not asyncio_tasks.is_ready(task)]
-        self._opened = [scope for scope in self._opened if scope._host_task is not None]
-        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened if not scope._shield]
+        self._opened = [scope for scope in self._opened if anyio_scopes.owner(scope) is not None]
+        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened if not anyio_scopes.is_shield(scope)]
         if any(busy) or self._news:
             self._schedule()
 
@@ -158,32 +155,17 @@ class Telling:
         """The tasks that could be told, where something has changed. The call's own only while it waits; else it says when."""
         if isinstance(item, asyncio.Task):
             tasks = [item]
-        elif item._host_task in _told and not anyio_scopes.is_adopted(item):
+        elif anyio_scopes.owner(item) in _told and not anyio_scopes.is_adopted(item):
             self._opened.append(item)
             return []
         else:
             anyio_scopes.adopt(item, self)
-            tasks = list(self._below(item))
-        return [
-            task
-            for task in tasks
-            if task not in _told
-            and not task.done()
-            and (task is not self._host or self._block.waits)
-            and not self._is_shielded(anyio_scopes.scope_of(task))
-        ]
+            tasks = list(anyio_scopes.below(item, _told, self))
+        waits = self._block.waits
+        return [task for task in tasks if not task.done() and not self._is_shielded(task) and (waits or task is not self._host)]
 
-    def _is_shielded(self, scope: Any) -> bool:
-        return any(one._shield for one in anyio_scopes.around(scope, self._block.around))
-
-    def _below(self, scope: Any) -> Iterator[Task]:
-        """The tasks below a scope that nobody has told, as far as no shield protects them."""
-        for child in tuple(scope._child_scopes):
-            if child._host_task not in _told or anyio_scopes.is_adopted(child):
-                anyio_scopes.adopt(child, self)
-                if not child._shield:
-                    yield from self._below(child)
-        yield from [task for task in scope._tasks if task not in _told]
+    def _is_shielded(self, task: Task) -> bool:
+        return anyio_scopes.is_shielded(anyio_scopes.scope_of(task), self._block.around)
 
     def _tell(self, task: Task) -> list[Task]:
         """Tell a task. Returns those that can be told with it."""
@@ -219,7 +201,7 @@ class Telling:
             root = anyio_scopes.enter(task, self._block.around if task is self._host else None)
         self._roots[task] = root
         anyio_scopes.adopt(root, self)
-        found = list(self._below(root))
+        found = list(anyio_scopes.below(root, _told, self))
         root.cancel(REASON)
         return found
 

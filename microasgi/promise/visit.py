@@ -31,7 +31,7 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
-from microasgi.promise.delivery import Block, current_task
+from microasgi.promise.delivery import Block, current_task, missing
 from microasgi.promise.pump import Pump, expects_continue
 
 logger = logging.getLogger("microasgi")
@@ -217,6 +217,7 @@ class CancelOnDisconnect:
         if scope["type"] == "http" and VISIT not in scope:
             await run_while_connected(self._call, scope, receive, send, cleanup_grace=self.cleanup_grace)
         else:
+            missing()  # warns, at startup
             await self.app(scope, receive, send)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -56,7 +56,7 @@ class Call:
         shared = self._connection.shared
         exchange = self.exchange
         self.running = True
-        app = logs.traced(shared.app, self._connection.transport.client) if shared.trace else shared.app
+        app = logs.traced(shared.app, self._connection.transport.client, exchange) if shared.trace else shared.app
         try:
             if exchange.phase is not GONE:  # else the client has left before there was a turn for it
                 await app(self.scope, self.receive, self.send)

@@ -11,7 +11,7 @@ from typing import Any
 
 from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange
+from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, GONE, Exchange
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -103,8 +103,8 @@ def _sizes_only(values: Message | Scope) -> dict[str, Any]:
     return shown
 
 
-def traced(app: ASGIApp, client: Address) -> ASGIApp:
-    """The same app, with its scope and each message logged."""
+def traced(app: ASGIApp, client: Address, exchange: Exchange) -> ASGIApp:
+    """The same app, with its scope and each message logged, but for those that nobody gets."""
 
     async def traced_app(scope: Scope, receive: Receive, send: Send) -> None:
         async def traced_receive() -> Message:
@@ -113,7 +113,8 @@ def traced(app: ASGIApp, client: Address) -> ASGIApp:
             return message
 
         async def traced_send(message: Message) -> None:
-            trace(client, f"send {_sizes_only(message)}")
+            if exchange.phase is not GONE or exchange.attended:
+                trace(client, f"send {_sizes_only(message)}")
             await send(message)
 
         trace(client, f"started scope={_sizes_only(scope)}")
