@@ -22,7 +22,7 @@ import pytest
 
 from microasgi import Request, Router, testing
 from tests.harness import GET, Client, Departure, eventually, loud_lines, serving, within
-from tests.postgres import STACKS, Meeting, Pool, Postgres
+from tests.postgres import STACKS, Pool, Postgres, serves_all
 
 pytestmark = pytest.mark.anyio
 
@@ -103,11 +103,7 @@ class Database:
 
     async def serves_all(self) -> None:
         """Use every connection of the pool at the same time."""
-        meeting = Meeting(SIZE)
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(SIZE):
-                    tasks.start_soon(meeting.attend, self.pool)
+        await serves_all(self.pool, SIZE)
 
 
 Handler = Callable[[Database], Awaitable[None]]
