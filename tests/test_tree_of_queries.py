@@ -139,17 +139,17 @@ class App:
 
 APPS = {
     "plain": App(fastapi_app),
-    "a middleware": App(lambda pool: fastapi_app(pool, middlewares=1)),
-    "two middlewares": App(lambda pool: fastapi_app(pool, middlewares=2)),
-    "a middleware, a dependency": App(with_a_dependency),
-    "an anyio group": App(lambda pool: fastapi_app(pool, queries_in_an_anyio_group), AT_ONCE),
-    "an asyncio group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group), AT_ONCE),
-    "a middleware, an anyio group": App(lambda pool: fastapi_app(pool, queries_in_an_anyio_group, 1), AT_ONCE),
-    "a middleware, an asyncio group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group, 1), AT_ONCE),
-    "a stream": App(streaming),
-    "a middleware, a stream": App(lambda pool: streaming(pool, 1)),
-    "a Router, an anyio group": App(lambda pool: routed(pool, queries_in_an_anyio_group), AT_ONCE),
-    "a Router, an asyncio group": App(lambda pool: routed(pool, queries_in_an_asyncio_group), AT_ONCE),
+    "middleware": App(lambda pool: fastapi_app(pool, middlewares=1)),
+    "two-middlewares": App(lambda pool: fastapi_app(pool, middlewares=2)),
+    "middleware-dependency": App(with_a_dependency),
+    "anyio-group": App(lambda pool: fastapi_app(pool, queries_in_an_anyio_group), AT_ONCE),
+    "asyncio-group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group), AT_ONCE),
+    "middleware-anyio-group": App(lambda pool: fastapi_app(pool, queries_in_an_anyio_group, 1), AT_ONCE),
+    "middleware-asyncio-group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group, 1), AT_ONCE),
+    "stream": App(streaming),
+    "middleware-stream": App(lambda pool: streaming(pool, 1)),
+    "router-anyio-group": App(lambda pool: routed(pool, queries_in_an_anyio_group), AT_ONCE),
+    "router-asyncio-group": App(lambda pool: routed(pool, queries_in_an_asyncio_group), AT_ONCE),
 }
 
 # The tests.
