@@ -53,8 +53,16 @@ async def on_hypercorn(app: Any) -> AsyncIterator[Served]:
     config.bind = ["127.0.0.1:0"]
     config.errorlog = logging.getLogger("hypercorn.error")
 
+    async def with_a_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        """The app, and a lifespan for those that have none: without one, this server warns."""
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for _ in range(2):
+            await send({"type": f"{(await receive())['type']}.complete"})
+
     async def run(*, task_status: Any) -> None:
-        await hypercorn.trio.serve(app, config, shutdown_trigger=stop.wait, task_status=task_status)
+        await hypercorn.trio.serve(with_a_lifespan, config, shutdown_trigger=stop.wait, task_status=task_status)
         ended.set()
 
     async with anyio.create_task_group() as tasks:
