@@ -1,7 +1,8 @@
 """Inputs that fail, from public reports: whole trees of tasks that a departure has to stop.
 
 Each test is one kind of fault, and its table has handlers of that kind. What the reports say about threads is in
-`test_case_threads.py`, about answers in `test_case_answers.py`, about middleware in `test_middleware_arrangements.py`, and about queries in `test_tree_of_queries.py`.
+`test_case_threads.py`, about answers in `test_case_answers.py`, about middleware in `test_middleware_arrangements.py`, and about
+queries in `test_tree_of_queries.py`.
 """
 
 import asyncio
