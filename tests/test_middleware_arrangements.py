@@ -71,6 +71,7 @@ async def test_a_departure_is_quiet(
         assert len(spans.of_requests()) == len(stays)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_sentry_as_its_users_have_it() -> None:
     """Sentry with all that it patches by itself reports nobody's departure either. (In a process of its own, which it may patch.)"""
     command = [sys.executable, "-m", "tests.foreign.with_sentry"]
