@@ -37,8 +37,8 @@ Case = Callable[[Request, Witness], Awaitable[None]]
 
 
 @asynccontextmanager
-async def arranged(server: str, case: Case, witness: Witness) -> AsyncIterator[Served]:
-    """Serve a handler: a Router's on our server, a raw app's in `CancelOnDisconnect` on the others."""
+async def arranged(server: str, case: Case, witness: Witness, routed: bool) -> AsyncIterator[Served]:
+    """Serve a handler: a Router's, or a raw app's in `CancelOnDisconnect`."""
     routes = Router()
 
     @routes.route("/", ["GET", "POST"])
@@ -53,7 +53,7 @@ async def arranged(server: str, case: Case, witness: Witness) -> AsyncIterator[S
             await handler(Request(scope, receive))
             await Response()(scope, receive, send)
 
-    async with SERVERS[server](routes if server == "ours" else CancelOnDisconnect(raw)) as served:
+    async with SERVERS[server](routes if routed else CancelOnDisconnect(raw)) as served:
         yield served
 
 

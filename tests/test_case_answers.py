@@ -62,7 +62,7 @@ ANSWERED = (answered, answered_by_its_own_class, answered_with_its_cause, answer
 @table(*ANSWERED, asyncio_only=(answered_in_an_asyncio_child,))
 async def test_an_answer_to_the_cancellation_is_dropped(case: Case, server: str, caplog: pytest.LogCaptureFixture) -> None:
     """A handler that makes an HTTPException of its cancellation is a departure like any other."""
-    assert (await left(case, server, caplog)).notes == []
+    assert (await left(case, server, caplog, routed=True)).notes == []
 
 
 async def test_fastapis_answer_to_the_cancellation_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
