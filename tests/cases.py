@@ -77,10 +77,21 @@ def table(*cases: Case, asyncio_only: tuple[Case, ...] = ()) -> Callable[[Any], 
     return pytest.mark.parametrize(("anyio_backend", "server", "case"), rows)
 
 
-async def left(case: Case, server: str, caplog: pytest.LogCaptureFixture, request: bytes = GET, witness: Witness | None = None) -> Witness:
-    """Have the client leave where the handler waits: it ends soon, and nobody complains."""
+async def left(
+    case: Case,
+    server: str,
+    caplog: pytest.LogCaptureFixture,
+    request: bytes = GET,
+    *,
+    routed: bool = False,
+    witness: Witness | None = None,
+) -> Witness:
+    """Have the client leave where the handler waits: it ends soon, and nobody complains.
+
+    :param routed: use a Router on foreign servers, too
+    """
     witness = witness or Witness()
-    async with arranged(server, case, witness) as served:
+    async with arranged(server, case, witness, routed or server == "ours") as served:
         async with await served.connect() as client:
             await client.send(request)
             await within(witness.begun)
