@@ -44,7 +44,7 @@ def sentry() -> Iterator[Collecting]:
 def _cells() -> list[Any]:
     cells = []
     names = list(middlewares(Spans()))
-    places = [("inside", name) for name in names] + [("around", name) for name in names[1:]]
+    places = [("inside", name) for name in names] + [("around", name) for name in names[1:]] + [("both", "http"), ("both", "all")]
     for number, (ours, (place, name)) in enumerate((ours, place) for ours in OURS for place in places):
         loop = list(LOOPS)[number % 3]
         cells.append((loop, "ours", ours, place, name))
@@ -62,7 +62,7 @@ async def test_a_departure_is_quiet(
     spans = Spans()
     wraps = middlewares(spans)[middleware]
     stays = {path: Stay() for path in REQUESTS if path != "/depends" or "Router" not in ours or ours == "Router-FastAPI"}
-    inside, around = (wraps, []) if place == "inside" else ([], wraps)
+    inside, around = wraps if place != "around" else [], wraps if place != "inside" else []
     await all_leave(server, OURS[ours](stays, inside, around), stays, "RST" if middleware in ("nothing", "http") else "FIN")
     assert all(stay.notes in STOPPED for stay in stays.values()), {path: stay.notes for path, stay in stays.items()}
     assert loud_lines(caplog) == []
