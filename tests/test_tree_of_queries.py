@@ -59,6 +59,25 @@ async def queries_in_an_asyncio_group(pool: Pool) -> None:
             tasks.create_task(query(pool))
 
 
+async def queries_in_mixed_groups(pool: Pool) -> None:
+    """Groups of each library in the other's, and timeouts around."""
+
+    async def in_an_asyncio_group() -> None:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            tasks.create_task(query(pool))
+
+    async def in_an_anyio_group() -> None:
+        with anyio.move_on_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(query, pool)
+
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(in_an_asyncio_group)
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(in_an_anyio_group())
+            await asyncio.gather(query(pool), asyncio.sleep(30))
+
+
 Work = Callable[[Pool], Awaitable[None]]
 
 
@@ -146,6 +165,8 @@ APPS = {
     "asyncio-group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group), AT_ONCE),
     "middleware-anyio-group": App(lambda pool: fastapi_app(pool, queries_in_an_anyio_group, 1), AT_ONCE),
     "middleware-asyncio-group": App(lambda pool: fastapi_app(pool, queries_in_an_asyncio_group, 1), AT_ONCE),
+    "mixed-groups": App(lambda pool: fastapi_app(pool, queries_in_mixed_groups), 3),
+    "middleware-mixed-groups": App(lambda pool: fastapi_app(pool, queries_in_mixed_groups, 1), 3),
     "stream": App(streaming),
     "middleware-stream": App(lambda pool: streaming(pool, 1)),
     "router-anyio-group": App(lambda pool: routed(pool, queries_in_an_anyio_group), AT_ONCE),
