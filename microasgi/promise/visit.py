@@ -22,7 +22,7 @@ handler asks for the body, because asking is what makes a server send the 100. A
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import anyio
@@ -30,7 +30,7 @@ import anyio
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.delivery import Block
-from microasgi.promise.pump import Pump, expects_continue
+from microasgi.promise.pump import Pump
 
 logger = logging.getLogger("microasgi")
 
@@ -140,38 +140,35 @@ async def run_while_connected(
     visit = Visit(scope, on_disconnect, cleanup_grace)
     scope[VISIT] = visit
     extension = scope.get("extensions", {}).get(EXTENSION)
+    pump: Pump | None = None
+    began = 0.0
+    if extension is not None:
+        visit.subscribe = extension["subscribe"]
+    else:
+        began = time.monotonic()
+        pump = Pump(receive, send, scope)
+        visit.subscribe, receive, send = pump.subscribe, pump.receive, pump.send
     try:
-        if extension is not None:
-            visit.subscribe = extension["subscribe"]
-            rest = visit.start(app(scope, receive, send))  # type: ignore[arg-type]
-            if rest is not None:
-                await rest
-        else:
-            await _run_pumped(app, scope, receive, send, visit)
+        rest = visit.start(app(scope, receive, send))  # type: ignore[arg-type]
+        if rest is not None:
+            await (rest if pump is None else _run_pumped(rest, visit, pump, began))
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
+    finally:
+        visit.subscribe = None  # the server's scope holds the visit, and this holds what is the server's
     if visit.background is not None:
         await visit.background()
 
 
-async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
-    began = time.monotonic()
-    pump = Pump(receive, send, visit, holds=expects_continue(scope))
-    error: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pump.run)
-        try:
-            await visit.run(app(scope, pump.receive, pump.send))  # type: ignore[arg-type]
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as raised:  # kept apart, or the task group would put it into a group
-            error = raised
-        tasks.cancel_scope.cancel()
-    if visit.gone:
-        logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
-    if error is not None:
-        raise error
+async def _run_pumped(rest: Awaitable[None], visit: Visit, pump: Pump, began: float) -> None:
+    """Await the rest of a call on another server, which says nothing about clients that left."""
+    try:
+        await rest
+    finally:
+        await pump.end()
+        if visit.gone:
+            logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
 
 
 class CancelOnDisconnect:
