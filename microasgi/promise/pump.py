@@ -95,18 +95,22 @@ class Pump:
         self._watch()
         return self._unsubscribe
 
+    async def settle(self) -> None:
+        """Let the pump end by itself, which is cheaper: most servers say `http.disconnect` when the response is complete."""
+        if self._answer is SENT and isinstance(self._task, asyncio.Task) and not self._task.done():
+            await asyncio.sleep(0)
+
     async def end(self) -> None:
-        """Wait until nobody is in the server's `receive()` on our behalf."""
-        task = self._task
+        """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
+        task, self._task = self._task, None  # or the two would hold each other
         if task is not None and not task.done():
+            task.cancel()
             with anyio.CancelScope(shield=True):
-                if isinstance(task, _TrioTask):
-                    await task.wait()
-                else:
-                    await asyncio.wait((task,))
+                await (task.wait() if isinstance(task, _TrioTask) else asyncio.wait((task,)))
         if self._reader is PUMP:  # cancelled before it had begun
             self._reader = NOBODY
-        self._task = None  # or the two would hold each other
+        if self._error is not None:
+            logger.warning("the server's receive() failed: whether the client left wasn't noticed", exc_info=self._error)
 
     async def receive(self) -> Message:
         """The app's `receive()`.
@@ -236,10 +240,6 @@ class Pump:
 
     def _unsubscribe(self) -> None:
         self._callback = None
-        if self._task is not None:
-            self._task.cancel()
-        if self._error is not None:
-            logger.warning("the server's receive() failed: whether the client left wasn't noticed", exc_info=self._error)
 
     async def _change(self) -> None:
         """Wait until something is different."""

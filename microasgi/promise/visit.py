@@ -165,6 +165,7 @@ async def _run_pumped(rest: Awaitable[None], visit: Visit, pump: Pump, began: fl
     """Await the rest of a call on another server, which says nothing about clients that left."""
     try:
         await rest
+        await pump.settle()
     finally:
         await pump.end()
         if visit.gone:
