@@ -18,7 +18,7 @@ from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.pump import READ_AHEAD
 from microasgi.promise.visit import VISIT, CancelOnDisconnect, run_while_connected
 from tests.conftest import LOOPS
-from tests.harness import eventually, loud_lines, within
+from tests.harness import PATIENCE, eventually, loud_lines, within
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +43,8 @@ class Server:
     askers: the ids of the tasks that have called it.
     tells: whether it says `http.disconnect` when the response is complete.
     sending: what the last `send()` waits for.
+    began: called whenever somebody calls `receive()`.
+    lingers: turns that a cancelled `receive()` needs to end.
     """
 
     def __init__(self, *messages: Message | Exception, tells: bool = True) -> None:
@@ -52,6 +54,7 @@ class Server:
         self.tells = tells
         self.sent: list[Message] = []
         self.sending: anyio.Event | None = None
+        self.lingers = 0
         self.began: Callable[[], object] = lambda: None
         self._messages = deque(messages)
         self._disconnected = False
@@ -81,6 +84,9 @@ class Server:
             while not self._messages and not self._disconnected:
                 await self._changed.wait()
         finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(self.lingers):
+                    await checkpoint()
             self.inside = False
         message = self._messages.popleft() if self._messages else DISCONNECT
         if isinstance(message, Exception):
@@ -338,12 +344,15 @@ async def test_another_frameworks_app_is_told_there() -> None:
     assert got == [DISCONNECT] * 2
 
 
+@on_asyncio
 async def test_one_at_a_time() -> None:
-    """Two tasks of the app that wait in `receive()` are in the server's one after the other."""
+    """Two tasks of the app that wait in `receive()` are in the server's one after the other, and nobody else is."""
     got: list[Message] = []
+    asking: set[int] = set()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def take() -> None:
+            asking.add(anyio.get_current_task().id)
             got.append(await receive())
 
         async with anyio.create_task_group() as tasks:
@@ -356,8 +365,10 @@ async def test_one_at_a_time() -> None:
         tasks.start_soon(server.call, app)
         await eventually(lambda: server.inside)
         server.say(piece(b"one", more=True))
+        await eventually(lambda: server.inside and got)
         server.say(piece(b"two"))
     assert [message["body"] for message in got] == [b"one", b"two"]
+    assert server.askers == asking
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["", "a pump waits already"])
@@ -471,9 +482,27 @@ async def test_nobody_is_left_in_receive(turns: int, tells: bool) -> None:
         await Server(piece(), tells=tells).call(fails)
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_receive_outlasts_the_request(turns: int) -> None:
+    """Who asks when the request is over gets what the server says then, whether a pump was about to begin or not."""
+    kept: list[Receive] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.append(receive)
+        for _ in range(turns):
+            await checkpoint()
+
+    server = Server()
+    await server.call(app)
+    server.leave()
+    with anyio.fail_after(PATIENCE):
+        assert await kept[0]() == DISCONNECT
+
+
 async def test_nobody_is_left_in_receive_of_a_cancelled_call() -> None:
     """A call that a scope around it cancels leaves nobody behind, either."""
     server, app = Server(), App()
+    server.lingers = 5
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.call, app)
@@ -545,6 +574,9 @@ async def test_an_error_of_the_server_is_the_apps(late: bool) -> None:
         if late:
             await eventually(lambda: server.asked == 2)
         assert await receive() == piece(b"half", more=True)
+        for _ in range(10 if late else 0):
+            await checkpoint()
+        assert server.asked == 1 + late  # nobody asks again before the app does
         with pytest.raises(RuntimeError, match="the server's own"):
             await receive()
         await checkpoint()

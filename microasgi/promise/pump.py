@@ -158,7 +158,7 @@ class Pump:
             self._notify()
 
     async def _ask(self) -> Message:
-        """Call the server's `receive()` as the app. A departure is over when this returns: whoever is to be cancelled by it was."""
+        """Call the server's `receive()` as the app."""
         self._reader = APP
         self._asked = True
         left = False
@@ -174,7 +174,6 @@ class Pump:
             loop = _running_loop()
             if loop is not None:
                 self._task = loop.create_task(self._leave_soon())
-                await self._change()
             else:
                 self._leave()
                 await checkpoint()
