@@ -109,8 +109,9 @@ class Pump:
                 await (task.wait() if isinstance(task, _TrioTask) else asyncio.wait((task,)))
         if self._reader is PUMP:  # cancelled before it had begun
             self._reader = NOBODY
-        if self._error is not None:
-            logger.warning("the server's receive() failed: whether the client left wasn't noticed", exc_info=self._error)
+        error, self._error = self._error, None
+        if error is not None:
+            logger.warning("the server's receive() failed: whether the client left wasn't noticed", exc_info=error)
 
     async def receive(self) -> Message:
         """The app's `receive()`.
@@ -169,7 +170,7 @@ class Pump:
             self._reader = ENDED if left else NOBODY
             self._notify()
             self._watch()
-        if left:
+        if left and self._answer is OPEN:
             # On asyncio a call is told while it waits. By a task: in a callback of the loop, anyio doesn't know which library runs.
             loop = _running_loop()
             if loop is not None:
@@ -227,6 +228,7 @@ class Pump:
                 self._reader = NOBODY
 
     async def _leave_soon(self) -> None:
+        await asyncio.sleep(0)  # an eager task runs at once, and the call doesn't wait yet
         self._leave()
 
     def _leave(self) -> None:
