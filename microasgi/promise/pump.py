@@ -7,7 +7,8 @@ Who that is depends on what the call does, and most calls need nobody:
     it waits for anything else       the pump: a task that reads ahead, up to 64 KiB, until `http.disconnect` comes
 
 The pump is started two turns of asyncio's loop after the wait began: by then many waits are over, and a task costs more than all else
-here. So much later, too, is a departure noticed, and no more. After the last byte of the response it isn't started any more.
+here. So much later, too, is a departure noticed, and no more. (Trio has no such turns to spend: there it is started at once.) After the
+last byte of the response it isn't started any more.
 
 Only one at a time is in the server's `receive()`: servers wake one waiter. And nobody is there any more when the request is over.
 """
