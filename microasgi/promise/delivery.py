@@ -373,11 +373,14 @@ class Block:
 
 
 def _reaches(scope: anyio.CancelScope) -> bool:
-    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline."""
+    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline.
+
+    No, if another deadline is so near that one before it might pass while it is looked at. Then there will be another wait soon.
+    """
     now, own = anyio.current_time(), anyio.current_effective_deadline()
-    if own <= now:
+    if own < now + 2.0:
         return False
-    scope.deadline = now + min(own - now, 60.0) / 2
+    scope.deadline = now + 1.0
     reached = anyio.current_effective_deadline() < own
     scope.deadline = math.inf
     return reached
