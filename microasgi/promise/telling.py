@@ -39,13 +39,16 @@ class Telling:
         self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
         self._scheduled = False  # whether there will be a look
         self._thread_told = False
-        self._is_level = self._warned = self._over = False
+        self._settles = self._is_level = self._warned = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         if anyio_scopes.scope_of(self._host) is not None:
             self._news += self._plant(self._host)
+        elif block.waits and asyncio_tasks.is_ready(self._host):  # as most
+            self._news += self._tell(self._host)
         else:
             self._news.append(self._host)
-        self._look()
+        if self._news:
+            self._look()
 
     @property
     def root(self) -> Any:
@@ -65,10 +68,6 @@ class Telling:
     def lost(self) -> None:
         """The call goes on: what it waited for has swallowed the cancellation. It says when it waits again."""
         _told.pop(self._host, None)
-
-    def heard(self) -> None:
-        """The call has the news from a request within it."""
-        self._mark(self._host)
 
     def waits_again(self) -> None:
         """The call is about to wait."""
@@ -117,6 +116,7 @@ class Telling:
                 self._schedule()
         elif isinstance(error, asyncio.CancelledError) and (passes or self._is_from_a_thread(scope, error)):
             self._mark(task)
+            self._settle_soon()
             if task is self._host:
                 self._block.heard()
 
@@ -174,21 +174,21 @@ class Telling:
             self._block.tell()
         else:
             task.cancel(REASON)
+        self._settle_soon()
         return found
 
     def _mark(self, task: Task) -> list[Task]:
         """This task is told, and what it awaits with it."""
-        if not self._mine:
-            self._loop.call_soon(self._settle)  # most calls end in the next turn, and need neither scope nor timer
         self._mine.append(task)
         _told[task] = self._loop.time() + self._grace
         found: list[Task] = []
         call = self._block.call if task is self._host else task.get_coro()
-        for child in asyncio_tasks.awaited(task, call):
+        children, groups = asyncio_tasks.company(task, call)
+        for child in children:
             if child not in _told and not child.done():
                 found += self._plant(child)
                 found += self._mark(child)
-        for group in asyncio_tasks.groups(task, call):
+        for group in groups:
             for child in asyncio_tasks.members(group):
                 if child not in self._roots:
                     found += self._plant(child)
@@ -217,6 +217,12 @@ class Telling:
                     self._news.append(task)
 
     # The grace.
+
+    def _settle_soon(self) -> None:
+        """In the next turn, behind who was told: most calls have ended then, and need neither scope nor timer."""
+        if not self._settles:
+            self._settles = True
+            self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
         if not self._over:
