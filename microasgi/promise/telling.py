@@ -202,6 +202,8 @@ class Telling:
         self._roots[task] = root
         anyio_scopes.adopt(root, self)
         found = list(anyio_scopes.below(root, _told, self))
+        for scope in anyio_scopes.opened_in(root):
+            self.came(scope)  # cleanup was quicker
         root.cancel(REASON)
         return found
 
