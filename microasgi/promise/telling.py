@@ -110,6 +110,8 @@ class Telling:
 
     def left(self, scope: Any, task: Task, error: BaseException | None, passes: bool) -> None:
         """A task leaves a scope, and says by what error; `passes`, if the scope was cancelled and can't swallow it."""
+        if self._over:
+            return
         if task in _told:
             if isinstance(error, BaseExceptionGroup) and error.split(asyncio.CancelledError)[0] is None:
                 self._doubtful.add(task)
