@@ -12,6 +12,7 @@ A task is told where it waited when the client left, or at its next wait in the 
 left, by a failure or a deadline of the program's own, may be cancelled twice: such tasks are `loose`.
 """
 
+import sys
 from collections.abc import Iterator
 
 from tests import programs as p
@@ -101,7 +102,14 @@ class Model:
         """Whether something of the program's own was about to cancel the task."""
         parts = [part for part in self.seen.parts if part.task is task and part.opened < departure and not _before(part.left, departure)]
         around = {one for part in parts for one in blocks(part)} | set(blocks(task.parent))
-        return any(self._cancels(part, departure) for part in around)
+        return any(self._cancels(part, departure) or self._is_held_up(part, departure) for part in around)
+
+    def _is_held_up(self, group: Part, departure: Moment) -> bool:
+        """Whether this is an `asyncio.TaskGroup` whose owner is behind a shield in its body. KNOWN FAULT: its members are told with the owner."""
+        if group.kind != "asyncio":
+            return False
+        shields = [one for one in self.seen.parts if one.kind == "shield" and one.task is group.task and not _before(one.left, departure)]
+        return any(group in blocks(shield) for shield in shields)
 
     @staticmethod
     def _cancels(part: Part, at: Moment) -> bool:
@@ -125,7 +133,7 @@ class Model:
         if any(one.task.started_by not in NATIVE for one in inner):
             return "sheltered"
         if inner:
-            return "torn"
+            return "torn" if calm == len(around) else "sheltered"
         if level:
             return "by level"
         if calm < len(around):
@@ -229,11 +237,15 @@ class Model:
         host = next(task for task in seen.tasks if task.started_by == "host")
         if seen.outcome != Outcome(False, host.outcome.errors):
             self.wrong.append(f"the block has ended by {seen.outcome}, the handler by {host.outcome}")
-        if seen.cancelling or seen.scope is not None:
+        # Before Python 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back.
+        failed = sys.version_info < (3, 13) and any(part.kind == "asyncio" and part.outcome.errors for part in seen.parts)
+        if (seen.cancelling and not failed) or seen.scope is not None:
             self.wrong.append(f"left behind: cancelling {seen.cancelling}, scope {seen.scope}")
         if seen.tasks_left and not any(self._is_orphan(task) for task in seen.tasks):
             self.wrong.append(f"tasks left: {seen.tasks_left}")
-        self.wrong += seen.complaints
+        # `wait_for` before Python 3.12 waits for what it has cancelled, but doesn't look at how that ended.
+        limited = sys.version_info < (3, 12) and any(task.started_by == "wait_for" and task.outcome.errors for task in seen.tasks)
+        self.wrong += [text for text in seen.complaints if not (limited and "never retrieved" in text)]
 
     def _unless(self, right: bool, leaf: Leaf, text: str) -> None:
         if not right:
