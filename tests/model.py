@@ -111,11 +111,12 @@ class Model:
     def _excuse(self, departure: Moment) -> None:
         """Add to the loose ones those who are told later, since asyncio keeps no tree; and those whom it deceives."""
         for part in self.seen.parts:
-            if part.opened > departure or _before(part.left, departure):
+            told = self.told.get(part.task)
+            if _before(part.left, departure) or (told is not None and told < part.opened):
                 continue
             # The members of a TaskGroup are told with its owner, also where that is behind a shield in the group's body (KNOWN FAULT), or
             # runs, or is about to.
-            if part.kind == "asyncio" and self.told.get(part.task) != departure:
+            if part.kind == "asyncio" and told != departure:
                 self.loose |= {task for task in self.seen.tasks if part in blocks(task.parent)}
             # `wait_for` before Python 3.12 swallows a cancellation when what it waits for has just ended.
             if part.kind == "wait_for" and any(abs(child.ended.turn - departure.turn) <= PROMPT for child in part.children if child.ended):
