@@ -114,13 +114,17 @@ class Model:
             told = self.told.get(part.task)
             if _before(part.left, departure) or (told is not None and told < part.opened):
                 continue
+            inside = {task for task in self.seen.tasks if part in blocks(task.parent)}
             # The members of a TaskGroup are told with its owner, also where that is behind a shield in the group's body (KNOWN FAULT), or
             # runs, or is about to.
             if part.kind == "asyncio" and told != departure:
-                self.loose |= {task for task in self.seen.tasks if part in blocks(task.parent)}
-            # `wait_for` before Python 3.12 swallows a cancellation when what it waits for has just ended.
+                self.loose |= inside
+            # `wait_for` before Python 3.12 cancels what it waits for a turn later, which may go on until then; and swallows a cancellation
+            # when that has just ended.
+            if part.kind == "wait_for" and any(self.told.get(child) != departure for child in part.children):
+                self.loose |= inside
             if part.kind == "wait_for" and any(abs(child.ended.turn - departure.turn) <= PROMPT for child in part.children if child.ended):
-                self.loose.add(part.task)
+                self.loose |= {one.task for one in blocks(part)}
 
     @staticmethod
     def _cancels(part: Part, at: Moment) -> bool:
@@ -161,9 +165,9 @@ class Model:
         tasks = {leaf.task, *(one.task for one in blocks(leaf.part))}
         return any(task in self.told and self.told[task].time + self.grace <= at.time + slack for task in tasks)
 
-    def _is_told_in(self, part: Part) -> bool:
+    def _is_told_in(self, part: Part, at: Moment) -> bool:
         """Whether it is the departure that ends this part: nothing of its own may cancel what is in it, then."""
-        return part.task in self.told and part.opened < self.told[part.task]
+        return part.task in self.told and part.opened < self.told[part.task] < at
 
     def _check_leaf(self, leaf: Leaf, departure: Moment) -> None:
         if leaf.task.started_by == "detach":
@@ -179,7 +183,7 @@ class Model:
         rule = self.the_rule_for(leaf.part, leaf.task, leaf.begun)
         if rule in ("sheltered", "calm"):
             excused = self._is_late(leaf, leaf.ended, SLACK) and rule == "calm"
-            excused = excused or any(self._cancels(one, leaf.ended) for one in blocks(leaf.part) if not self._is_told_in(one))
+            excused = excused or any(self._cancels(one, leaf.ended) for one in blocks(leaf.part) if not self._is_told_in(one, leaf.ended))
             self._unless(not leaf.cancelled or excused, leaf, f"cancelled, though {rule}")
         elif rule == "by level":
             self._unless(leaf.cancelled, leaf, "not cancelled, in an anyio block that cleanup has opened")
