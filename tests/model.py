@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from tests import programs as p
-from tests.program_runs import Leaf, Moment, Outcome, Part, Seen, Task
+from tests.sightings import Leaf, Moment, Outcome, Part, Seen, Task
 
 NATIVE = ("asyncio", "gather", "await", "wait_for")
 """The kinds of parts by which asyncio starts a task, and cancels it."""
@@ -70,24 +70,22 @@ class Model:
         """Find out who is told, in the order in which it happens, since it depends on who was told before."""
         tasks = [task for task in self.seen.tasks if task.started_by != "detach"]
         self.loose = {task for task in tasks if task.ended is None or task.ended > departure if self._is_loose(task, departure)}
-        waits = [(leaf, leaf.begun, leaf.ended) for leaf in self.seen.leaves]
-        exits = [(part, part.exits, part.left) for part in self.seen.parts if part.exits is not None]
         moments: list[tuple[Moment, Task, Leaf | Part]] = []
-        for at, begun, ended in [*waits, *exits]:
-            if ended is None or ended < departure:
-                continue
-            if isinstance(at, Part):
-                moments.append((max(departure, begun) if self._must_wait(at, max(departure, begun)) else ended, at.task, at))
-            elif at.cancelled:
-                certain = begun < departure and not self._may_end(at)
-                moments.append((departure if certain else ended, at.task, at))
+        for leaf in self.seen.leaves:
+            if leaf.ended is not None and leaf.ended > departure and leaf.cancelled:
+                certain = leaf.begun < departure and not self._may_end(leaf)
+                moments.append((departure if certain else leaf.ended, leaf.task, leaf))
+        for part in self.seen.parts:
+            if part.exits is not None and part.left is not None and part.left > departure:
+                since = max(departure, part.exits)
+                moments.append((since if self._must_wait(part, since) else part.left, part.task, part))
         for moment, task, at in sorted(moments, key=lambda one: one[0]):
             own = at.part if isinstance(at, Leaf) else at
             heard = isinstance(at, Leaf) or at.outcome.cancelled or self._must_wait(at, moment)
             rule = self.the_rule_for(own, task, moment)
             if task not in self.told and heard and rule in ("open", "torn"):
                 self.told[task] = moment
-                if rule == "torn":
+                if rule == "torn" or any(self._cancels(one, moment) for one in blocks(own) if not self._is_told_in(one, moment)):
                     self.loose.add(task)
         self._excuse(departure)
 
@@ -126,13 +124,13 @@ class Model:
             if part.kind == "wait_for" and any(abs(child.ended.turn - departure.turn) <= PROMPT for child in part.children if child.ended):
                 self.loose |= {one.task for one in blocks(part)}
 
-    @staticmethod
-    def _cancels(part: Part, at: Moment) -> bool:
-        """Whether by then the part has a reason to cancel what is in it; or is left, with others in it."""
+    def _cancels(self, part: Part, at: Moment) -> bool:
+        """Whether by then the part has a reason to cancel what is in it, other than the departure; or is left, with others in it."""
         if part.deadline <= at.time + SLACK or (_before(part.left, at) and part.children):
             return True
-        failed = part.exits is not None and part.exits <= at and not part.body.ok
-        return failed or any(child.ended is not None and child.ended <= at and not child.outcome.ok for child in part.children)
+        ends = [(part.task, part.exits, part.body), *((child, child.ended, child.outcome) for child in part.children)]
+        ended = [(who, when) for who, when, how in ends if when is not None and when <= at and not how.ok]
+        return any(who not in self.told or not part.opened < self.told[who] < when for who, when in ended)
 
     # The rule.
 
@@ -220,11 +218,8 @@ class Model:
 
     def _is_orphan(self, task: Task) -> bool:
         """Whether a part that started the task, or one above it, was left without it: asyncio's `gather` does that at the first error."""
-        for one in blocks(task.parent):
-            if one.kind in ("gather", "wait_for", "await") and one.left is not None:
-                if any(child.ended is None or child.ended > one.left for child in one.children):
-                    return True
-        return False
+        left = [(one.left, child.ended) for one in blocks(task.parent) if one.kind in NATIVE[1:] and one.left for child in one.children]
+        return any(ended is None or ended > at for at, ended in left)
 
     def _check_departure_stays(self, part: Part) -> None:
         """What a told task was in doesn't end as if nothing had happened."""
@@ -263,6 +258,8 @@ class Model:
             self.wrong.append(f"left behind: cancelling {seen.cancelling}, scope {seen.scope}")
         if seen.tasks_left and not any(self._is_orphan(task) for task in seen.tasks):
             self.wrong.append(f"tasks left: {seen.tasks_left}")
+        if seen.remembered:
+            self.wrong.append(f"still remembered: {seen.remembered}")
         # `wait_for` before Python 3.12 waits for what it has cancelled, but doesn't look at how that ended.
         limited = sys.version_info < (3, 12) and any(task.started_by == "wait_for" and task.outcome.errors for task in seen.tasks)
         self.wrong += [text for text in seen.complaints if not (limited and "never retrieved" in text)]

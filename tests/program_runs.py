@@ -1,140 +1,36 @@
-"""Run a random program in a block, and write down what can be seen of it: nothing is judged here.
-
-    Task ─┬─ Part ── Part ── Leaf          what a task waits for, and the blocks that this stands in
-          └─ its parent: the part of another task that started it
-"""
+"""Run a random program in a block, and write down what can be seen of it: nothing is judged here."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import anyio.from_thread
-import anyio.lowlevel
 import anyio.to_thread
 
+from microasgi.promise import delivery, telling
 from microasgi.promise.anyio_scopes import scope_of
 from microasgi.promise.delivery import Block
 from tests import programs as p
+from tests.program_waits import WAITS
+from tests.sightings import Boom, Leaf, Moment, Part, Seen, Task, outcome_of
 
 PATIENCE = 5.0
 GIVES_UP = 0.5
 """Seconds after which a thread ends that was never told."""
 
 
-class Moment(NamedTuple):
-    """When something was seen."""
-
-    number: int
-    turn: int
-    time: float
-
-
-class Boom(Exception):
-    """An error of the program's own."""
-
-
-@dataclass
-class Outcome:
-    """How something ended: by a cancellation, or by errors, or by neither."""
-
-    cancelled: bool = False
-    errors: frozenset[str] = frozenset()
-
-    @property
-    def ok(self) -> bool:
-        return not self.cancelled and not self.errors
-
-
-def outcome_of(error: BaseException | None) -> Outcome:
-    """The leaves of an exception."""
-    leaves = list(_leaves(error)) if error is not None else []
-    names = frozenset(str(leaf) if isinstance(leaf, Boom) else type(leaf).__name__ for leaf in leaves)
-    return Outcome("CancelledError" in names, names - {"CancelledError"})
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
-
-
-@dataclass(eq=False)
-class Task:
-    """A task of the program. started_by: "host", the kind of part that started it, or "detach"."""
-
-    parent: "Part | None"
-    started_by: str
-    spawned: Moment
-    ended: Moment | None = None
-    outcome: Outcome = field(default_factory=Outcome)
-
-
-@dataclass(eq=False)
-class Part:
-    """A block that a task is in.
-
-    kind: a library's group, "gather", "await", "wait_for", "scope", "shield", "timeout" (asyncio's), "nested" or "cleanup"
-    exits: when its body had ended.
-    """
-
-    kind: str
-    task: Task
-    outer: "Part | None"
-    opened: Moment
-    deadline: float = float("inf")
-    children: list[Task] = field(default_factory=list)
-    exits: Moment | None = None
-    body: Outcome = field(default_factory=Outcome)
-    left: Moment | None = None
-    outcome: Outcome = field(default_factory=Outcome)
-
-
-@dataclass(eq=False)
-class Leaf:
-    """A wait."""
-
-    node: p.Node
-    task: Task
-    part: Part | None
-    begun: Moment
-    ended: Moment | None = None
-    cancelled: bool = False
-    thread: str = ""  # "runs", "told", "never told"
-
-
-@dataclass
-class Seen:
-    """All that was seen."""
-
-    program: p.Program
-    tasks: list[Task] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
-    leaves: list[Leaf] = field(default_factory=list)
-    departure: Moment | None = None
-    hung: bool = False
-    outcome: Outcome = field(default_factory=Outcome)
-    cancelling: int = 0
-    scope: Any = None
-    tasks_left: list[Any] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
 class Run:
     """One run of a program."""
 
-    def __init__(self, program: p.Program) -> None:
+    def __init__(self, program: p.Program, block: Callable[[float], Any] = Block) -> None:
         self.loop = asyncio.get_running_loop()
         self.seen = Seen(program)
-        self.block = Block(program.cleanup_grace)
+        self.block = block(program.cleanup_grace)
         self._number = self._turn = self._errors = 0
         self._leave = program.leave
         self._over = asyncio.Event()
@@ -179,13 +75,16 @@ class Run:
             if self.loop.time() > deadline - 0.9 or self.seen.hung:
                 break
         self.seen.tasks_left = [task for task in left if not task.done()]
+        self.seen.remembered = [*delivery._running, *telling._told]
+        delivery._running.clear()  # each program is judged by itself
+        telling._told.clear()
         for _ in range(50):
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)
         self._turn = -1  # the ticker's end
-        while not all(ended.is_set() for ended in self._threads):
-            await asyncio.sleep(0.001)
+        for ended in self._threads:
+            await asyncio.to_thread(ended.wait)
 
     def _tick(self) -> None:
         if self._turn < 0:
@@ -341,7 +240,7 @@ class Run:
         except TimeoutError:
             pass
 
-    async def _items(self, body: p.Steps, task: Task, part: Part | None) -> AsyncIterator[None]:
+    async def _items(self, body: p.Steps, task: Task, part: Part | None) -> AsyncGenerator[None, None]:
         await self._steps(body, task, part)
         yield
 
@@ -417,28 +316,3 @@ class Logged(logging.Handler):
 async def held(group: Any) -> AsyncIterator[None]:
     async with group:
         yield
-
-
-async def _receive() -> None:
-    send, receive = anyio.create_memory_object_stream[None]()
-    with send, receive:
-        await receive.receive()
-
-
-async def _acquire() -> None:
-    lock = asyncio.Lock()
-    await lock.acquire()
-    await lock.acquire()
-
-
-WAITS: dict[str, Callable[[], Awaitable[object]]] = {
-    "sleep": lambda: asyncio.sleep(100),
-    "event": lambda: asyncio.Event().wait(),
-    "anyio event": lambda: anyio.Event().wait(),
-    "stream": _receive,
-    "queue": lambda: asyncio.Queue[None]().get(),
-    "lock": _acquire,
-    "yield": lambda: asyncio.sleep(0),
-    "checkpoint": anyio.lowlevel.checkpoint,
-    "sleep soon": lambda: asyncio.sleep(0.0005),
-}

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 Library = Literal["anyio", "asyncio"]
 Steps = tuple["Node", ...]
+When = Literal["wait", "running", "turn"]
 
 
 class Node:
@@ -119,7 +120,7 @@ class Program:
     """
 
     handler: Steps
-    leave: tuple[Literal["wait", "running", "turn"], int]
+    leave: tuple[When, int]
     cleanup_grace: float
 
 
@@ -142,7 +143,7 @@ class Author:
     def program(self) -> Program:
         """A whole program."""
         choose = self.random
-        kind = choose.choice(("wait", "wait", "running", "turn"))
+        kind: When = choose.choice(("wait", "wait", "running", "turn"))
         leave = (kind, choose.randint(1, 20 if kind == "turn" else 8))
         return Program(self.work(4), leave, BRIEF if self.stuck else LONG)
 
