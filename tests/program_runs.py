@@ -75,14 +75,14 @@ class Run:
             if self.loop.time() > deadline - 0.9 or self.seen.hung:
                 break
         self.seen.tasks_left = [task for task in left if not task.done()]
-        self.seen.remembered = [*delivery._running, *telling._told]
-        delivery._running.clear()  # each program is judged by itself
-        telling._told.clear()
         for _ in range(50):
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)
         self._turn = -1  # the ticker's end
+        self.seen.remembered = [*delivery._running, *telling._told]
+        delivery._running.clear()  # each program is judged by itself
+        telling._told.clear()
         for ended in self._threads:
             await asyncio.to_thread(ended.wait)
 
