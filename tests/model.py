@@ -78,6 +78,8 @@ class Model:
         for part in self.seen.parts:
             if part.exits is not None and part.left is not None and part.left > departure:
                 since = max(departure, part.exits)
+                if any(child.ended and 0 <= since.turn - child.ended.turn <= PROMPT for child in part.children) and part.outcome.errors:
+                    self.loose.add(part.task)  # told while the group noticed that its last child had ended, and then had errors instead
                 moments.append((since if self._must_wait(part, since) else part.left, part.task, part))
         for moment, task, at in sorted(moments, key=lambda one: one[0]):
             own = at.part if isinstance(at, Leaf) else at
@@ -132,6 +134,11 @@ class Model:
         ended = [(who, when) for who, when, how in ends if when is not None and when <= at and not how.ok]
         return any(who not in self.told or not part.opened < self.told[who] < when for who, when in ended)
 
+    @staticmethod
+    def _aborts(part: Part, at: Moment) -> bool:
+        """Whether this is an `asyncio.TaskGroup` that cancels its owner, who may be behind a shield in its body: a member has failed."""
+        return part.kind == "asyncio" and any(child.ended and child.ended <= at and child.outcome.errors for child in part.children)
+
     # The rule.
 
     def the_rule_for(self, part: Part | None, task: Task, at: Moment) -> str:
@@ -182,6 +189,7 @@ class Model:
         if rule in ("sheltered", "calm"):
             excused = self._is_late(leaf, leaf.ended, SLACK) and rule == "calm"
             excused = excused or any(self._cancels(one, leaf.ended) for one in blocks(leaf.part) if not self._is_told_in(one, leaf.ended))
+            excused = excused or any(self._aborts(one, leaf.ended) for one in blocks(leaf.part) if one.task is leaf.task)
             self._unless(not leaf.cancelled or excused, leaf, f"cancelled, though {rule}")
         elif rule == "by level":
             self._unless(leaf.cancelled, leaf, "not cancelled, in an anyio block that cleanup has opened")
