@@ -23,7 +23,7 @@ NATIVE = ("asyncio", "gather", "await", "wait_for")
 
 ANYIO = ("anyio", "scope")
 
-SLACK = 0.005
+SLACK = 0.02
 """Seconds by which a deadline may be missed."""
 
 PROMPT = 3

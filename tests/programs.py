@@ -124,7 +124,7 @@ class Program:
     cleanup_grace: float
 
 
-LONG, BRIEF = 60.0, 0.03
+LONG, BRIEF = 60.0, 0.05
 """Graces: of cleanup that ends, and of cleanup that doesn't."""
 
 
