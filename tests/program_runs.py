@@ -176,12 +176,12 @@ class Run:
                 await self._body(node, part, group)
 
     async def _body(self, node: p.Group, part: Part, group: Any) -> None:
-        for steps in node.children:
-            if node.library == "anyio":
-                group.start_soon(self._begun, self._child(part, steps))
-            else:
-                group.create_task(self._child(part, steps))
         try:
+            for steps in node.children:
+                if node.library == "anyio":
+                    group.start_soon(self._begun, self._child(part, steps))
+                else:
+                    group.create_task(self._child(part, steps))
             await self._steps(node.body, part.task, part)
         except BaseException as error:
             part.body = outcome_of(error)
