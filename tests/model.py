@@ -202,7 +202,8 @@ class Model:
             self._unless(self._cleans_up(leaf), leaf, "goes on, though told")
             if leaf.cancelled:
                 expired = any(one.kind == "timeout" and one.deadline <= leaf.ended.time + SLACK for one in blocks(leaf.part))
-                self._unless(expired or self._is_late(leaf, leaf.ended, SLACK), leaf, "told twice")
+                excused = expired or self._is_late(leaf, leaf.ended, SLACK) or self._is_retold(leaf.task, told, leaf.ended)
+                self._unless(excused, leaf, "told twice")
             else:
                 mine = told.time + self.grace + SLACK < leaf.begun.time
                 self._unless(not mine, leaf, "not cancelled, though its grace has ended")
@@ -219,6 +220,11 @@ class Model:
             self._unless(leaf.ended.turn <= leaf.begun.turn + PROMPT, leaf, "told late at its next wait")
         if isinstance(leaf.node, p.Thread) and not any(one.kind in NATIVE for one in blocks(leaf.part)):
             self._unless(leaf.thread != "never told", leaf, f"its thread: {leaf.thread}")
+
+    def _is_retold(self, task: Task, told: Moment, at: Moment) -> bool:
+        """Whether a TaskGroup has had errors in place of the cancellation: since Python 3.13 it cancels its owner again behind that."""
+        groups = [one for one in self.seen.parts if one.kind == "asyncio" and one.task is task and one.outcome.errors]
+        return sys.version_info >= (3, 13) and any(one.left is not None and told < one.left < at for one in groups)
 
     @staticmethod
     def _cleans_up(leaf: Leaf) -> bool:
