@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from microasgi.promise import anyio_scopes, telling
-from microasgi.promise.delivery import Block, _running
+from microasgi.promise.delivery import Block
+from microasgi.promise.telling import blocks
 from tests.conftest import LOOPS
 from tests.harness import eventually, within
 
@@ -76,7 +77,7 @@ class Visit:
         else:
             self.block.cancel(lambda: "GET /")
         await asyncio.wait_for(task, 10)
-        assert (_running, telling._told) == ({}, {})
+        assert (blocks, telling._told) == ({}, {})
         return self.marks
 
 
