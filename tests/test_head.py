@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
-from microasgi_server.head import build_scope, split_target
-from microasgi_server.protocol import Protocol
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.http1.reader import build_scope, split_target
 
 HOST = (b"host", b"test")
 

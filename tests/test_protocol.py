@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from microasgi_server import AppError
-from microasgi_server.encoder import Field
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, DRAIN_LIMIT, TRANSITIONS, Exchange, Phase, Step
-from microasgi_server.protocol import LOOK_AHEAD, MAX_HEAD, Next, Protocol, _cached_field, validated_field
+from microasgi_server.http1.encoder import Field
+from microasgi_server.http1.exchange import CLIENT_CLOSED_REQUEST, DRAIN_LIMIT, TRANSITIONS, Exchange, Phase, Step
+from microasgi_server.http1.protocol import LOOK_AHEAD, MAX_HEAD, Next, Protocol, _cached_field, validated_field
 
 Fields = list[tuple[bytes, bytes]]
 Message = dict[str, Any]
@@ -994,7 +994,8 @@ token = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=12).map(str.encode
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map(str.encode)
 special_names = st.sampled_from([b"content-length", b"Content-Length", b"transfer-encoding", b"Connection", b"Date", b"server", b"SERVER"])
 special_values = st.sampled_from([b"0", b"5", b"5, 5", b"05", b" 5", b"chunked", b"Chunked", b"close", b"1" * 30, b"x" * 150])
-names = token | special_names | st.binary(max_size=4)
+# Not Host, which h11 would put in front, though no response has one.
+names = (token | special_names | st.binary(max_size=4)).filter(lambda name: name.lower() != b"host")
 values = visible | special_values | st.binary(max_size=6)
 
 

@@ -614,7 +614,7 @@ async def test_a_client_that_does_not_take_the_end_is_cut_off(monkeypatch: pytes
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal sent
         if scope["path"] == "/connections":
-            connections.append(len(receive.__self__._connection.shared.connections))  # type: ignore[attr-defined]
+            connections.append(len(receive.__self__._connection.running.connections))  # type: ignore[attr-defined]
             await answer(send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})

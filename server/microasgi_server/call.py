@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -10,35 +10,55 @@ from anyio.lowlevel import checkpoint
 from microasgi_server import logs
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.exchange import DONE, GONE, Exchange
-from microasgi_server.transport import Cancellable
+from microasgi_server.http1.exchange import DONE, GONE, Exchange
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import Cancellable, Transport
 
-if TYPE_CHECKING:
-    from microasgi_server.connection import Connection
+
+class Connected(Protocol):
+    """What a call needs of its connection."""
+
+    @property
+    def running(self) -> RunningServer: ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    def regulate(self) -> None:
+        """The app has taken something: there may be room to read more."""
+
+    def completed(self, call: "Call") -> None:
+        """The last byte of a response is handed over."""
+
+    def ended(self, call: "Call") -> None:
+        """The app has returned."""
+
+    def break_off(self, why: str) -> None:
+        """Close in the middle of a response."""
 
 
 class Call:
     """One call of the app: the task of one request, and the `receive` and `send` it is given.
 
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
-    running: whether `run` has begun. A task that is cancelled before never will.
+    begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "exchange", "running", "scope", "task")
+    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "begun", "exchange", "scope", "task")
 
-    def __init__(self, connection: "Connection", exchange: Exchange, scope: Scope) -> None:
+    def __init__(self, connection: Connected, exchange: Exchange, scope: Scope) -> None:
         self.exchange = exchange
         self.scope = scope
         self._connection = connection
         self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
         self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
-        self.running = False
-        shared = connection.shared
+        self.begun = False
+        running = connection.running
         scope["client"] = connection.transport.client
         scope["server"] = connection.transport.server
         scope["scheme"] = "http"
-        scope["state"] = shared.state.copy()
+        scope["state"] = running.state.copy()
         scope["extensions"] = {
             "http.response.early_hint": {},
             "http.response.trailers": {},
@@ -47,16 +67,21 @@ class Call:
         }
         self.task: Cancellable = connection.transport.spawn(self.run)
 
+    @property
+    def told(self) -> bool:
+        """Whether a subscriber has heard that the client is gone."""
+        return self.exchange.told
+
     def age(self) -> float:
         """Seconds since the request began."""
         return time.monotonic() - self._began
 
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
-        shared = self._connection.shared
+        running = self._connection.running
         exchange = self.exchange
-        self.running = True
-        app = logs.traced(shared.app, self._connection.transport.client, exchange) if shared.trace else shared.app
+        self.begun = True
+        app = logs.traced(running.app, self._connection.transport.client, exchange) if running.trace else running.app
         try:
             if exchange.phase is not GONE:  # else the client has left before there was a turn for it
                 await app(self.scope, self.receive, self.send)
@@ -72,12 +97,12 @@ class Call:
                 logs.app_unfinished(exchange)
                 self._give_up()
         finally:
-            if exchange.phase is GONE and shared.access_log:
+            if exchange.phase is GONE and running.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
-            shared.calls.discard(self)
+            running.calls.discard(self)
             self._connection.ended(self)
-            if shared.stopping:
-                shared.changed.notify()
+            if running.stopping:
+                running.changed.notify()
 
     async def receive(self) -> Message:
         """The app's `receive()` (ASGI HTTP spec). A message that is ready comes without a checkpoint."""
@@ -131,7 +156,7 @@ class Call:
           app's: most frameworks make one of their own of it. On asyncio not even a shielded block is safe here, if it sends.
         """
         exchange = self.exchange
-        if exchange.attended or self not in self._connection.shared.calls:
+        if exchange.attended or self not in self._connection.running.calls:
             raise ClientDisconnected(exchange.why_gone)
         if not exchange.told and not self._is_told_elsewhere():
             exchange.cancelled = True
@@ -151,8 +176,8 @@ class Call:
     def cancel(self) -> None:
         """Stop it, wherever it is."""
         self.task.cancel()
-        if not self.running:
-            self._connection.shared.calls.discard(self)
+        if not self.begun:
+            self._connection.running.calls.discard(self)
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""
@@ -177,7 +202,7 @@ class Call:
         if isinstance(error, BaseExceptionGroup):
             return all(self._cancelled(inner) for inner in error.exceptions)
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            return self.exchange.cancelled or self._connection.shared.stopping or anyio.current_effective_deadline() == -math.inf
+            return self.exchange.cancelled or self._connection.running.stopping or anyio.current_effective_deadline() == -math.inf
         return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
     def _give_up(self) -> None:

@@ -23,11 +23,11 @@ from enum import Enum, auto
 from microasgi_server import logs
 from microasgi_server.call import Call
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange
-from microasgi_server.head import build_scope
-from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
-from microasgi_server.shared import Shared
-from microasgi_server.transport import Transport
+from microasgi_server.http1.exchange import CLIENT_CLOSED_REQUEST, Exchange
+from microasgi_server.http1.protocol import LOOK_AHEAD, Next, Protocol
+from microasgi_server.http1.reader import build_scope
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import Transport
 
 NEVER = float("inf")
 
@@ -62,18 +62,18 @@ class Connection:
     deadline: when `expire` is due, by `time.monotonic()`; the server looks about once a second.
     """
 
-    __slots__ = ("_call", "_input", "_unsent", "deadline", "protocol", "shared", "transport")
+    __slots__ = ("_call", "_input", "_unsent", "deadline", "protocol", "running", "transport")
 
-    def __init__(self, shared: Shared, transport: Transport) -> None:
-        self.shared = shared
+    def __init__(self, running: RunningServer, transport: Transport) -> None:
+        self.running = running
         self.transport = transport
-        self.protocol = Protocol(shared.identity)
-        self.deadline = time.monotonic() + shared.config.timeout_header
+        self.protocol = Protocol(running.identity)
+        self.deadline = time.monotonic() + running.config.timeout_header
         self._call: Call | None = None  # of the exchange in progress
         self._input = OPEN
         self._unsent = 0  # bytes of a complete response that the client had not taken at the last look
-        shared.connections.add(self)
-        if shared.trace:
+        running.connections.add(self)
+        if running.trace:
             logs.trace(transport.client, "connection made")
 
     # The transport calls these.
@@ -93,7 +93,7 @@ class Connection:
                 if not self.transport.congested:
                     self._go_on()
             elif idle and protocol.served:  # for the first request the time runs from the connection
-                self.deadline = time.monotonic() + self.shared.config.timeout_header
+                self.deadline = time.monotonic() + self.running.config.timeout_header
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
         self.regulate()
@@ -106,7 +106,7 @@ class Connection:
         self._input = IGNORED
         exchange = self.protocol.exchange
         if exchange is not None and self._leave(exchange, why, status) and self._call is not None:
-            if self.shared.trace:
+            if self.running.trace:
                 logs.trace(
                     self.transport.client, f"{'cancelled' if exchange.cancelled else 'client left'} after {self._call.age():.3f} s: {why}"
                 )
@@ -115,7 +115,7 @@ class Connection:
 
     def shut(self) -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
-        if self.shared.config.half_close and self._is_whole() and self._input is OPEN:
+        if self.running.config.half_close and self._is_whole() and self._input is OPEN:
             self._input = ENDED
             return True
         self.hang_up("the client closed its side (FIN)")
@@ -133,11 +133,11 @@ class Connection:
         """The socket is closed, whichever side did it."""
         if self._input is not IGNORED:
             self.hang_up(why)
-        shared = self.shared
-        shared.connections.discard(self)
-        if shared.stopping:
-            shared.changed.notify()
-        if shared.trace:
+        running = self.running
+        running.connections.discard(self)
+        if running.stopping:
+            running.changed.notify()
+        if running.trace:
             logs.trace(self.transport.client, "connection lost")
 
     # The server calls these.
@@ -157,6 +157,10 @@ class Connection:
         else:
             self._close()
 
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
+        self.transport.abort()
+
     def shut_down(self) -> None:
         """The server stops: finish what runs, begin nothing new."""
         exchange = self.protocol.exchange
@@ -170,23 +174,23 @@ class Connection:
     def _begin(self) -> None:
         exchange = self.protocol.exchange
         assert exchange is not None
-        shared = self.shared
+        running = self.running
         self.deadline = NEVER
-        exchange.closing = shared.stopping
-        scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, shared.config.root_path)
+        exchange.closing = running.stopping
+        scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, running.config.root_path)
         try:
             self._call = call = Call(self, exchange, scope)
         except Exception as error:  # of the loop, or of somebody's task factory
             self._decline(exchange, error)
         else:
-            shared.calls.add(call)
+            running.calls.add(call)
 
     def _decline(self, exchange: Exchange, error: Exception) -> None:
         """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
         logs.call_failed(exchange, error)
         exchange.closing = True
         self.transport.write(exchange.fail() or b"")
-        if self.shared.access_log:
+        if self.running.access_log:
             logs.access(self.transport.client, exchange, 0.0)
         self._go_on()
 
@@ -199,7 +203,7 @@ class Connection:
         """The last byte of a response is handed over."""
         self._call = None
         call.wake()
-        if self.shared.access_log:
+        if self.running.access_log:
             logs.access(self.transport.client, call.exchange, call.age())
         self._go_on()
         self.regulate()
@@ -226,10 +230,10 @@ class Connection:
             case Next.IDLE if self._input is ENDED:
                 self._close()
             case Next.IDLE:
-                config = self.shared.config
+                config = self.running.config
                 self.deadline = time.monotonic() + (config.timeout_header if self.protocol.mid_head else config.timeout_keep_alive)
             case Next.DRAIN:
-                self.deadline = min(self.deadline, time.monotonic() + self.shared.config.timeout_keep_alive)
+                self.deadline = min(self.deadline, time.monotonic() + self.running.config.timeout_keep_alive)
             case Next.LINGER:
                 self._linger()
             case Next.CLOSE:

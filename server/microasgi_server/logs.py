@@ -11,7 +11,7 @@ from typing import Any
 
 from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, GONE, Exchange
+from microasgi_server.http1.exchange import CLIENT_CLOSED_REQUEST, GONE, Exchange
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""

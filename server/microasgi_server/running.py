@@ -1,4 +1,4 @@
-"""What all connections of one running server share."""
+"""The running server: what its connections, its calls and its end share."""
 
 import socket
 import time
@@ -6,19 +6,48 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anyio
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.encoder import Field
-from microasgi_server.paused import PausedSockets
-from microasgi_server.protocol import validated_field
+from microasgi_server.http1.encoder import Field
+from microasgi_server.http1.protocol import validated_field
+from microasgi_server.transports.paused import PausedSockets
 
-if TYPE_CHECKING:
-    from microasgi_server.call import Call
-    from microasgi_server.connection import Connection
+
+class Connected(Protocol):
+    """What the running server needs of a connection.
+
+    deadline: when `expire` is due, by the server's clock.
+    """
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+    def shut_down(self) -> None:
+        """The server stops: finish what runs, begin nothing new."""
+
+    def hang_up(self, why: str, status: int) -> None:
+        """Whatever runs for this client is to end now; `status` is for the log."""
+
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
+
+
+class Called(Protocol):
+    """What the running server needs of a call of the app."""
+
+    @property
+    def told(self) -> bool:
+        """Whether a subscriber of this call has heard that it is to end."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop it, wherever it is."""
 
 
 class Signal:
@@ -37,8 +66,8 @@ class Signal:
 
 
 @dataclass(eq=False)
-class Shared:
-    """One running server, as its connections see it. Needs a running event loop.
+class RunningServer:
+    """One running server. Needs a running event loop.
 
     app: the ASGI app.
     config: the options.
@@ -57,8 +86,8 @@ class Shared:
     state: dict[str, Any]
     access_log: bool
     trace: bool
-    connections: "set[Connection]" = field(default_factory=set)
-    calls: "set[Call]" = field(default_factory=set)
+    connections: set[Connected] = field(default_factory=set)
+    calls: set[Called] = field(default_factory=set)
     stopping: bool = False
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)

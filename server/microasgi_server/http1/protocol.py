@@ -19,9 +19,9 @@ from typing import Any
 
 import h11
 
-from microasgi_server.encoder import FRAMING, STATUS_LINES, Field, ResponseEncoder, options
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import DONE, DRAIN_LIMIT, STARTED, WAITING, Exchange, plain_text
+from microasgi_server.http1.encoder import FRAMING, STATUS_LINES, Field, ResponseEncoder, options
+from microasgi_server.http1.exchange import DONE, DRAIN_LIMIT, STARTED, WAITING, Exchange, plain_text
 
 LOOK_AHEAD = 64 * 1024
 """Bytes read ahead of the app (body not asked for, requests behind this one) before reading pauses."""

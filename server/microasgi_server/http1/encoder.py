@@ -15,7 +15,7 @@ from typing import Any
 
 from microasgi_server.asgi import Message
 from microasgi_server.errors import AppError
-from microasgi_server.exchange import Step
+from microasgi_server.http1.exchange import Step
 
 Field = tuple[bytes, bytes, bytes]
 """A validated header field: its name in lower case, its value, and the line that it makes on the wire."""

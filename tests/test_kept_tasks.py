@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import anyio
 import pytest
 import trio
-from microasgi_server import workers
+from microasgi_server.transports import tasks as transport_tasks
 
 from microasgi import Request, Router
 from tests.conftest import LOOPS
@@ -40,7 +40,7 @@ async def test_a_connection_that_waits_has_no_task(caplog: pytest.LogCaptureFixt
 
 async def test_tasks_beyond_some_end_with_their_requests(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd has a task for each request, and what stays behind it is bounded."""
-    monkeypatch.setattr(workers, "KEPT", 10)
+    monkeypatch.setattr(transport_tasks, "KEPT", 10)
     count, arrived, release, routes = 30, 0, anyio.Event(), Router()
 
     @routes.get("/")

@@ -1,4 +1,7 @@
-"""What a connection needs of a socket: the border between the shell and the transports."""
+"""Where bytes come from and go to, one module for each kind of loop; and here, what a connection needs of any of them.
+
+`asyncio`: asyncio and uvloop, whose loops call. `sockets` (with `tasks`): trio. `paused`: sees departures on sockets that aren't read.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol

@@ -68,7 +68,7 @@ class Handover:
         return self._call
 
 
-class Workers:
+class Tasks:
     """The tasks that run requests, all in one task group.
 
     What cancels the group doesn't reach them: the server's end tells each request first (`server._end`).
@@ -76,9 +76,9 @@ class Workers:
     :param context: what each request's own context is copied from
     """
 
-    def __init__(self, context: Context, tasks: TaskGroup) -> None:
+    def __init__(self, context: Context, group: TaskGroup) -> None:
         self._context = context
-        self._tasks = tasks
+        self._group = group
         self._idle: list[Handover] = []
         self._released = False
 
@@ -90,10 +90,10 @@ class Workers:
             handover.hand_over(call)
             return handover.scope
         scope = anyio.CancelScope(shield=True)
-        self._context.copy().run(self._tasks.start_soon, self._work, call, scope)
+        self._context.copy().run(self._group.start_soon, self._run, call, scope)
         return scope
 
-    async def _work(self, call: InFreshContext | None, scope: anyio.CancelScope) -> None:
+    async def _run(self, call: InFreshContext | None, scope: anyio.CancelScope) -> None:
         try:
             with scope:
                 while call is not None:
