@@ -11,7 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from microasgi_server import ClientDisconnected, shutdown
+from microasgi_server import ClientDisconnected, Limits
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
@@ -175,9 +175,8 @@ async def test_behind_the_subscribers_all_is_dropped(how: Departure, caplog: pyt
     assert_quiet(caplog, "client left: ")
 
 
-async def test_what_is_dropped_lets_others_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_dropped_lets_others_run(caplog: pytest.LogCaptureFixture) -> None:
     """A call that sends without end behind its subscribers gives the loop its turns, and ends with the server."""
-    monkeypatch.setattr(shutdown, "CLEANUP", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/other":
@@ -194,7 +193,7 @@ async def test_what_is_dropped_lets_others_run(monkeypatch: pytest.MonkeyPatch, 
             await send(part())
 
     asked, sending = anyio.Event(), anyio.Event()
-    async with serving(app, lifespan="off") as served:
+    async with serving(app, lifespan="off", limits=Limits(cleanup=0.1)) as served:
         async with await served.connect() as client:
             await client.send(GET)
             await within(asked)

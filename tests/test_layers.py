@@ -55,6 +55,8 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("microasgi/promise/visit.py", "import microasgi.routing"),
         ("server/microasgi_server/logs.py", "import microasgi"),
         ("server/microasgi_server/connection.py", "import h11"),
+        ("server/microasgi_server/http1/body.py", "import h11"),
+        ("server/microasgi_server/exchange.py", "import microasgi_server.http1.exchange"),
         ("server/microasgi_server/connection.py", "import microasgi_server.transports.asyncio"),
         ("server/microasgi_server/http1/protocol.py", "import anyio"),
         ("server/microasgi_server/http1/protocol.py", "import asyncio"),

@@ -10,6 +10,7 @@ To learn how it works, read in this order: `http1`, `connection`, `call`, `trans
 
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError
+from microasgi_server.http1.limits import Limits
 from microasgi_server.server import run, serve
 
-__all__ = ["AppError", "ClientDisconnected", "Config", "ServerError", "StartupError", "run", "serve"]
+__all__ = ["AppError", "ClientDisconnected", "Config", "Limits", "ServerError", "StartupError", "run", "serve"]

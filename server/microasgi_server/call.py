@@ -8,9 +8,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from microasgi_server import logs
-from microasgi_server.asgi import Message, Scope
+from microasgi_server.asgi import Message
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.http1.exchange import DONE, GONE, Exchange
+from microasgi_server.exchange import Exchange
 from microasgi_server.running import RunningServer
 from microasgi_server.transports import Cancellable, Transport
 
@@ -46,26 +46,16 @@ class Call:
 
     __slots__ = ("_began", "_connection", "_listeners", "_waiters", "begun", "exchange", "scope", "task")
 
-    def __init__(self, connection: Connected, exchange: Exchange, scope: Scope) -> None:
+    def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.scope = scope
         self._connection = connection
         self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
         self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
         self.begun = False
-        running = connection.running
-        scope["client"] = connection.transport.client
-        scope["server"] = connection.transport.server
-        scope["scheme"] = "http"
-        scope["state"] = running.state.copy()
-        scope["extensions"] = {
-            "http.response.early_hint": {},
-            "http.response.trailers": {},
-            # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
-            "microasgi.disconnect": {"subscribe": exchange.subscribe},
-        }
-        self.task: Cancellable = connection.transport.spawn(self.run)
+        running, transport = connection.running, connection.transport
+        self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
+        self.task: Cancellable = transport.spawn(self.run)
 
     @property
     def told(self) -> bool:
@@ -83,21 +73,21 @@ class Call:
         self.begun = True
         app = logs.traced(running.app, self._connection.transport.client, exchange) if running.trace else running.app
         try:
-            if exchange.phase is not GONE:  # else the client has left before there was a turn for it
+            if not exchange.gone:  # else the client has left before there was a turn for it
                 await app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.phase is GONE and logs.is_disconnect(error)):
+            if not cancelled and not (exchange.gone and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
             if cancelled:
                 raise
         else:
-            if exchange.phase is not DONE and exchange.phase is not GONE:
+            if not exchange.complete and not exchange.gone:
                 logs.app_unfinished(exchange)
                 self._give_up()
         finally:
-            if exchange.phase is GONE and running.access_log:
+            if exchange.gone and running.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
             running.calls.discard(self)
             self._connection.ended(self)
@@ -112,15 +102,15 @@ class Call:
             if message is not None:
                 self._connection.regulate()
                 return message
-            go_ahead = exchange.go_ahead()
-            if go_ahead:
-                self._connection.transport.write(go_ahead)  # which may find that the client has left
+            data = exchange.asked()
+            if data:
+                self._connection.transport.write(data)  # which may find that the client has left
             else:
                 self._listeners += 1
                 try:
                     await self._wait()
                 finally:
-                    if exchange.phase is not GONE:
+                    if not exchange.gone:
                         self._listeners -= 1
 
     async def send(self, message: Message) -> None:
@@ -131,20 +121,20 @@ class Call:
         """
         exchange = self.exchange
         data = exchange.send(message)
-        if not data and exchange.phase is not DONE:
-            if exchange.phase is GONE:
+        if not data and not exchange.complete:
+            if exchange.gone:
                 await self._send_to_nobody()
             return
         transport = self._connection.transport
         transport.write(data)
-        if exchange.phase is DONE:
+        if exchange.complete:
             self._connection.completed(self)
             return
         # An app that only ever sends would otherwise never let the loop look at the socket.
         await checkpoint()
-        while transport.congested and exchange.phase is not GONE:
+        while transport.congested and not exchange.gone:
             await self._wait()
-        if exchange.phase is GONE:
+        if exchange.gone:
             await self._send_to_nobody()
 
     async def _send_to_nobody(self) -> None:
@@ -207,7 +197,7 @@ class Call:
 
     def _give_up(self) -> None:
         exchange = self.exchange
-        if exchange.phase is DONE or exchange.phase is GONE:
+        if exchange.complete or exchange.gone:
             return
         data = exchange.fail()
         if data is None:

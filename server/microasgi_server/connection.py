@@ -23,23 +23,13 @@ from enum import Enum, auto
 from microasgi_server import logs
 from microasgi_server.call import Call
 from microasgi_server.errors import Refusal
-from microasgi_server.http1.exchange import CLIENT_CLOSED_REQUEST, Exchange
-from microasgi_server.http1.protocol import LOOK_AHEAD, Next, Protocol
-from microasgi_server.http1.reader import build_scope
+from microasgi_server.exchange import Exchange, Next
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import RunningServer
 from microasgi_server.transports import Transport
 
 NEVER = float("inf")
-
-LINGER = 1.0
-"""Seconds that a client which is still sending gets to read the last response (RFC 9112 §9.6)."""
-
-FLUSH = 10.0
-"""Seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most."""
-
-
-STALL = 30.0
-"""Seconds in which a client has to take at least something of a complete response that waits for it."""
 
 
 class Input(Enum):
@@ -67,7 +57,7 @@ class Connection:
     def __init__(self, running: RunningServer, transport: Transport) -> None:
         self.running = running
         self.transport = transport
-        self.protocol = Protocol(running.identity)
+        self.protocol = Protocol(running.identity, running.limits)
         self.deadline = time.monotonic() + running.config.timeout_header
         self._call: Call | None = None  # of the exchange in progress
         self._input = OPEN
@@ -92,7 +82,7 @@ class Connection:
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 if not self.transport.congested:
                     self._go_on()
-            elif idle and protocol.served:  # for the first request the time runs from the connection
+            elif idle and protocol.mid_head and protocol.served:  # for the first request the time runs from the connection
                 self.deadline = time.monotonic() + self.running.config.timeout_header
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
@@ -149,7 +139,7 @@ class Connection:
             self.transport.abort()
         elif self.transport.congested:
             if self._unsent < unsent:
-                self.deadline = time.monotonic() + STALL
+                self.deadline = time.monotonic() + self.running.limits.stall
             else:
                 self.transport.abort()
         elif self.protocol.mid_head:
@@ -176,10 +166,10 @@ class Connection:
         assert exchange is not None
         running = self.running
         self.deadline = NEVER
-        exchange.closing = running.stopping
-        scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, running.config.root_path)
+        if running.stopping:
+            exchange.closing = True
         try:
-            self._call = call = Call(self, exchange, scope)
+            self._call = call = Call(self, exchange)
         except Exception as error:  # of the loop, or of somebody's task factory
             self._decline(exchange, error)
         else:
@@ -214,7 +204,7 @@ class Connection:
             return
         if self.transport.congested:
             self._unsent = self.transport.unsent()
-            self.deadline = time.monotonic() + STALL
+            self.deadline = time.monotonic() + self.running.limits.stall
             return
         try:
             following = self.protocol.after_response()
@@ -242,7 +232,7 @@ class Connection:
     def _is_whole(self) -> bool:
         """Whether the newest request has arrived to its end."""
         exchange = self.protocol.exchange
-        return exchange is not None and exchange.body_complete
+        return exchange is not None and exchange.whole
 
     def break_off(self, why: str) -> None:
         """Close in the middle of a response, so that the client sees that it is not whole."""
@@ -271,20 +261,21 @@ class Connection:
 
     def _linger(self) -> None:
         """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
+        limits = self.running.limits
         self._input = IGNORED
-        self.deadline = time.monotonic() + (FLUSH if self.transport.unsent() else LINGER)
+        self.deadline = time.monotonic() + (limits.flush if self.transport.unsent() else limits.linger)
         self.transport.shut_write()
 
     def _close(self) -> None:
         self._input = IGNORED
-        self.deadline = time.monotonic() + FLUSH
+        self.deadline = time.monotonic() + self.running.limits.flush
         self.transport.close()
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
         if self._input is IGNORED:
             self.transport.resume_reading()
-        elif self._input is ENDED or self.protocol.look_ahead >= LOOK_AHEAD:
+        elif self._input is ENDED or self.protocol.look_ahead >= self.running.limits.look_ahead:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

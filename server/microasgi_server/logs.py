@@ -11,7 +11,8 @@ from typing import Any
 
 from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.http1.exchange import CLIENT_CLOSED_REQUEST, GONE, Exchange
+from microasgi_server.exchange import Address, Exchange
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -21,8 +22,6 @@ logging.addLevelName(TRACE, "TRACE")
 logger = logging.getLogger("microasgi_server")
 access_logger = logging.getLogger("microasgi_server.access")
 
-Address = tuple[str, int] | None
-
 
 def address(client: Address) -> str:
     """An address as a log shows it."""
@@ -30,11 +29,6 @@ def address(client: Address) -> str:
         return "unix"
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def request_line(exchange: Exchange) -> str:
-    """The request as a log shows it. The target stays percent-encoded: h11 lets nothing but visible ASCII pass."""
-    return f"{exchange.method.decode('ascii')} {exchange.target.decode('ascii')}"
 
 
 def outcome(exchange: Exchange) -> str:
@@ -46,13 +40,18 @@ def outcome(exchange: Exchange) -> str:
 
 def access(client: Address, exchange: Exchange, seconds: float) -> None:
     """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client."""
-    line = f'{address(client)} - "{request_line(exchange)} HTTP/{exchange.version.decode("ascii")}"'
-    access_logger.info("%s %d %.3fs%s", line, exchange.status, seconds, exchange.why_gone and f" {outcome(exchange)}")
+    outcome_ = f" {outcome(exchange)}" if exchange.gone else ""
+    access_logger.info('%s - "%s" %d %.3fs%s', address(client), exchange.line, exchange.status, seconds, outcome_)
 
 
 def refused(client: Address, status: int, reason: str) -> None:
     """A request that wasn't served, and why."""
     logger.info("%s - refused with %d: %s", address(client), status, reason.encode("unicode_escape").decode("ascii"))
+
+
+def request_line(exchange: Exchange) -> str:
+    """The request without its version."""
+    return exchange.line.rpartition(" ")[0]
 
 
 def app_failed(exchange: Exchange, error: BaseException) -> None:
@@ -113,7 +112,7 @@ def traced(app: ASGIApp, client: Address, exchange: Exchange) -> ASGIApp:
             return message
 
         async def traced_send(message: Message) -> None:
-            if exchange.phase is not GONE or exchange.attended:
+            if not exchange.gone or exchange.attended:
                 trace(client, f"send {_sizes_only(message)}")
             await send(message)
 

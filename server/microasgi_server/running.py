@@ -12,8 +12,8 @@ import anyio
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.http1.encoder import Field
-from microasgi_server.http1.protocol import validated_field
+from microasgi_server.http1.fields import Field, validated_field
+from microasgi_server.http1.limits import Limits
 from microasgi_server.transports.paused import PausedSockets
 
 
@@ -103,6 +103,10 @@ class RunningServer:
             date = formatdate(now, usegmt=True).encode()
             self._identity = [validated_field(b"date", date), validated_field(b"server", b"microasgi")]
         return self._identity
+
+    @property
+    def limits(self) -> Limits:
+        return self.config.limits
 
     def watch(self, sock: socket.socket, on_departure: Callable[[str], None]) -> bytes:
         """Watch a socket that isn't read any more: see `PausedSockets.add`."""

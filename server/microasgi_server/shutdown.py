@@ -11,9 +11,6 @@ logger = logging.getLogger("microasgi_server")
 SERVICE_UNAVAILABLE = 503
 """For the log: the request was still running when the server had to stop."""
 
-CLEANUP = 5.0
-"""Seconds, at the end of a shutdown, for the cleanup of requests that were told to stop."""
-
 
 async def finish(running: RunningServer) -> None:
     """The graceful part: begin nothing new, and wait for what runs."""
@@ -39,11 +36,11 @@ async def end(running: RunningServer) -> None:
         connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
     for call in [call for call in running.calls if not call.told]:
         call.cancel()
-    with anyio.move_on_after(CLEANUP):
+    with anyio.move_on_after(running.limits.cleanup):
         await running.changed.wait_until(lambda: not running.calls)
     for call in list(running.calls):
         call.cancel()
-    with anyio.move_on_after(CLEANUP) as limit:
+    with anyio.move_on_after(running.limits.cleanup) as limit:
         await running.changed.wait_until(lambda: not running.calls)
     if limit.cancelled_caught:
         logger.error("%d request(s) don't end although they were cancelled", len(running.calls))

@@ -5,22 +5,19 @@ client can leave in any phase (`leave`), which ends all but a finished response;
 yet starts again with a 500 (`fail`).
 """
 
-from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import quote, unquote
 
-from microasgi_server.asgi import Message
+from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import AppError
-
-DRAIN_LIMIT = 256 * 1024
-"""Bytes of an unread request body worth reading to keep a connection: about what a new connection costs."""
+from microasgi_server.exchange import Address
+from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.reader import Head
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
 
 CRUMB = 4096
 """Bytes below which a piece of the body is joined to the next: one that comes byte by byte must not cost an object for each."""
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status, for the log only: the client left before it had its response."""
 
 _SORRY = b"Internal Server Error\n"
 
@@ -87,12 +84,12 @@ TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
 
 
 class Encoder(Protocol):
-    """What turns an exchange's messages into bytes. It trusts the exchange for their order, and nobody for what is in them."""
+    """What turns an exchange's messages into bytes. It trusts the exchange for their order, and nobody for what is in them.
 
-    @property
-    def awaits_go_ahead(self) -> bool:
-        """Whether the client holds its body back until it is told to go ahead (RFC 9110 §10.1.1)."""
-        ...
+    closes: whether the head that it has encoded says that the connection ends.
+    """
+
+    closes: bool
 
     def encode(self, step: Step, message: Message, *, close: bool) -> bytes:
         """The bytes to write for one message; with the head, say `Connection: close` if `close`.
@@ -101,69 +98,87 @@ class Encoder(Protocol):
         """
         ...
 
-    def go_ahead(self) -> bytes:
-        """A `100 Continue`."""
-        ...
 
+class Exchange(Presence):
+    """One request and its response, seen from the app's side: `exchange.Exchange` for HTTP/1.1. Made by `Protocol`, one at a time.
 
-class Exchange:
-    """One request and its response, seen from the app's side. Made by `Protocol`, one at a time.
+    Most requests have no body, and most clients stay: what only these change is the class's own until then.
 
-    method, target, version, headers: the request's head as it came, the header names in lower case.
+    head: the request's, checked.
     phase: how far the response is. Only `send`, `fail` and `leave` change it.
-    status: the response's status as soon as the app said it, else 0.
-    why_gone: why the client counts as gone, for the log; empty while it doesn't.
-    cancelled: whether something was stopped because the client left: a subscriber said so, or the shell did it.
-    told: whether anybody heard of it, as a subscriber.
-    faults: what subscribers raised when the client left, against the contract.
-    closing: whether to say `Connection: close` and mean it; the shell sets it when the server is stopping.
     body_complete: whether the request's body has arrived to its end.
     ahead: bytes of it that have arrived and were not taken yet: the look-ahead.
     received: bytes of it that have arrived so far, taken or not.
+    closing: whether the connection ends behind it, as the request, the app or the shell has it; the response's head says so, if it can.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_encoder",
-        "_pieces",
-        "_taken",
-        "_trailers_follow",
-        "ahead",
-        "body_complete",
-        "cancelled",
-        "closing",
-        "faults",
-        "headers",
-        "method",
-        "phase",
-        "received",
-        "status",
-        "target",
-        "told",
-        "version",
-        "why_gone",
-    )
+    ahead = 0
+    received = 0
+    closing = False
+    _awaits_go_ahead = False  # whether the client holds its body back
+    _taken = False  # whether the app has the whole body
+    _trailers_follow = False  # whether the response's head announced trailers
 
-    def __init__(self, method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]], encoder: Encoder) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.headers = headers
+    def __init__(self, head: Head, encoder: Encoder, limits: Limits) -> None:
+        super().__init__()
+        self.head = head
         self.phase = WAITING
-        self.status = 0
-        self.why_gone = ""
-        self.cancelled = False
-        self.told = False
-        self.faults: Sequence[Exception] = ()
-        self.closing = False
-        self.body_complete = False
-        self.ahead = 0
-        self.received = 0
+        self.body_complete = head.length == 0
         self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
-        self._taken = False  # whether the app has the whole body
-        self._trailers_follow = False  # whether the head announced trailers
         self._encoder = encoder
-        self._callbacks: dict[object, Callable[[], object]] = {}
+        self._limits = limits
+        if head.closes:
+            self.closing = True
+        if head.expects:
+            self._awaits_go_ahead = True
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.line!r} {self.phase.name}>"
+
+    @property
+    def line(self) -> str:
+        """The request as a log shows it. The target stays percent-encoded: the reader lets nothing but visible ASCII pass."""
+        head = self.head
+        return f"{head.method.decode('ascii')} {head.target.decode('ascii')} HTTP/{head.version.decode('ascii')}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request has arrived to its end."""
+        return self.body_complete
+
+    def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
+        """The ASGI scope (ASGI HTTP spec, HTTP Connection Scope).
+
+        `path` and `raw_path` include `root_path`, as the spec's `root_path` asks of a server behind a prefix.
+        """
+        head = self.head
+        raw_path = head.raw_path
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        if root_path and path != "*":  # the asterisk is no path
+            path = root_path + path
+            raw_path = quote(root_path).encode() + raw_path
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": head.version.decode("ascii"),
+            "method": head.method.decode("ascii"),
+            "scheme": "http",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": head.query,
+            "root_path": root_path,
+            "headers": head.fields,
+            "client": client,
+            "server": server,
+            "state": state,
+            "extensions": {
+                "http.response.early_hint": {},
+                "http.response.trailers": {},
+                "microasgi.disconnect": {"subscribe": self.subscribe},
+            },
+        }
 
     # The request: what `receive()` answers.
 
@@ -183,6 +198,7 @@ class Exchange:
 
     def arrived(self, data: bytes) -> None:
         """The next piece of the body is here. Behind the response, and behind the client, nobody wants it any more."""
+        self._awaits_go_ahead = False  # it didn't
         self.received += len(data)
         if self.phase is not DONE and self.phase is not GONE:
             if self._pieces and len(self._pieces[-1]) < CRUMB:
@@ -195,11 +211,12 @@ class Exchange:
         self._pieces.clear()
         self.ahead = 0
 
-    def go_ahead(self) -> bytes:
+    def asked(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
-        nothing_sent = self.phase is WAITING or self.phase is STARTED
-        due = nothing_sent and not self.body_complete and self._encoder.awaits_go_ahead
-        return self._encoder.go_ahead() if due else b""
+        if not self._awaits_go_ahead or self.body_complete or (self.phase is not WAITING and self.phase is not STARTED):
+            return b""
+        self._awaits_go_ahead = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     # The response: what `send()` does.
 
@@ -216,14 +233,16 @@ class Exchange:
         phase = TRANSITIONS[self.phase].get(step)
         if phase is None:
             raise AppError(f"{message['type']!r} can't be sent now: the response is {self.phase.name}")
-        close = self.phase is STARTED and (self.closing or self._must_close())
-        data = self._encoder.encode(step, message, close=close)
+        with_head = self.phase is STARTED
+        data = self._encoder.encode(step, message, close=with_head and (self.closing or self._must_close()))
+        if with_head and self._encoder.closes:
+            self.closing = True
         if step is Step.START:
             self.status = int(message["status"])
             self._trailers_follow = bool(message.get("trailers", False))
         self.phase = phase
         if phase is DONE:
-            self._callbacks.clear()
+            self.fulfil()
             self._forget()
         return data
 
@@ -235,51 +254,12 @@ class Exchange:
         start = {"type": "http.response.start", "status": 500, "headers": plain_text(len(_SORRY))}
         return self.send(start) + self.send({"type": "http.response.body", "body": _SORRY})
 
-    # The disconnect.
-
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
-        """The client is gone. Tell every subscriber, once, now; True unless the response was complete (or gone) already.
-
-        :param why: the reason, for the log and for `send()`'s error
-        :param status: the status to log
-        """
         if self.phase is DONE or self.phase is GONE:
             return False
         self.phase = GONE
-        self.status = status
-        self.why_gone = why
         self._forget()
-        for callback in list(self._callbacks.values()):
-            try:
-                self._tell(callback)
-            except Exception as error:  # one subscriber's bug must not keep the news from the others
-                self.faults = [*self.faults, error]
-        return True
-
-    def subscribe(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """The extension `microasgi.disconnect`: call `callback` when the client leaves before the response is complete.
-
-        It is called at most once, synchronously, in the event loop's thread; at once if the client is gone already; never
-        after the response is complete. It must neither raise nor block. It may return True to say, for the log, that it
-        cancelled something.
-
-        :return: a function that takes the subscription back, and may be called at any time
-        """
-        token = object()
-        if self.phase is GONE:
-            self._tell(callback)
-        if self.phase is not DONE:
-            self._callbacks[token] = callback
-        return partial(self._callbacks.pop, token, None)
-
-    def _tell(self, callback: Callable[[], object]) -> None:
-        self.told = True
-        self.cancelled = callback() is True or self.cancelled
-
-    @property
-    def attended(self) -> bool:
-        """Whether a subscriber is there that has not taken its subscription back, told or not."""
-        return bool(self._callbacks)
+        return super().leave(why, status)
 
     def _step(self, message: Message) -> Step:
         match message.get("type"):
@@ -304,10 +284,9 @@ class Exchange:
         """
         if self.body_complete:
             return False
-        if self._encoder.awaits_go_ahead:
+        if self._awaits_go_ahead:
             return True
-        length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
-        return length - self.received > DRAIN_LIMIT
+        return (self.head.length or 0) - self.received > self._limits.drain
 
 
 def plain_text(length: int) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,87 @@
+"""What the shell needs of an exchange, whatever its protocol: one request, and what the app and the client have to say to each other.
+
+An exchange decides, and neither waits nor writes: its functions return the bytes to write. `http1.exchange` is one.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from microasgi_server.asgi import Message, Scope
+
+Address = tuple[str, int] | None
+
+
+class Next(Enum):
+    """What a connection does once an exchange is complete."""
+
+    REQUEST = auto()
+    """The next request was here already: it is the protocol's `exchange` now."""
+    IDLE = auto()
+    """Wait for one."""
+    DRAIN = auto()
+    """Read on: the request's body has not all arrived, and the app no longer wants it."""
+    LINGER = auto()
+    """Close, but the client may still be sending: it must be able to read the response first."""
+    CLOSE = auto()
+    """Close."""
+    UPGRADE = auto()
+    """Another protocol goes on from here. No exchange of HTTP/1.1 says so by itself."""
+
+
+class Exchange(Protocol):
+    """One request and what comes of it, beside what `Presence` knows of its client.
+
+    closing: whether the connection is to end behind it; the shell sets it when the server is stopping.
+    """
+
+    gone: bool
+    complete: bool
+    status: int
+    why_gone: str
+    cancelled: bool
+    told: bool
+    faults: Sequence[Exception]
+    closing: bool
+
+    @property
+    def line(self) -> str:
+        """The request as a log shows it: `GET /a?b HTTP/1.1`. Nothing in it needs escaping."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request has arrived to its end."""
+        ...
+
+    @property
+    def attended(self) -> bool:
+        """See `Presence.attended`."""
+        ...
+
+    def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
+        """The ASGI scope to call the app with."""
+        ...
+
+    def take(self) -> Message | None:
+        """The next message for the app, or None: there is none yet."""
+        ...
+
+    def asked(self) -> bytes:
+        """The app waits for a message: what the client is to hear of that, if anything."""
+        ...
+
+    def send(self, message: Message) -> bytes:
+        """Turn one of the app's messages into the bytes to write now: often none. Once the client has left there are none.
+
+        :raises AppError: the message is malformed, or doesn't belong here; nothing of it is on the wire
+        """
+        ...
+
+    def fail(self) -> bytes | None:
+        """The app has failed: the bytes that complete the exchange nevertheless, or None where only closing is left."""
+        ...
+
+    def leave(self, why: str, status: int) -> bool:
+        """See `Presence.leave`."""
+        ...
