@@ -103,7 +103,7 @@ def arbiter(data: bytes) -> Head:
 
 def what(head: Head) -> dict[str, Any]:
     """All that a head says."""
-    return {name: getattr(head, name) for name in Head.__slots__}
+    return {**vars(head), "length": head.length, "closes": head.closes, "expects": head.expects}
 
 
 def read(data: bytes) -> Head:

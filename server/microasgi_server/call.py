@@ -1,7 +1,6 @@
 """One call of the app: everything that waits between the socket and the app."""
 
 import math
-import time
 from typing import Protocol
 
 import anyio
@@ -40,22 +39,27 @@ class Connected(Protocol):
 class Call:
     """One call of the app: the task of one request, and the `receive` and `send` it is given.
 
+    app: what is called.
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
     begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "begun", "exchange", "scope", "task")
+    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "app", "begun", "exchange", "scope", "task")
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
         self._connection = connection
-        self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
         self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
         self.begun = False
         running, transport = connection.running, connection.transport
+        self._began = running.clock()
+        self.app = running.app
         self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
         self.task: Cancellable = transport.spawn(self.run)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.exchange!r}{'' if self.begun else ', not begun'}>"
 
     @property
     def told(self) -> bool:
@@ -64,17 +68,16 @@ class Call:
 
     def age(self) -> float:
         """Seconds since the request began."""
-        return time.monotonic() - self._began
+        return self._connection.running.clock() - self._began
 
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
         running = self._connection.running
         exchange = self.exchange
         self.begun = True
-        app = logs.traced(running.app, self._connection.transport.client, exchange) if running.trace else running.app
         try:
             if not exchange.gone:  # else the client has left before there was a turn for it
-                await app(self.scope, self.receive, self.send)
+                await self.app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
             if not cancelled and not (exchange.gone and logs.is_disconnect(error)):
@@ -100,7 +103,8 @@ class Call:
         while True:
             message = exchange.take()
             if message is not None:
-                self._connection.regulate()
+                if self._connection.transport.paused:
+                    self._connection.regulate()
                 return message
             data = exchange.asked()
             if data:
@@ -171,9 +175,10 @@ class Call:
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set()
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.set()
 
     async def _wait(self) -> None:
         waiter = anyio.Event()

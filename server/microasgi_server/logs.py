@@ -7,9 +7,7 @@ Whatever a client sent is escaped: a log line is one line.
 """
 
 import logging
-from typing import Any
 
-from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
 from microasgi_server.exchange import Address, Exchange
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
@@ -80,48 +78,3 @@ def is_disconnect(error: BaseException) -> bool:
         return True
     name = type(error).__name__
     return name.startswith("ClientDisconnect") or ("Disconnect" in name and isinstance(error.__context__, ClientDisconnected))
-
-
-def trace(client: Address, text: str) -> None:
-    """One event of a connection."""
-    logger.log(TRACE, "%s - %s", address(client), text)
-
-
-def _sizes_only(values: Message | Scope) -> dict[str, Any]:
-    """A message or scope to show: bodies by size, header values hidden, and of the state, which is the app's own, the keys."""
-    shown: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == "body":
-            shown[key] = f"<{len(value)} bytes>"
-        elif key == "headers":
-            shown[key] = "<...>"
-        elif key in ("extensions", "state"):
-            shown[key] = list(value)
-        else:
-            shown[key] = value
-    return shown
-
-
-def traced(app: ASGIApp, client: Address, exchange: Exchange) -> ASGIApp:
-    """The same app, with its scope and each message logged, but for those that nobody gets."""
-
-    async def traced_app(scope: Scope, receive: Receive, send: Send) -> None:
-        async def traced_receive() -> Message:
-            message = await receive()
-            trace(client, f"receive {_sizes_only(message)}")
-            return message
-
-        async def traced_send(message: Message) -> None:
-            if not exchange.gone or exchange.attended:
-                trace(client, f"send {_sizes_only(message)}")
-            await send(message)
-
-        trace(client, f"started scope={_sizes_only(scope)}")
-        try:
-            await app(scope, traced_receive, traced_send)
-        except BaseException as error:
-            trace(client, f"raised {type(error).__name__}")
-            raise
-        trace(client, "completed")
-
-    return traced_app

@@ -6,6 +6,8 @@ from functools import partial
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status, for the log only: the client left before it had its response."""
 
+_NOBODY: dict[object, Callable[[], object]] = {}  # never changed: whoever subscribes first gets a mapping of its own
+
 
 class Presence:
     """One client's, as long as one exchange lasts. Most clients stay: what only a departure changes is the class's own until then.
@@ -26,9 +28,7 @@ class Presence:
     cancelled = False
     told = False
     faults: Sequence[Exception] = ()
-
-    def __init__(self) -> None:
-        self._subscribers: dict[object, Callable[[], object]] = {}
+    _subscribers = _NOBODY
 
     @property
     def attended(self) -> bool:
@@ -38,7 +38,7 @@ class Presence:
     def fulfil(self) -> None:
         """The client has all that it came for: nobody will be told of anything."""
         self.complete = True
-        self._subscribers.clear()
+        self._subscribers = _NOBODY
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client is gone. Tell every subscriber, once, now; True unless the exchange was complete (or the client gone) already.
@@ -71,6 +71,8 @@ class Presence:
         if self.gone:
             self._tell(callback)
         if not self.complete:
+            if not self._subscribers:
+                self._subscribers = {}
             self._subscribers[token] = callback
         return partial(self._subscribers.pop, token, None)
 

@@ -12,13 +12,14 @@ import anyio
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
+from microasgi_server.deadlines import Deadlines, deadlines
 from microasgi_server.http1.fields import Field, validated_field
-from microasgi_server.http1.limits import Limits
+from microasgi_server.transports import Served, Transport
 from microasgi_server.transports.paused import PausedSockets
 
 
-class Connected(Protocol):
-    """What the running server needs of a connection.
+class Connected(Served, Protocol):
+    """What the running server, too, needs of a connection.
 
     deadline: when `expire` is due, by the server's clock.
     """
@@ -30,9 +31,6 @@ class Connected(Protocol):
 
     def shut_down(self) -> None:
         """The server stops: finish what runs, begin nothing new."""
-
-    def hang_up(self, why: str, status: int) -> None:
-        """Whatever runs for this client is to end now; `status` is for the log."""
 
     def abort(self) -> None:
         """Close now, whatever is unsent."""
@@ -72,7 +70,9 @@ class RunningServer:
     app: the ASGI app.
     config: the options.
     state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
-    access_log, trace: whether these logs are written at all, asked once instead of at every request.
+    access_log: whether it is written at all, asked once instead of at every request.
+    connection_class: what is made for every connection.
+    clock: seconds, for deadlines; not the time of day.
     connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
     stopping: every connection closes after its response.
@@ -85,15 +85,20 @@ class RunningServer:
     config: Config
     state: dict[str, Any]
     access_log: bool
-    trace: bool
+    connection_class: Callable[["RunningServer", Transport], Connected]
+    clock: Callable[[], float] = time.monotonic
     connections: set[Connected] = field(default_factory=set)
     calls: set[Called] = field(default_factory=set)
     stopping: bool = False
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
+    deadlines: Deadlines = field(init=False)
     _second: int = 0
     _identity: list[Field] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.deadlines = deadlines(self.config)
 
     def identity(self) -> list[Field]:
         """The Date and Server fields (RFC 9110 §6.6.1, §10.2.4), made once a second. Not to be changed in place."""
@@ -103,10 +108,6 @@ class RunningServer:
             date = formatdate(now, usegmt=True).encode()
             self._identity = [validated_field(b"date", date), validated_field(b"server", b"microasgi")]
         return self._identity
-
-    @property
-    def limits(self) -> Limits:
-        return self.config.limits
 
     def watch(self, sock: socket.socket, on_departure: Callable[[str], None]) -> bytes:
         """Watch a socket that isn't read any more: see `PausedSockets.add`."""

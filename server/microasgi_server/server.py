@@ -9,8 +9,9 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,9 +21,11 @@ from anyio.abc import TaskStatus
 from microasgi_server import logs
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
+from microasgi_server.connection import Connection
 from microasgi_server.errors import single_error
 from microasgi_server.lifespan import running_lifespan
-from microasgi_server.listening import bound_sockets, describe
+from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
+from microasgi_server.observers import TracedConnection
 from microasgi_server.running import RunningServer
 from microasgi_server.shutdown import end, finish
 from microasgi_server.transports import asyncio as asyncio_transport
@@ -40,7 +43,10 @@ async def serve(
     app: ASGIApp,
     config: Config | None = None,
     *,
+    sockets: Sequence[socket.socket] | None = None,
     stop: anyio.Event | None = None,
+    connection_class: type[Connection] | None = None,
+    clock: Callable[[], float] = time.monotonic,
     task_status: TaskStatus[list[str]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` in the running event loop (asyncio, uvloop or trio) until `stop` is set or the surrounding scope is cancelled.
@@ -51,24 +57,29 @@ async def serve(
 
     :param app: an ASGI 3 application
     :param config: the options; `config.loop` has no meaning here
+    :param sockets: bound stream sockets to accept on, instead of those that `config` names. They are set to non-blocking, and stay open
+        when this ends: whoever hands them in closes them
     :param stop: set it to stop gracefully
+    :param connection_class: what is made for every connection, for who wants to see what happens (`observers.py`)
+    :param clock: seconds, for the deadlines of connections
     :param task_status: with `await task_group.start(serve, app, config)`, gives the bound addresses, as in
         `["http://127.0.0.1:8000"]` or `["unix:/run/app.sock"]`, once the server accepts
     :raises StartupError: the address can't be bound, or the app's startup failed
     """
     config = config or Config()
     transport = _transport()
-    with single_error(), bound_sockets(config) as sockets:
+    if connection_class is None:
+        connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
+    with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
-            trace = logger.isEnabledFor(logs.TRACE)
             access_log = config.access_log and logs.access_logger.isEnabledFor(logging.INFO)
-            running = RunningServer(app, config, state, access_log, trace)
+            running = RunningServer(app, config, state, access_log, connection_class, clock)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_sweep, running)
                 tasks.start_soon(running.paused.watch)
                 try:
-                    async with transport.listening(running, sockets, tasks):
-                        addresses = describe(sockets)
+                    async with transport.listening(running, listeners, tasks):
+                        addresses = describe(listeners)
                         for address in addresses:
                             logger.info("Serving on %s (Ctrl+C stops)", address)
                         task_status.started(addresses)
@@ -153,10 +164,10 @@ async def _listen_to_signals(stop: anyio.Event, progress: _Progress, scope: anyi
 async def _sweep(running: RunningServer) -> None:
     """Expire what is overdue. One look at every connection now and then costs less than a timer for every request."""
     config = running.config
-    interval = min(1.0, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
+    interval = min(config.limits.look, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
     while True:
         await anyio.sleep(interval)
-        now = time.monotonic()
+        now = running.clock()
         for connection in [connection for connection in running.connections if connection.deadline <= now]:
             connection.expire()
 

@@ -36,11 +36,11 @@ async def end(running: RunningServer) -> None:
         connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
     for call in [call for call in running.calls if not call.told]:
         call.cancel()
-    with anyio.move_on_after(running.limits.cleanup):
+    with anyio.move_on_after(running.config.limits.cleanup):
         await running.changed.wait_until(lambda: not running.calls)
     for call in list(running.calls):
         call.cancel()
-    with anyio.move_on_after(running.limits.cleanup) as limit:
+    with anyio.move_on_after(running.config.limits.cleanup) as limit:
         await running.changed.wait_until(lambda: not running.calls)
     if limit.cancelled_caught:
         logger.error("%d request(s) don't end although they were cancelled", len(running.calls))

@@ -16,7 +16,7 @@ from typing import Any
 
 from microasgi_server.asgi import Message
 from microasgi_server.errors import AppError
-from microasgi_server.http1.exchange import Step
+from microasgi_server.http1.exchange import BODY, LAST_BODY, MORE_TRAILERS, Step
 from microasgi_server.http1.fields import Field, options, validated_field
 from microasgi_server.http1.reader import Head
 
@@ -67,20 +67,7 @@ class ResponseEncoder:
     def __repr__(self) -> str:
         return f"<ResponseEncoder {self._status} {self._framing.name}{', head sent' if self._flushed else ''}>"
 
-    def encode(self, step: Step, message: Message, *, close: bool) -> bytes:
-        try:
-            if step is Step.START:
-                return self._start(message)
-            if step is Step.HINT:
-                return self._hint(message)
-            if step is Step.TRAILERS or step is Step.LAST_TRAILERS:
-                return self._finish(message, step)
-            return self._body(message, step, close)
-        except (TypeError, ValueError) as error:  # parts that aren't what ASGI says, or that HTTP doesn't allow
-            raise AppError(f"{message['type']!r} can't be sent: {error}") from error
-
-    def _start(self, message: Message) -> bytes:
-        """Check the head: the error belongs to this message, though the bytes leave with the next."""
+    def start(self, message: Message) -> None:
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise AppError(f"a response's status is a whole number from 200 to 999, not {status!r}")
@@ -96,7 +83,6 @@ class ResponseEncoder:
         self._fields = fields
         self._remaining = length
         self._framing = NONE if self._request.method == b"HEAD" else framing
-        return b""
 
     def _read(self, headers: Any, status: int) -> tuple[list[Field], int, Framing]:
         """The response's validated fields with Date and Server, its length, and how its body would end if there is one."""
@@ -143,7 +129,7 @@ class ResponseEncoder:
         line = STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
         return b"%b%b\r\n" % (line, b"".join([field[2] for field in fields]))
 
-    def _body(self, message: Message, step: Step, close: bool) -> bytes:
+    def body(self, message: Message, step: Step, close: bool) -> bytes:
         body = message.get("body", b"")
         if not isinstance(body, bytes):
             if not isinstance(body, bytearray | memoryview):
@@ -153,12 +139,12 @@ class ResponseEncoder:
         if framing is LENGTH:
             # Checked while the head is held back: this can still become a 500.
             left = self._remaining - len(body)
-            if left < 0 or (left and step is not Step.BODY):
+            if left < 0 or (left and step is not BODY):
                 raise AppError(f"the body is {'longer' if left < 0 else 'shorter'} than the response's content-length says")
             self._remaining = left
         elif framing is CHUNKS:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            body = chunk + b"0\r\n\r\n" if step is Step.LAST_BODY else chunk
+            body = chunk + b"0\r\n\r\n" if step is LAST_BODY else chunk
         elif framing is NONE:
             body = b""
         if self._flushed:
@@ -166,19 +152,19 @@ class ResponseEncoder:
         self._flushed = True
         return self._head(close) + body
 
-    def _hint(self, message: Message) -> bytes:
+    def hint(self, message: Message) -> bytes:
         """103 Early Hints (RFC 8297), but not to HTTP/1.0, which knows no 1xx (RFC 9110 §15.2)."""
         if self._request.version == b"1.0":
             return b""
         links = [validated_field(b"link", link)[2] for link in message.get("links", ())]
         return b"%b%b\r\n" % (STATUS_LINES[103], b"".join(links))
 
-    def _finish(self, message: Message, step: Step) -> bytes:
+    def trailers(self, message: Message, step: Step) -> bytes:
         trailers = [validated_field(name, value) for name, value in message.get("headers", ())]
         if any(field[0] in _FRAMING for field in trailers):
             raise AppError("content-length and transfer-encoding can't be trailers (RFC 9110 §6.5.1)")
         self._trailers = [*self._trailers, *trailers]
         # Only a chunked body has room for trailers (RFC 9112 §7.1.2): elsewhere they are taken and dropped.
-        if step is Step.TRAILERS or self._framing is not CHUNKS:
+        if step is MORE_TRAILERS or self._framing is not CHUNKS:
             return b""
         return b"0\r\n%b\r\n" % b"".join([field[2] for field in self._trailers])

@@ -59,6 +59,8 @@ class Step(Enum):
     LAST_TRAILERS = auto()
 
 
+HINT, START, BODY, LAST_BODY, LAST_BODY_BEFORE_TRAILERS, MORE_TRAILERS, LAST_TRAILERS = Step
+
 TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
     Phase.WAITING: {
         Step.HINT: Phase.WAITING,
@@ -86,16 +88,26 @@ TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
 class Encoder(Protocol):
     """What turns an exchange's messages into bytes. It trusts the exchange for their order, and nobody for what is in them.
 
+    Of a message that is malformed nothing is encoded: each of these raises AppError, TypeError or ValueError then.
+
     closes: whether the head that it has encoded says that the connection ends.
     """
 
     closes: bool
 
-    def encode(self, step: Step, message: Message, *, close: bool) -> bytes:
-        """The bytes to write for one message; with the head, say `Connection: close` if `close`.
+    def start(self, message: Message) -> None:
+        """Check the head: the error belongs to this message, though the bytes leave with the next."""
 
-        :raises AppError: the message is malformed; nothing of it is encoded
-        """
+    def body(self, message: Message, step: Step, close: bool) -> bytes:
+        """A piece of the body; with the first one the head, which says `Connection: close` if `close`."""
+        ...
+
+    def hint(self, message: Message) -> bytes:
+        """Early hints."""
+        ...
+
+    def trailers(self, message: Message, step: Step) -> bytes:
+        """Trailers: they leave with the last of them."""
         ...
 
 
@@ -117,10 +129,9 @@ class Exchange(Presence):
     closing = False
     _awaits_go_ahead = False  # whether the client holds its body back
     _taken = False  # whether the app has the whole body
-    _trailers_follow = False  # whether the response's head announced trailers
+    _last_body = LAST_BODY  # what ends the body: else LAST_BODY_BEFORE_TRAILERS, which the response's head announced
 
     def __init__(self, head: Head, encoder: Encoder, limits: Limits) -> None:
-        super().__init__()
         self.head = head
         self.phase = WAITING
         self.body_complete = head.length == 0
@@ -162,7 +173,7 @@ class Exchange(Presence):
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
-            "http_version": head.version.decode("ascii"),
+            "http_version": "1.1" if head.version == b"1.1" else "1.0",
             "method": head.method.decode("ascii"),
             "scheme": "http",
             "path": path,
@@ -229,21 +240,37 @@ class Exchange(Presence):
         """
         if self.phase is GONE:
             return b""
-        step = self._step(message)
-        phase = TRANSITIONS[self.phase].get(step)
+        before, step = self.phase, self._step(message)
+        phase = TRANSITIONS[before].get(step)
         if phase is None:
-            raise AppError(f"{message['type']!r} can't be sent now: the response is {self.phase.name}")
-        with_head = self.phase is STARTED
-        data = self._encoder.encode(step, message, close=with_head and (self.closing or self._must_close()))
-        if with_head and self._encoder.closes:
-            self.closing = True
-        if step is Step.START:
-            self.status = int(message["status"])
-            self._trailers_follow = bool(message.get("trailers", False))
+            raise AppError(f"{message['type']!r} can't be sent now: the response is {before.name}")
+        try:
+            data = self._encode(message, step, before)
+        except (TypeError, ValueError) as error:  # parts that aren't what ASGI says, or that HTTP doesn't allow
+            raise AppError(f"{message['type']!r} can't be sent: {error}") from error
         self.phase = phase
         if phase is DONE:
             self.fulfil()
-            self._forget()
+            if self._pieces:
+                self._forget()
+        return data
+
+    def _encode(self, message: Message, step: Step, before: Phase) -> bytes:
+        encoder = self._encoder
+        if step is START:
+            encoder.start(message)
+            self.status = int(message["status"])
+            self._last_body = LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
+            return b""
+        if step is HINT:
+            return encoder.hint(message)
+        if step is MORE_TRAILERS or step is LAST_TRAILERS:
+            return encoder.trailers(message, step)
+        if before is not STARTED:
+            return encoder.body(message, step, False)
+        data = encoder.body(message, step, self.closing or (not self.body_complete and self._must_close()))
+        if encoder.closes:
+            self.closing = True
         return data
 
     def fail(self) -> bytes | None:
@@ -264,15 +291,13 @@ class Exchange(Presence):
     def _step(self, message: Message) -> Step:
         match message.get("type"):
             case "http.response.body":
-                if message.get("more_body", False):
-                    return Step.BODY
-                return Step.LAST_BODY_BEFORE_TRAILERS if self._trailers_follow else Step.LAST_BODY
+                return BODY if message.get("more_body", False) else self._last_body
             case "http.response.start":
-                return Step.START
+                return START
             case "http.response.early_hint":
-                return Step.HINT
+                return HINT
             case "http.response.trailers":
-                return Step.TRAILERS if message.get("more_trailers", False) else Step.LAST_TRAILERS
+                return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
             case other:
                 raise AppError(f"an HTTP response has no message of type {other!r}")
 
@@ -282,8 +307,6 @@ class Exchange(Presence):
         A client that waits for its 100 and gets a final answer may or may not send the body after all: nobody could tell
         the body from the next request. And a long body that the app didn't want costs more to read than a new connection.
         """
-        if self.body_complete:
-            return False
         if self._awaits_go_ahead:
             return True
         return (self.head.length or 0) - self.received > self._limits.drain

@@ -21,16 +21,21 @@ from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.reader import Reader
 
+REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next  # as in exchange.py
+
 
 class Protocol:
     """One connection's side of HTTP/1.1: RFC 9112's framing, one exchange at a time, in order.
 
+    exchange_class: what it makes, as in `Connection`.
     exchange: the newest request and its response, or None while there is none in progress.
     mid_head: whether the first bytes of a request are here, but not yet its whole head.
     served: whether a request has been served on this connection.
     """
 
     __slots__ = ("_behind", "_body", "_drained", "_identity", "_limits", "_reader", "exchange", "served")
+
+    exchange_class = Exchange
 
     def __init__(self, identity: Callable[[], list[Field]], limits: Limits) -> None:
         self._identity = identity  # the Date and Server fields of this second
@@ -74,7 +79,7 @@ class Protocol:
         if found is None:
             return False
         head, rest = found
-        self.exchange = exchange = Exchange(head, ResponseEncoder(head, self._identity), self._limits)
+        self.exchange = exchange = self.exchange_class(head, ResponseEncoder(head, self._identity), self._limits)
         if exchange.body_complete:
             self._behind += rest
             return True
@@ -102,15 +107,15 @@ class Protocol:
         assert exchange.phase is DONE
         keep = not exchange.closing
         if not exchange.body_complete:
-            return Next.DRAIN if keep and self._drained <= self._limits.drain else Next.LINGER
+            return DRAIN if keep and self._drained <= self._limits.drain else LINGER
         if not keep:
-            return Next.LINGER if self._behind else Next.CLOSE
+            return LINGER if self._behind else CLOSE
         self.served = True
         self.exchange = None
         if not self._behind:
-            return Next.IDLE
+            return IDLE
         behind, self._behind = self._behind, bytearray()
-        return Next.REQUEST if self._read_head(bytes(behind)) else Next.IDLE
+        return REQUEST if self._read_head(bytes(behind)) else IDLE
 
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words to a client whose request won't be served: nothing, if a response is on the wire already."""

@@ -11,6 +11,7 @@ tests hold each against the other. Nothing downstream checks again.
 
 import re
 from functools import lru_cache
+from operator import methodcaller
 
 import h11
 
@@ -20,6 +21,8 @@ from microasgi_server.http1.limits import Limits
 
 # Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
 _ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\r\n)++)\r\n" % (TOKEN, TOKEN, VALUE)).match
+
+_AT_COLON = methodcaller("partition", b":")
 
 _END = re.compile(rb"\n\r?\n")  # as h11 has it: RFC 9112 §2.2 lets a bare LF end a line
 
@@ -51,10 +54,9 @@ class Head:
     expects: whether the client holds its body back until it is told to go ahead (RFC 9110 §10.1.1).
     """
 
-    __slots__ = ("closes", "expects", "fields", "length", "method", "query", "raw_path", "target", "version")
-
-    closes: bool
-    expects: bool
+    length: int | None = 0
+    closes = False
+    expects = False
 
     def __init__(self, method: bytes, target: bytes, version: bytes, fields: Fields, raw_path: bytes, query: bytes) -> None:
         self.method = method
@@ -63,9 +65,6 @@ class Head:
         self.fields = fields
         self.raw_path = raw_path
         self.query = query
-        self.length: int | None = 0
-        self.closes = False
-        self.expects = False
 
     def __repr__(self) -> str:
         return f"<Head {self.method.decode()} {self.target.decode()} HTTP/{self.version.decode()}, {len(self.fields)} fields>"
@@ -142,7 +141,7 @@ def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
     """The head that the expression has found; None if something in it is for the arbiter to decide."""
     method, target, block = match.groups()
     # Only a space or a tab can be around a value: nothing else that `strip` takes got through.
-    fields = [(name.lower(), value.strip()) for name, _, value in [line.partition(b":") for line in block.splitlines()]]
+    fields = [(name.lower(), value.strip()) for name, _, value in map(_AT_COLON, block.splitlines())]
     named = dict(fields)
     host = named.get(b"host", b"")
     if len(host) > REMEMBERED or not _is_authority(host) or (len(named) < len(fields) and _repeats(fields)):

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
-from microasgi_server.connection import Connection
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports import HIGH_WATER
@@ -22,35 +21,37 @@ from microasgi_server.transports import HIGH_WATER
 class AsyncioTransport:
     """`transport.Transport` over an asyncio transport."""
 
-    __slots__ = ("_loop", "_paused", "_running", "_socket", "_transport", "client", "congested", "connection", "server")
+    __slots__ = ("_loop", "_running", "_socket", "_transport", "client", "congested", "connection", "paused", "server", "write")
 
     def __init__(self, running: RunningServer, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._running = running
         self._loop = loop
         self._transport = transport
+        self.write: Callable[[bytes], None] = transport.write
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._paused = False
+        self.paused = False
         self.client = client_of(transport.get_extra_info("peername"))
         self.server = server_of(transport.get_extra_info("sockname"))
         self.congested = False
         transport.set_write_buffer_limits(high=HIGH_WATER)  # `congested` ends at a quarter of that
-        self.connection = Connection(running, self)
+        self.connection = running.connection_class(running, self)
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
+    def __repr__(self) -> str:
+        state = "closing" if self._transport.is_closing() else "paused" if self.paused else "reading"
+        return f"<AsyncioTransport {self.client} {state}, {self.unsent()} bytes unsent>"
 
     def pause_reading(self) -> None:
-        if self._paused or self._transport.is_closing():
+        if self.paused or self._transport.is_closing():
             return
-        self._paused = True
+        self.paused = True
         self._transport.pause_reading()
         if data := self._running.watch(self._socket, self.connection.hang_up):
             self.connection.received(data)
 
     def resume_reading(self) -> None:
-        if not self._paused:
+        if not self.paused:
             return
-        self._paused = False
+        self.paused = False
         self._running.paused.discard(self._socket)
         if not self._transport.is_closing():
             self._transport.resume_reading()

@@ -20,7 +20,6 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server.connection import Connection
 from microasgi_server.listening import accept, client_of, send, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports import HIGH_WATER, RECEIVE
@@ -53,13 +52,13 @@ class SocketTransport:
         "_ending",
         "_events",
         "_outgoing",
-        "_paused",
         "_reactor",
         "_running",
         "_socket",
         "client",
         "congested",
         "connection",
+        "paused",
         "server",
     )
 
@@ -69,13 +68,17 @@ class SocketTransport:
         self._reactor = reactor
         self._ending = NOTHING
         self._events = 0  # what the reactor watches for
-        self._paused = False
+        self.paused = False
         self._outgoing = bytearray()  # what the socket didn't take at once
         self.client = client_of(remote)
         self.server = server_of(sock.getsockname())
         self.congested = False
         self._watch()
-        self.connection = Connection(running, self)
+        self.connection = running.connection_class(running, self)
+
+    def __repr__(self) -> str:
+        state = self._ending.name if self._ending is not NOTHING else "paused" if self.paused else "reading"
+        return f"<SocketTransport {self.client} {state}, {self.unsent()} bytes unsent>"
 
     def ready(self, events: int) -> None:
         """The socket can be read, or written to, or it is broken, which is both."""
@@ -130,22 +133,22 @@ class SocketTransport:
         self.connection.hang_up("the connection was reset (RST)")
 
     def pause_reading(self) -> None:
-        if self._paused or self._ending is CLOSED:
+        if self.paused or self._ending is CLOSED:
             return
-        self._paused = True
+        self.paused = True
         self._watch()
         if data := self._running.watch(self._socket, self.connection.hang_up):
             self.connection.received(data)
 
     def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             self._running.paused.discard(self._socket)
             self._watch()
 
     def _watch(self) -> None:
         """Have the reactor watch for what is wanted now."""
-        reads = not self._paused and self._ending in (NOTHING, SHUT)
+        reads = not self.paused and self._ending in (NOTHING, SHUT)
         events = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
         if events != self._events:
             self._reactor.watch(self._socket, self._events, events, self)
