@@ -13,7 +13,7 @@ Reading order:
     processes       what it costs: CPU time, memory, files;  `limits` and `machine` are about where it runs
     clients         those who leave, wait, crowd in or dawdle, most of them processes of their own
     load, sampling  wrk or our own generator against a stack, and what is made of it: CPU time and throughput, in rounds
-    delivery        the promise's price in process, without a server
+    delivery        the promise's price in process, without a server;  `pump` is its price on uvicorn
     report          tables, pages, plots, and the README
     interruption    Ctrl+C and SIGTERM: nothing that was started is left
 """

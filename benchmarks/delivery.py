@@ -2,8 +2,8 @@
 
     python -m benchmarks.delivery
 
-Compared with a bare await of the handler: the block around it (`delivery.py`), and the whole protection, with the visit and the
-server's callback (`disconnect.py`). Each request runs in a task of its own, as on a server. The three take turns, in one process;
+Compared with a bare await of the handler: the block around it (`promise/delivery.py`), and the whole protection, with the visit and the
+server's callback (`visit.py`). Each request runs in a task of its own, as on a server. The three take turns, in one process;
 what is counted is CPU time. The part `overhead` runs this, too.
 """
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import microasgi_server
 from microasgi_server.logs import TRACE
@@ -63,24 +63,27 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Says what this is, and what it can do with the anyio that is there."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"microasgi {version('microasgi')} with anyio {version('anyio')}: {way(missing())}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="microasgi",
         description="Serve an ASGI app whose handlers stop when their clients go away.",
         epilog="Try: microasgi serve microasgi.demo:routes",
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, how a departure is delivered, and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve an app", description="Serve an app until Ctrl+C."))
     routes = commands.add_parser("routes", help="show a Router's routes", description="Show a Router's routes and what a disconnect does.")
     routes.set_defaults(run=_routes)
     _add_target(routes)
     return parser
-
-
-def _version() -> str:
-    delivery = way(missing())
-    return f"microasgi {version('microasgi')} with anyio {version('anyio')}: {delivery}"
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:

@@ -81,6 +81,12 @@ class Router:
         for route in routes:
             self.add(route)
         self._app: ASGIApp = self._dispatch
+        if middleware:  # some, Sentry's for one, take a bound method for an app of ASGI 2
+
+            async def innermost(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._dispatch(scope, receive, send)
+
+            self._app = innermost
         for wrap in reversed(middleware):
             self._app = wrap(self._app)
 

@@ -1,11 +1,12 @@
 """Every async test runs on the three loops, unless it parametrises `anyio_backend` itself."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.postgres import Postgres, running_postgres
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -27,7 +28,9 @@ def server_logs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres() -> "Iterator[Postgres]":
     """A real PostgreSQL, started when the first test wants it."""
+    from tests.postgres import running_postgres  # which needs its drivers
+
     with running_postgres() as server:
         yield server

@@ -75,7 +75,8 @@ class Postgres:
         deadline = time.monotonic() + within
         while self.active(name) or self.idle_in_transaction(name):
             if time.monotonic() > deadline:
-                sql = "select state, wait_event, clock_timestamp() - state_change, query from pg_stat_activity where application_name = %s"
+                columns = "state, wait_event, clock_timestamp() - state_change, query"
+                sql = f"select {columns} from pg_stat_activity where application_name = %s and state <> 'idle'"
                 raise AssertionError(f"after {within:.1f} s it isn't quiet: {self.ask(sql, name)}")
             await anyio.sleep(0.002)
 
@@ -245,6 +246,15 @@ class Meeting:
                 self._complete.set()
             await self._complete.wait()
             await execute("select 2")
+
+
+async def serves_all(pool: Pool, size: int) -> None:
+    """Use so many connections of the pool at the same time; fail if it doesn't have them all."""
+    meeting = Meeting(size)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(size):
+                tasks.start_soon(meeting.attend, pool)
 
 
 # The process.

@@ -733,9 +733,9 @@ def test_the_version_is_the_distributions(app_dir: Path) -> None:
     """`--version` prints the installed version, and how a departure is delivered with the anyio that is there."""
     done = run(app_dir, "--version")
     assert done.returncode == 0
-    assert " ".join(done.stdout.split()) == (
+    assert done.stdout == (
         f"microasgi {version('microasgi')} with anyio {version('anyio')}: "
-        "on asyncio every task of a request is cancelled once, and has a grace to clean up"
+        "on asyncio every task of a request is cancelled once, and has a grace to clean up\n"
     )
 
 

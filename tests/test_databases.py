@@ -5,8 +5,7 @@ They are written for asyncio, so there is no trio here. What was found out about
 * SQLAlchemy (with asyncpg, with psycopg) and psycopg_pool need awaits in their cleanup: they cancel the query over a second connection,
   wait for its answer, roll back, and give the connection back. Cancelled by level, they can't, and the query goes on: see the last test.
 * asyncpg's own pool cleans up in a task of its own, out of every scope's reach, and gets along with both.
-* In the children of an *anyio* task group all is as by level, because the group itself cancels them so: with all but asyncpg's own pool
-  their queries go on (5 of 5). Queries at the same time belong into `asyncio.TaskGroup` or `asyncio.gather`.
+* In whichever task of the request the query runs, all of this must hold: `test_tree_of_queries.py` has the shapes that apps have.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ import pytest
 
 from microasgi import Request, Router, testing
 from tests.harness import GET, Client, Departure, eventually, loud_lines, serving, within
-from tests.postgres import STACKS, Meeting, Pool, Postgres
+from tests.postgres import STACKS, Pool, Postgres, serves_all
 
 pytestmark = pytest.mark.anyio
 
@@ -103,11 +102,7 @@ class Database:
 
     async def serves_all(self) -> None:
         """Use every connection of the pool at the same time."""
-        meeting = Meeting(SIZE)
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(SIZE):
-                    tasks.start_soon(meeting.attend, self.pool)
+        await serves_all(self.pool, SIZE)
 
 
 Handler = Callable[[Database], Awaitable[None]]
@@ -195,6 +190,7 @@ PLACES: dict[str, tuple[Handler, Callable[[Database], bool]]] = {
     "in the last of several writes": (in_the_last_of_several_writes, Database.sleeping),
     "in two queries, in a task group": (in_a_task_group, lambda db: len(db.postgres.asleep(db.name)) == 2),
     "in two queries, gathered": (in_a_gathering, lambda db: len(db.postgres.asleep(db.name)) == 2),
+    "in two queries, in an anyio task group": (in_an_anyio_task_group, lambda db: len(db.postgres.asleep(db.name)) == 2),
 }
 
 
@@ -293,18 +289,6 @@ async def test_never_half_written(postgres: Postgres, stack: str, caplog: pytest
         assert len(seen) > 3
         await db.serves_all()
     assert loud_lines(caplog) == []
-
-
-async def test_an_anyio_task_group(postgres: Postgres, stack: str) -> None:
-    """A handler that queries in an anyio task group stops, its own query too, if not its child's, and the pool has all its connections."""
-    async with database(postgres, stack) as db, serving(db.watched(in_an_anyio_task_group)) as served:
-        async with await served.connect() as client:
-            await client.send(GET)
-            await eventually(lambda: len(postgres.asleep(db.name)) == 2)
-        await within(db.ended, SOON)
-        assert db.ends == [anyio.get_cancelled_exc_class()]
-        await eventually(lambda: len(postgres.active(db.name)) <= 1, SOON)
-        await db.serves_all()
 
 
 async def test_the_fault_can_be_seen(postgres: Postgres, record_property: Callable[[str, object], None]) -> None:

@@ -107,6 +107,7 @@ async def test_other_connections_are_not_touched(how: Departure, caplog: pytest.
         await within(stayed.begun)
         one.leave(how)
         await within(left.ended)
+        await eventually(lambda: statuses(caplog))
         release.set()
         assert (await other.response()).body == b"still here"
     assert statuses(caplog) == [499, 200]

@@ -5,6 +5,7 @@ from typing import Any
 from benchmarks.apps import work
 from microasgi import PlainTextResponse, Request, Response, Router, StreamingResponse
 from microasgi.promise.visit import VISIT, Visit
+from microasgi.requests import PROGRESS, Progress
 
 
 class _Absent(Visit):
@@ -27,6 +28,7 @@ class Unprotected(Router):
             await super().__call__(scope, receive, send)
             return
         scope[VISIT] = _Absent()
+        scope[PROGRESS] = Progress()
         await self._app(scope, receive, send)
 
 

@@ -29,8 +29,8 @@ HELLO = Workload("hello")
 ONCE = Workload("one that waits once", "/once")
 HANDLERS = [HELLO, ONCE]
 
-AT_MOST = 1.10
-"""What a request with the promise may cost on our server, as a share of one without it."""
+AT_MOST = {HELLO.name: 2.5, ONCE.name: 5.0}
+"""µs of CPU time that the promise may add to a request on our server, where a bare hello took 41 on asyncio before all this."""
 
 SECONDS = 0.6
 """Of load on each handler in each turn, …"""
@@ -142,6 +142,12 @@ def _ratios(samples: Samples, pair: Pair) -> list[float]:
     return samples.ratios(identifier(pair.first), identifier(pair.second), pair.handler.name, _cost)
 
 
+def _more(samples: Samples, pair: Pair) -> list[float]:
+    """What it costs more, in µs, in each round."""
+    both = samples.paired(identifier(pair.first), identifier(pair.second), pair.handler.name)
+    return [one.cost - other.cost for one, other in both]
+
+
 def _costs(samples: Samples, pair: Pair) -> list[float]:
     """The medians with it and without; nothing if they never succeeded both."""
     both = samples.paired(identifier(pair.first), identifier(pair.second), pair.handler.name)
@@ -153,13 +159,14 @@ def _of_pairs(samples: Samples) -> Table:
     for pair in _tried(samples):
         costs = [f"{cost:.1f}" for cost in _costs(samples, pair)] or ["failed", "failed"]
         ratios = _ratios(samples, pair)
-        rows.append((pair.what, pair.where, pair.handler.name, *costs, shown_ratio(ratios), str(len(ratios))))
+        more = spread(_more(samples, pair)) if ratios else "failed"
+        rows.append((pair.what, pair.where, pair.handler.name, *costs, more, shown_ratio(ratios), str(len(ratios))))
     note = (
         f"`{HELLO.name}` answers at once, `{ONCE.name}` after a tenth of a millisecond; {HELLO.connections} kept connections. CPU time of"
         " the server's process and its children, user and system. A ratio is taken within each round, in which the load goes from one to"
         " the next and back; medians, and the smallest and the largest of the rounds."
     )
-    columns = ("", "on", "handler", "with it, µs", "without, µs", "ratio", "rounds")
+    columns = ("", "on", "handler", "with it, µs", "without, µs", "more, µs", "ratio", "rounds")
     return Table("What a request costs more", columns, rows, f"{note}{samples.disturbance()}")
 
 
@@ -197,9 +204,9 @@ def targets(data: Data) -> list[Target]:
 
 
 def _of_promise(samples: Samples, pair: Pair) -> Target:
-    ratios = _ratios(samples, pair)
-    what = f"CPU time of a request with the promise, as a share of one without, our server, {pair.first.loop}: {pair.handler.name}"
-    return Target(what, f"at most {AT_MOST:.2f}", shown_ratio(ratios), bool(ratios) and median(ratios) <= AT_MOST)
+    more, at_most = _more(samples, pair), AT_MOST[pair.handler.name]
+    what = f"CPU time of a request that the promise adds, our server, {pair.first.loop}, µs: {pair.handler.name}"
+    return Target(what, f"at most {at_most:g}", spread(more) if more else "failed", bool(more) and median(more) <= at_most)
 
 
 def figures(data: Data) -> "dict[str, Figure]":
@@ -236,8 +243,9 @@ def readme(data: Data) -> str:
         met = [_of_promise(samples, pair).met for pair in _tried(samples) if pair in PROMISE and pair.handler == handler]
         if met:
             verdicts.append(f"`{handler.name}`: met on {'every loop' if all(met) else f'{sum(met)} of {len(met)} loops'}")
-    target = f"The target, on our server: at most {AT_MOST:.2f} times the CPU time of the same router without the promise."
-    why = "Scopes are opened only when a client leaves, and on asyncio where a handler gives the loop a turn without waiting for anything."
+    most, with_wait = AT_MOST[HELLO.name], AT_MOST[ONCE.name]
+    target = f"The target, on our server: at most {most:g} µs more than without the promise, and {with_wait:g} with a wait."
+    why = "Nothing is put around a handler before its client has left."
     return "\n".join([*section(_of_pairs(samples)), "", f"{why} {target} {'; '.join(verdicts)}."])
 
 

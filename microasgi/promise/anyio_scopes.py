@@ -144,6 +144,11 @@ def below(scope: Any, told: Collection[Task], listener: Any) -> Iterator[Task]:
     yield from [task for task in scope._tasks if task not in told and not task.done()]
 
 
+def opened_in(scope: Any) -> list[Any]:
+    """The scopes in this one that nobody has adopted."""
+    return [child for child in scope._child_scopes if not is_adopted(child)]
+
+
 def is_below_a_level(scope: Any) -> bool:
     """Whether a scope that cancels by level would reach those in this one."""
     for one in around(scope, None):

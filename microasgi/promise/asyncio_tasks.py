@@ -10,7 +10,7 @@ import asyncio
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import AsyncExitStack, _AsyncGeneratorContextManager, contextmanager
 from functools import cache
 from opcode import opmap
@@ -21,17 +21,15 @@ Task = asyncio.Task[Any]
 
 running_loop = asyncio._get_running_loop
 
-_AWAITS: dict[type, str] = {CoroutineType: "cr_await", GeneratorType: "gi_yieldfrom", AsyncGeneratorType: "ag_await"}
-_CODE: dict[type, str] = {CoroutineType: "cr_code", GeneratorType: "gi_code", AsyncGeneratorType: "ag_code"}
-_SUSPENDABLE = tuple(_AWAITS)
+_SUSPENDABLE = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _ENTERS = opmap.get("BEFORE_ASYNC_WITH") or opmap["LOAD_SPECIAL"]
 """The instruction by which a block is entered: up to Python 3.13, and since."""
 
 _WAIT_FOR: CodeType | None = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
 """Of the versions in which it runs what it waits for in a task."""
 
-_codes: dict[int, tuple[CodeType, bool]] = {}
-"""Whether a function enters blocks, by its code's id: comparing codes costs more than reading them. The code stays, so its id does."""
+_plain: dict[int, CodeType] = {}
+"""Code that enters no blocks, by its id: comparing codes costs more than reading them. The code stays, so its id does."""
 
 
 @cache
@@ -59,36 +57,46 @@ def is_ready(task: Task) -> bool:
     return not isinstance(call, CoroutineType) or inspect.getcoroutinestate(call) != inspect.CORO_CREATED
 
 
-def awaited(task: Task, call: Any) -> Iterator[Task]:
-    """The tasks that are cancelled with this one, since it awaits them."""
+def company(task: Task, call: Any) -> tuple[list[Task], list[asyncio.TaskGroup]]:
+    """Who waits with a task whose suspended call this is, as far as it can be seen.
+
+    Returns the tasks that are cancelled with it, since it awaits them, and the task groups whose blocks it is in.
+    """
     waiters = [task._fut_waiter]  # type: ignore[attr-defined]
-    if _WAIT_FOR is not None:  # there the wait is for something else, and the task is cancelled in the next turn
-        waiters += [frame.cr_frame.f_locals["fut"] for frame in frames(call) if getattr(frame, "cr_code", None) is _WAIT_FOR]
+    tasks: list[Task] = []
+    groups: list[asyncio.TaskGroup] = []
+    for frame in frames(call, _plain):
+        code = next(getattr(frame, name) for name in ("cr_code", "gi_code", "ag_code") if hasattr(frame, name))
+        if code is _WAIT_FOR:  # it waits for something else, and cancels this in the next turn
+            waiters.append(frame.cr_frame.f_locals["fut"])
+        elif _enters_blocks(code):
+            for thing in gc.get_referents(frame):
+                _look_into(thing, task, groups)
+        else:
+            _plain[id(code)] = code
     for waiter in waiters:
         if isinstance(waiter, asyncio.Task):
-            yield waiter
-        else:
+            tasks.append(waiter)
+        elif type(waiter) is not asyncio.Future:
             waiters += getattr(waiter, "_children", ())
+    return tasks, groups
 
 
-def groups(task: Task, call: Any) -> list[asyncio.TaskGroup]:
-    """The task groups whose blocks the task's suspended call is in, as far as it can be seen."""
-    found: list[asyncio.TaskGroup] = []
-    for frame in frames(call):
-        if _enters_blocks(getattr(frame, _CODE[type(frame)])):
-            for thing in gc.get_referents(frame):
-                _look_into(thing, task, found)
-    return found
-
-
-def frames(call: Any) -> Iterator[Any]:
-    """A suspended coroutine, what it awaits, and so on, as far as that has frames."""
+def frames(call: Any, but: Container[int] = ()) -> list[Any]:
+    """A suspended coroutine, what it awaits, and so on, as far as that has frames; but not those with code of these ids."""
+    found = []
     while call is not None:
-        if isinstance(call, _SUSPENDABLE):
-            yield call
-            call = getattr(call, _AWAITS[type(call)])
+        kind = type(call)
+        if kind is CoroutineType:
+            if id(call.cr_code) not in but:
+                found.append(call)
+            call = call.cr_await
+        elif kind is GeneratorType or kind is AsyncGeneratorType:
+            found.append(call)
+            call = call.gi_yieldfrom if kind is GeneratorType else call.ag_await
         else:  # an asynchronous generator's step, say, which holds the generator
             call = next((thing for thing in gc.get_referents(call) if isinstance(thing, _SUSPENDABLE)), None)
+    return found
 
 
 def handles_an_error(call: Any) -> bool:
@@ -97,11 +105,8 @@ def handles_an_error(call: Any) -> bool:
 
 
 def _enters_blocks(code: CodeType) -> bool:
-    known = _codes.get(id(code))
-    if known is None:
-        enters = _ENTERS in code.co_code[::2] or not {"__aenter__", "enter_async_context"}.isdisjoint(code.co_names)
-        known = _codes[id(code)] = (code, enters or code is asyncio.TaskGroup.__aexit__.__code__)
-    return known[1]
+    enters = _ENTERS in code.co_code[::2] or not {"__aenter__", "enter_async_context"}.isdisjoint(code.co_names)
+    return enters or code is asyncio.TaskGroup.__aexit__.__code__
 
 
 def _look_into(thing: Any, task: Task, found: list[asyncio.TaskGroup]) -> None:
@@ -114,14 +119,14 @@ def _look_into(thing: Any, task: Task, found: list[asyncio.TaskGroup]) -> None:
         if thing._parent_task is task and thing not in found:  # type: ignore[attr-defined]
             found.append(thing)
     elif isinstance(thing, _AsyncGeneratorContextManager):
-        found += [group for group in groups(task, thing.gen) if group not in found]
+        found += [group for group in company(task, thing.gen)[1] if group not in found]
     elif isinstance(thing, AsyncExitStack):
         for _, callback in thing._exit_callbacks:  # type: ignore[attr-defined]
             _look_into(callback, task, found)
 
 
-def members(group: asyncio.TaskGroup) -> set[Task]:
-    """The group's tasks that have not ended. From now on the group doesn't cancel them itself: who asks tells them."""
+def take_over(group: asyncio.TaskGroup) -> set[Task]:
+    """The group's tasks. From now on the group doesn't cancel them itself: who asks tells them."""
     tasks: set[Task] = group._tasks
 
     def abort() -> None:

@@ -193,36 +193,26 @@ class Block:
         except BaseException as error:
             self._end(error)
             raise
-        return self._run_on_trio(call, trap, attach) if self._on_trio else self._run_on_asyncio(call, trap, attach)
+        return self._run(call, trap, attach)
 
-    async def _run_on_asyncio(self, call: Call, trap: Any, attach: Attach) -> None:
-        task: asyncio.Task[Any] = self.task
-        stopped: asyncio.CancelledError | None = None
+    async def _run(self, call: Call, trap: Any, attach: Attach) -> None:
+        """The rest of the call, and what its end means for others who cancel."""
+        task = self.task
         try:
             stopped = await self._drive(call, trap, attach)
-        finally:
-            self._end(None)
+        except BaseException as error:
+            if not self._end(error):
+                raise
+            return
+        self._end(None)
         # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
         if stopped is not None and task.cancelling() > self._before and not self._is_below_a_level(task):
             raise stopped
 
-    def _is_below_a_level(self, task: asyncio.Task[Any]) -> bool:
+    def _is_below_a_level(self, task: Any) -> bool:
         if self._at_begin is UNKNOWN:
             return anyio.current_effective_deadline() == -math.inf
         return anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
-
-    async def _run_on_trio(self, call: Call, trap: Any, attach: Attach) -> None:
-        try:
-            undo = attach()
-            try:
-                await _resume(call, trap)
-            finally:
-                undo()
-        except BaseException as error:
-            if not self._end(error):
-                raise
-        else:
-            self._end(None)
 
     def _end(self, error: BaseException | None) -> bool:
         """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
@@ -316,7 +306,8 @@ class Block:
 
     def heard(self) -> None:
         """The call has the news already."""
-        self._move(HEARD)
+        if self._stage is CALLED:
+            self._move(HEARD)
 
     def warn(self) -> None:
         """The grace has ended, and somebody is still there."""
@@ -341,6 +332,8 @@ class Block:
                 self.scope = anyio.CancelScope().__enter__()
 
     def _is_about_to_wait(self, trap: Any) -> None:
+        if self._on_trio:
+            return  # which asks nobody
         if self._telling is not None:
             self._telling.waits_again()
         elif self._at_begin is UNKNOWN:
@@ -380,35 +373,17 @@ class Block:
 
 
 def _reaches(scope: anyio.CancelScope) -> bool:
-    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline."""
+    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline.
+
+    No, if another deadline is so near that one before it might pass while it is looked at. Then there will be another wait soon.
+    """
     now, own = anyio.current_time(), anyio.current_effective_deadline()
-    if own <= now:
+    if own < now + 2.0:
         return False
-    scope.deadline = now + min(own - now, 60.0) / 2
+    scope.deadline = now + 1.0
     reached = anyio.current_effective_deadline() < own
     scope.deadline = math.inf
     return reached
-
-
-@types.coroutine
-def _resume(call: Call, trap: Any) -> Generator[Any, Any, None]:
-    """Await a call that has begun already, and waits for `trap`."""
-    step: Callable[[Any], Any]
-    value: Any = None
-    try:
-        while True:
-            try:
-                value = yield trap
-            except BaseException as error:
-                step, value = call.throw, error
-            else:
-                step = call.send
-            try:
-                trap = step(value)
-            except StopIteration:
-                return
-    finally:
-        value = None  # as in `_drive`
 
 
 def innermost_call(task: Any) -> Any:

@@ -1,95 +1,293 @@
-"""How a departure is learnt of on other servers: `receive()` is called all the time, since that is where ASGI tells of it."""
+"""How a departure is learnt of on other servers: somebody must be in `receive()`, since that is where ASGI tells of it.
 
+Who that is depends on what the call does, and most calls need nobody:
+
+    it doesn't wait                  nobody: it couldn't be told anything before it ends
+    it waits in `receive()`          the app itself: it is in the server's `receive()`, and we look at what comes out
+    it waits for anything else       the pump: a task that reads ahead, up to 64 KiB, until `http.disconnect` comes
+
+The pump is started two turns of asyncio's loop after the wait began: by then many waits are over, and a task costs more than all else
+here. So much later, too, is a departure noticed, and no more. (Trio has no such turns to spend: there it is started at once.) After the
+last byte of the response it isn't started any more.
+
+Only one at a time is in the server's `receive()`: servers wake one waiter. And nobody is there any more when the request is over.
+"""
+
+import asyncio
+import logging
 from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
+from microasgi.promise import trio_scope
+
+logger = logging.getLogger("microasgi")
 
 READ_AHEAD = 64 * 1024
 """Bytes of body taken from another server before the handler asks for them. In bytes, not messages: some servers split."""
 
 
-class Pump:
-    """Calls another server's `receive()` all the time, since that is where ASGI tells of a disconnect.
+class Reader(Enum):
+    """Who is in the server's `receive()`.
 
-    :param holds: don't call it before the app does
+    NOBODY ──► SOON ──► PUMP ──► NOBODY, or ENDED
+       │         │
+       └─────────┴────► APP ───► NOBODY, or ENDED
     """
 
-    def __init__(self, receive: Receive, send: Send, visit: Any, *, holds: bool) -> None:
+    NOBODY = "nobody, and nobody needs to be"
+    SOON = "nobody yet, but the pump if the call still waits in two turns"
+    APP = "the app, which has asked itself"
+    PUMP = "the task that reads ahead"
+    ENDED = "nobody any more: it has said `http.disconnect`"
+
+
+class Answer(Enum):
+    """How far the response is."""
+
+    OPEN = "the client's leaving is a departure"
+    LAST = "the last byte is handed over: from now on leaving means nothing"
+    SENT = "and the server's `send()` has returned"
+
+
+NOBODY, SOON, APP, PUMP, ENDED = Reader  # in Python 3.11, `Reader.APP` costs five times as much
+OPEN, LAST, SENT = Answer
+
+
+class Pump:
+    """Stands between an app and another server, and tells one subscriber when the client leaves: as our server's extension does.
+
+    gone: whether the client left before its response was complete.
+    """
+
+    gone = False
+    _reader = NOBODY
+    _answer = OPEN
+    _trailers = False
+    _asked = False  # whether the app has asked for the body: what makes a server send `100 Continue`
+    _size = 0  # bytes that are read ahead
+    _error: Exception | None = None  # what the pump got from the server; it belongs to the app
+    _callback: Callable[[], object] | None = None  # from the call's first wait to its end
+    _loop: asyncio.AbstractEventLoop | None = None  # from then on; None on Trio
+    _host: Any = None  # the call's task, on Trio
+    _task: "asyncio.Task[None] | _TrioTask | None" = None  # the pump's
+    _changed: anyio.Event | None = None  # there if anybody waits for it
+
+    def __init__(self, receive: Receive, send: Send, scope: Scope) -> None:
         self._receive = receive
         self._send = send
-        self._visit = visit
-        self._holds = holds
+        self._headers = scope["headers"]  # not the scope: it holds the visit, and that holds us
         self._messages: deque[Message] = deque()
-        self._size = 0
-        self._trailers = False
-        self._answered = False  # the last byte is handed over: from then on leaving means nothing
-        self._sent = False  # the last byte, and the server's `send()` has returned
-        self._changed = anyio.Event()
 
-    async def run(self) -> None:
-        """Read ahead until the client leaves."""
-        while True:
-            while self._holds or self._size >= READ_AHEAD:
-                await self._changed.wait()
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                # Servers also say this when the response is complete.
-                if not self._answered:
-                    self._visit.leave()
-                self._notify()
-                return
-            self._messages.append(message)
-            self._size += len(message.get("body", b""))
-            self._notify()
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """The call waits for the first time: from now on the departure must be noticed. To be called in its task; returns the undo."""
+        self._callback = callback
+        self._loop = _running_loop()
+        if self._loop is None:
+            self._host = trio_scope.current_task()
+        if self.gone:
+            callback()
+        self._watch()
+        return self._unsubscribe
+
+    async def settle(self) -> None:
+        """Let the pump end by itself, which is cheaper: most servers say `http.disconnect` when the response is complete."""
+        if self._answer is SENT and isinstance(self._task, asyncio.Task) and not self._task.done():
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
+        task, self._task = self._task, None  # or the two would hold each other
+        if task is not None and not task.done():
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await (task.wait() if isinstance(task, _TrioTask) else asyncio.wait((task,)))
+        if self._reader is PUMP:  # cancelled before it had begun
+            self._reader = NOBODY
+        error, self._error = self._error, None
+        if error is not None:
+            logger.warning("the server's receive() failed: whether the client left wasn't noticed", exc_info=error)
 
     async def receive(self) -> Message:
         """The app's `receive()`.
 
         It doesn't say `http.disconnect` while the last byte is being sent: Starlette, told so, cancels its own `send()`.
         """
-        self._holds = False
-        self._notify()
-        while not self._messages:
-            if self._visit.gone or self._sent:
-                return {"type": "http.disconnect"}
-            await self._changed.wait()
-        if self._visit.gone:
-            return {"type": "http.disconnect"}
-        message = self._messages.popleft()
-        self._size -= len(message.get("body", b""))
-        self._notify()
-        return message
+        while not self.gone:
+            if self._messages:
+                message = self._messages.popleft()
+                self._size -= len(message.get("body", b""))
+                self._watch()
+                return message
+            if self._answer is SENT:
+                break
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._reader is not NOBODY and self._reader is not SOON:
+                await self._change()
+            elif (message := await self._ask())["type"] != "http.disconnect":
+                return message
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """The app's `send()`.
 
         :raises ClientDisconnect: the client has left
         """
-        if self._visit.gone:
+        if self.gone:
             raise ClientDisconnect("the client left")
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == "http.response.start":
             self._trailers = message.get("trailers", False)
-        last = (message["type"] == "http.response.body" and not message.get("more_body", False) and not self._trailers) or (
-            message["type"] == "http.response.trailers" and not message.get("more_trailers", False)
+        last = (kind == "http.response.body" and not message.get("more_body", False) and not self._trailers) or (
+            kind == "http.response.trailers" and not message.get("more_trailers", False)
         )
         if not last:
             await self._send(message)
             return
-        self._answered = True
+        self._answer = LAST
         try:
             await self._send(message)
         finally:
-            self._sent = True
+            self._answer = SENT
             self._notify()
 
+    async def _ask(self) -> Message:
+        """Call the server's `receive()` as the app."""
+        self._reader = APP
+        self._asked = True
+        left = False
+        try:
+            message = await self._receive()
+            left = message["type"] == "http.disconnect"
+        finally:
+            self._reader = ENDED if left else NOBODY
+            self._notify()
+            self._watch()
+        if left and self._answer is OPEN:
+            # On asyncio a call is told while it waits. By a task: in a callback of the loop, anyio doesn't know which library runs.
+            loop = _running_loop()
+            if loop is not None:
+                self._task = loop.create_task(self._leave_soon())
+            else:
+                self._leave()
+                await checkpoint()
+        return message
+
+    async def _read_ahead(self) -> None:
+        """The pump."""
+        try:
+            while self._size < READ_AHEAD:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._reader = ENDED
+                    self._leave()
+                    return
+                self._messages.append(message)
+                self._size += len(message.get("body", b""))
+                self._notify()
+        except Exception as error:
+            self._error = error
+        finally:
+            if self._reader is PUMP:
+                self._reader = NOBODY
+            self._notify()
+
+    def _watch(self) -> None:
+        """Have the pump started, if it is needed."""
+        if self._reader is not NOBODY or self._callback is None or self._answer is not OPEN:
+            return
+        if self._size >= READ_AHEAD or self._error is not None or not (self._asked or not _expects_continue(self._headers)):
+            return
+        if self._loop is not None:
+            self._reader = SOON
+            self._loop.call_soon(self._pass_a_turn)
+        else:
+            self._reader = PUMP
+            self._task = _TrioTask(self._read_ahead)
+            # Beside the call, not around it: it may have opened scopes already, and what is opened now would be inside of them.
+            self._host.parent_nursery.start_soon(self._task.run)
+
+    def _pass_a_turn(self) -> None:
+        """What only gave the loop a turn goes on in this one, behind us, and what waited for it in the next."""
+        if self._reader is SOON and self._loop is not None:
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if self._reader is SOON and self._loop is not None:
+            if self._callback is not None and self._answer is OPEN:
+                self._reader = PUMP
+                self._task = self._loop.create_task(self._read_ahead())
+            else:
+                self._reader = NOBODY
+
+    async def _leave_soon(self) -> None:
+        await asyncio.sleep(0)  # an eager task runs at once, and the call doesn't wait yet
+        self._leave()
+
+    def _leave(self) -> None:
+        """The server has said `http.disconnect`, as it also does when the response is complete."""
+        if self._answer is OPEN:
+            self.gone = True
+            if self._callback is not None:
+                self._callback()
+        self._notify()
+
+    def _unsubscribe(self) -> None:
+        self._callback = None
+
+    async def _change(self) -> None:
+        """Wait until something is different."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
-def expects_continue(scope: Scope) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+class _TrioTask:
+    """One that can be cancelled alone, as asyncio's can."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        # Not by its nursery: a call that is shielded from that goes on, too.
+        self._scope = anyio.CancelScope(shield=True)
+        self._ended = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                await self._work()
+        finally:
+            self._ended.set()
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    def done(self) -> bool:
+        return self._ended.is_set()
+
+    async def wait(self) -> None:
+        await self._ended.wait()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of this task; None if it is Trio's, also where that is a guest of asyncio's loop."""
+    try:
+        return asyncio.get_running_loop() if asyncio.current_task() is not None else None
+    except RuntimeError:
+        return None
+
+
+def _expects_continue(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)

@@ -39,13 +39,16 @@ class Telling:
         self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
         self._scheduled = False  # whether there will be a look
         self._thread_told = False
-        self._is_level = self._warned = self._over = False
+        self._settles = self._is_level = self._warned = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         if anyio_scopes.scope_of(self._host) is not None:
             self._news += self._plant(self._host)
+        elif block.waits and asyncio_tasks.is_ready(self._host):  # as most
+            self._news += self._tell(self._host)
         else:
             self._news.append(self._host)
-        self._look()
+        if self._news:
+            self._look()
 
     @property
     def root(self) -> Any:
@@ -65,10 +68,6 @@ class Telling:
     def lost(self) -> None:
         """The call goes on: what it waited for has swallowed the cancellation. It says when it waits again."""
         _told.pop(self._host, None)
-
-    def heard(self) -> None:
-        """The call has the news from a request within it."""
-        self._mark(self._host)
 
     def waits_again(self) -> None:
         """The call is about to wait."""
@@ -111,12 +110,15 @@ class Telling:
 
     def left(self, scope: Any, task: Task, error: BaseException | None, passes: bool) -> None:
         """A task leaves a scope, and says by what error; `passes`, if the scope was cancelled and can't swallow it."""
+        if self._over:
+            return
         if task in _told:
             if isinstance(error, BaseExceptionGroup) and error.split(asyncio.CancelledError)[0] is None:
                 self._doubtful.add(task)
                 self._schedule()
         elif isinstance(error, asyncio.CancelledError) and (passes or self._is_from_a_thread(scope, error)):
             self._mark(task)
+            self._settle_soon()
             if task is self._host:
                 self._block.heard()
 
@@ -174,24 +176,23 @@ class Telling:
             self._block.tell()
         else:
             task.cancel(REASON)
+        self._settle_soon()
         return found
 
     def _mark(self, task: Task) -> list[Task]:
         """This task is told, and what it awaits with it."""
-        if not self._mine:
-            self._loop.call_soon(self._settle)  # most calls end in the next turn, and need neither scope nor timer
         self._mine.append(task)
         _told[task] = self._loop.time() + self._grace
         found: list[Task] = []
         call = self._block.call if task is self._host else task.get_coro()
-        for child in asyncio_tasks.awaited(task, call):
+        children, groups = asyncio_tasks.company(task, call)
+        for child in children:
             if child not in _told and not child.done():
                 found += self._plant(child)
                 found += self._mark(child)
-        for group in asyncio_tasks.groups(task, call):
-            for child in asyncio_tasks.members(group):
-                if child not in self._roots:
-                    found += self._plant(child)
+        for member in [member for group in groups for member in asyncio_tasks.take_over(group)]:
+            if member not in self._roots and not member.done():
+                found += self._plant(member)
         return found
 
     def _plant(self, task: Task) -> list[Task]:
@@ -202,6 +203,8 @@ class Telling:
         self._roots[task] = root
         anyio_scopes.adopt(root, self)
         found = list(anyio_scopes.below(root, _told, self))
+        for scope in anyio_scopes.opened_in(root):
+            self.came(scope)  # cleanup was quicker
         root.cancel(REASON)
         return found
 
@@ -218,7 +221,14 @@ class Telling:
 
     # The grace.
 
+    def _settle_soon(self) -> None:
+        """In the next turn, behind who was told: most calls have ended then, and need neither scope nor timer."""
+        if not self._settles:
+            self._settles = True
+            self._loop.call_soon(self._settle)
+
     def _settle(self) -> None:
+        self._settles = False
         if not self._over:
             if self._host not in self._roots:
                 self._plant(self._host)
@@ -236,4 +246,6 @@ class Telling:
             for root in self._roots.values():
                 anyio_scopes.deliver(root)
         due = [_told[task] for task in self._mine if task in _told and _told[task] > now]
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(min(due), self._expire) if due else None

@@ -1,23 +1,21 @@
 """The promise: a request handler stops when its client goes away.
 
-A request runs inside one block, which lasts as long as its client. This file opens the block, and it is the only one that
-cancels anything. It learns of the departure in one of two ways:
+A request runs inside one block, which lasts as long as its client. This file opens the block, and learns of the departure in one of
+two ways:
 
     on microasgi's server    scope["extensions"]["microasgi.disconnect"]["subscribe"](visit.leave)
-                             no task, no queue, no poll: the server calls back; 2 to 5 µs a request
-    on any other server      a task that keeps calling `receive()` until it says `http.disconnect`, and hands the body
-                             messages it meets on the way to the handler; about 100 µs a request
+                             no task, no queue, no poll: the server calls back
+    on any other server      the same, from pump.py, which asks the server's `receive()` as long as the call waits
 
 What the block promises:
 
-* Leaving cancels the block, wherever the handler waits: once, and after a grace for good (delivery.py). It respects
+* Leaving cancels every task of the block, wherever it waits: once, and after a grace for good (delivery.py). It respects
   `anyio.CancelScope(shield=True)`.
 * Not after the last byte of the response was handed over, and never anything outside the block: not the connection's next
   request, not a background task, not the lifespan.
 * A route with `on_disconnect="finish"` isn't cancelled at all.
 
-What it can't do: see through a server that doesn't report the departure. Behind `Expect: 100-continue` the task waits until the
-handler asks for the body, because asking is what makes a server send the 100. And it reads ahead 64 KiB, no further.
+What it can't do: see through a server that doesn't report the departure.
 """
 
 import logging
@@ -32,7 +30,7 @@ from anyio.lowlevel import checkpoint
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.delivery import Block, current_task, missing
-from microasgi.promise.pump import Pump, expects_continue
+from microasgi.promise.pump import Pump
 
 logger = logging.getLogger("microasgi")
 
@@ -155,21 +153,38 @@ async def run_while_connected(
     visit = Visit(scope, on_disconnect, cleanup_grace)
     scope[VISIT] = visit
     extension = scope.get("extensions", {}).get(EXTENSION)
+    pump: Pump | None = None
+    server_send = send
+    if extension is not None:
+        visit.subscribe = extension["subscribe"]
+    else:
+        pump = Pump(receive, send, scope)
+        visit.subscribe, receive, send = pump.subscribe, pump.receive, pump.send
     try:
-        if extension is not None:
-            visit.subscribe = extension["subscribe"]
-            rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
-            if rest is not None:
-                await rest
-        else:
-            await _run_pumped(app, scope, receive, send, visit)
+        rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
+        if rest is not None:
+            await (rest if pump is None else _run_pumped(rest, visit, pump))
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
+    finally:
+        visit.subscribe = None  # the server's scope holds the visit, and this holds what is the server's
     if visit.block.cancelled and not visit.answered:
-        await _answer_nobody(send)
+        await _answer_nobody(server_send)
     if visit.afterwards is not None:
         await visit.afterwards()
+
+
+async def _run_pumped(rest: Awaitable[None], visit: Visit, pump: Pump) -> None:
+    """Await the rest of a call on another server, which says nothing about clients that left."""
+    began = time.monotonic()
+    try:
+        await rest
+        await pump.settle()
+    finally:
+        await pump.end()
+        if visit.gone:
+            logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
 
 
 async def _answer_nobody(send: Send) -> None:
@@ -177,25 +192,6 @@ async def _answer_nobody(send: Send) -> None:
     with suppress(Exception):  # who should care?
         await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _run_pumped(app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
-    began = time.monotonic()
-    pump = Pump(receive, send, visit, holds=expects_continue(scope))
-    error: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pump.run)
-        try:
-            await visit.block.run(app(scope, pump.receive, pump.send), visit.attach)  # type: ignore[arg-type]
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as raised:  # kept apart, or the task group would put it into a group
-            error = raised
-        tasks.cancel_scope.cancel()
-    if visit.gone:
-        logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
-    if error is not None:
-        raise error
 
 
 class CancelOnDisconnect:

@@ -127,7 +127,7 @@ class Call:
         data = exchange.send(message)
         if not data and not exchange.complete:
             if exchange.gone:
-                await self._send_to_nobody()
+                await self._send_to_nobody(message)
             return
         transport = self._connection.transport
         transport.write(data)
@@ -139,20 +139,21 @@ class Call:
         while transport.congested and not exchange.gone:
             await self._wait()
         if exchange.gone:
-            await self._send_to_nobody()
+            await self._send_to_nobody(message)
 
-    async def _send_to_nobody(self) -> None:
+    async def _send_to_nobody(self, message: Message) -> None:
         """The client has left: its message is dropped, and with it, sooner or later, whoever sends.
 
         * A subscriber that was told is still there: `send()` raises, as the ASGI spec asks, and helps it to stop.
         * All who were told have stopped. What is around them, which knows nothing of us, may say what it likes.
-        * Nobody was told, so it is for us to stop the call, as natively as its subscribers would. An error would be reported as the
-          app's: most frameworks make one of their own of it. On asyncio not even a shielded block is safe here, if it sends.
+        * Nobody was told. A response that ends by itself may end, and what is behind it may run. If there is more to come it is for us to
+          stop the call, as natively as its subscribers would. An error would be reported as the app's: most frameworks make one of
+          their own of it. On asyncio not even a shielded block is safe here, if it sends.
         """
         exchange = self.exchange
         if exchange.attended or self not in self._connection.running.calls:
             raise ClientDisconnected(exchange.why_gone)
-        if not exchange.told and not self._is_told_elsewhere():
+        if message.get("more_body", False) and not exchange.told and not self._is_told_elsewhere():
             exchange.cancelled = True
             self.cancel()
         await checkpoint()
