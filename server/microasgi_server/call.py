@@ -93,7 +93,8 @@ class Call:
             if exchange.gone and running.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
             running.calls.discard(self)
-            self._connection.ended(self)
+            if not exchange.complete:  # else it is another's turn already
+                self._connection.ended(self)
             if running.stopping:
                 running.changed.notify()
 

@@ -12,6 +12,7 @@ against the other, byte for byte.
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Any
 
 from microasgi_server.asgi import Message
@@ -21,6 +22,8 @@ from microasgi_server.http1.fields import Field, options, validated_field
 from microasgi_server.http1.reader import Head
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+
+_LINE = itemgetter(2)  # of a Field
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -116,8 +119,8 @@ class ResponseEncoder:
             return fields, length, NONE
         return fields, length, CHUNKS if chunks or length < 0 else LENGTH
 
-    def _head(self, close: bool) -> bytes:
-        """The head, which says whether the connection goes on (RFC 9112 §9.6)."""
+    def _head(self, close: bool, body: bytes) -> bytes:
+        """The head and the first of the body. It says whether the connection goes on (RFC 9112 §9.6)."""
         fields = self._fields
         if close or self._framing is CLOSING:
             self.closes = True
@@ -127,7 +130,7 @@ class ResponseEncoder:
         elif self._says_connection:
             self.closes = b"close" in options(fields)
         line = STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
-        return b"%b%b\r\n" % (line, b"".join([field[2] for field in fields]))
+        return b"%b%b\r\n%b" % (line, b"".join(map(_LINE, fields)), body)
 
     def body(self, message: Message, step: Step, close: bool) -> bytes:
         body = message.get("body", b"")
@@ -150,7 +153,7 @@ class ResponseEncoder:
         if self._flushed:
             return body
         self._flushed = True
-        return self._head(close) + body
+        return self._head(close, body)
 
     def hint(self, message: Message) -> bytes:
         """103 Early Hints (RFC 8297), but not to HTTP/1.0, which knows no 1xx (RFC 9110 §15.2)."""

@@ -164,7 +164,7 @@ class Exchange(Presence):
         """
         head = self.head
         raw_path = head.raw_path
-        path = raw_path.decode("ascii")
+        path = raw_path.decode()
         if "%" in path:
             path = unquote(path)
         if root_path and path != "*":  # the asterisk is no path
@@ -174,7 +174,7 @@ class Exchange(Presence):
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": "1.1" if head.version == b"1.1" else "1.0",
-            "method": head.method.decode("ascii"),
+            "method": head.method.decode(),
             "scheme": "http",
             "path": path,
             "raw_path": raw_path,

@@ -20,8 +20,12 @@ kept."""
 
 def options(fields: Iterable[tuple[bytes, ...]], name: bytes = b"connection") -> set[bytes]:
     """What the fields of this name list, in lower case (RFC 9110 §5.6.1)."""
-    values = [field[1] for field in fields if field[0] == name]
-    return {option for value in values for part in value.lower().split(b",") if (option := part.strip())} if values else set()
+    return listed(b",".join([field[1] for field in fields if field[0] == name]).lower())
+
+
+def listed(value: bytes) -> set[bytes]:
+    """The members of a list (RFC 9110 §5.6.1)."""
+    return {member for part in value.split(b",") if (member := part.strip())}
 
 
 @lru_cache(maxsize=1024)

@@ -11,18 +11,15 @@ tests hold each against the other. Nothing downstream checks again.
 
 import re
 from functools import lru_cache
-from operator import methodcaller
 
 import h11
 
 from microasgi_server.errors import Refusal
-from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, options
+from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
 from microasgi_server.http1.limits import Limits
 
 # Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
 _ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\r\n)++)\r\n" % (TOKEN, TOKEN, VALUE)).match
-
-_AT_COLON = methodcaller("partition", b":")
 
 _END = re.compile(rb"\n\r?\n")  # as h11 has it: RFC 9112 §2.2 lets a bare LF end a line
 
@@ -140,8 +137,10 @@ def _too_large(limits: Limits) -> Refusal:
 def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
     """The head that the expression has found; None if something in it is for the arbiter to decide."""
     method, target, block = match.groups()
-    # Only a space or a tab can be around a value: nothing else that `strip` takes got through.
-    fields = [(name.lower(), value.strip()) for name, _, value in map(_AT_COLON, block.splitlines())]
+    fields = []
+    for line in block.splitlines():
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), value.strip()))  # a space or a tab: nothing else that `strip` takes got through
     named = dict(fields)
     host = named.get(b"host", b"")
     if len(host) > REMEMBERED or not _is_authority(host) or (len(named) < len(fields) and _repeats(fields)):
@@ -150,26 +149,25 @@ def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
         return None
     raw_path, _, query = target.partition(b"?")
     head = Head(method, target, b"1.1", fields, raw_path, query)
-    if not _SPEAKING.isdisjoint(named):
-        length = named.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > _DIGITS or b"transfer-encoding" in named:
-            return None
-        head.length = int(length)
-        _speak(head)
-    return head
+    return head if _SPEAKING.isdisjoint(named) or _heed(head, named) else None
 
 
 def _repeats(fields: Fields) -> bool:
-    """Whether there is more than one of what there may be only one of."""
+    """Whether there is more than one of what there is usually only one of."""
     names = [name for name, _ in fields]
-    return names.count(b"host") > 1 or names.count(b"content-length") > 1
+    return any(names.count(name) > 1 for name in (b"host", *_SPEAKING))
 
 
-def _speak(head: Head) -> None:
-    if b"close" in options(head.fields):
-        head.closes = True
-    if b"100-continue" in options(head.fields, b"expect"):
-        head.expects = True
+def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
+    """Take in what the fields say of the body and of the connection, each once; False if that is for the arbiter to decide."""
+    length = named.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > _DIGITS or b"transfer-encoding" in named:
+        return False
+    head.length = int(length)
+    connection = named.get(b"connection", b"").lower()
+    head.closes = connection != b"keep-alive" and b"close" in listed(connection)
+    head.expects = b"expect" in named and b"100-continue" in listed(named[b"expect"].lower())
+    return True
 
 
 def _arbitrate(data: bytes) -> h11.Request:
@@ -213,9 +211,9 @@ def _judge(request: h11.Request, limits: Limits) -> Head:
         fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
     head = Head(request.method, request.target, version, fields, raw_path, query)
     head.length = _length(fields, old=version == b"1.0")
-    _speak(head)
-    if version == b"1.0":
-        head.closes, head.expects = True, False  # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if asked, and knows no 100
+    # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
+    head.closes = version == b"1.0" or b"close" in options(fields)
+    head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
     return head
 
 
