@@ -55,8 +55,8 @@ class Connection:
 
     __slots__ = ("_call", "_input", "_unsent", "_wait", "deadline", "protocol", "running", "transport")
 
-    protocol_class = Protocol
-    call_class = Call
+    protocol_class: type[Protocol] = Protocol
+    call_class: type[Call] = Call
 
     def __init__(self, running: RunningServer, transport: Transport) -> None:
         self.running = running

@@ -19,6 +19,7 @@ class Limits:
     :param flush: seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most
     :param stall: seconds in which a client has to take at least something of a complete response that waits for it
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
+    :param kept_tasks: tasks that may wait for a next request where tasks are dear, on trio. A waiting one takes 5 KiB
     :param look: seconds between two looks at all deadlines; short timeouts make it less
     """
 
@@ -33,4 +34,5 @@ class Limits:
     flush: float = 10.0
     stall: float = 30.0
     cleanup: float = 5.0
+    kept_tasks: int = 1_000
     look: float = 1.0

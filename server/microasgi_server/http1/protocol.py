@@ -35,7 +35,7 @@ class Protocol:
 
     __slots__ = ("_behind", "_body", "_drained", "_identity", "_limits", "_reader", "exchange", "served")
 
-    exchange_class = Exchange
+    exchange_class: type[Exchange] = Exchange
 
     def __init__(self, identity: Callable[[], list[Field]], limits: Limits) -> None:
         self._identity = identity  # the Date and Server fields of this second

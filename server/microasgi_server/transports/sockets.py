@@ -227,7 +227,7 @@ class Reactor:
 async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskStatus[Reactor]) -> None:
     """Serve the connections until the server ends, and then those that are left, whom `server._end` tells to."""
     async with anyio.create_task_group() as group:
-        tasks = Tasks(running.context, group)
+        tasks = Tasks(running.context, group, running.config.limits.kept_tasks)
         reactor = Reactor(tasks)
         reading = anyio.CancelScope(shield=True)
         group.start_soon(reactor.run, reading)

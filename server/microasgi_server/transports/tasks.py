@@ -14,9 +14,6 @@ from anyio.abc import TaskGroup
 
 logger = logging.getLogger("microasgi_server")
 
-KEPT = 1_000
-"""Tasks that may wait for a next request; what more there are end with theirs. A waiting one takes 5 KiB."""
-
 
 class InFreshContext:
     """Awaits what `run` returns, with its context variables kept apart from the surrounding task's.
@@ -74,9 +71,11 @@ class Tasks:
     What cancels the group doesn't reach them: the server's end tells each request first (`server._end`).
 
     :param context: what each request's own context is copied from
+    :param kept: how many may wait for a next request; what more there are end with theirs
     """
 
-    def __init__(self, context: Context, group: TaskGroup) -> None:
+    def __init__(self, context: Context, group: TaskGroup, kept: int) -> None:
+        self._kept = kept
         self._context = context
         self._group = group
         self._idle: list[Handover] = []
@@ -101,7 +100,7 @@ class Tasks:
                     call = None  # what it holds must not live as long as the wait for the next
                     # The scope's own, or that of another which the app has left open: the next request must not run in there.
                     ending = anyio.current_effective_deadline() < math.inf
-                    if self._released or ending or len(self._idle) >= KEPT:
+                    if self._released or ending or len(self._idle) >= self._kept:
                         return
                     handover = Handover(scope)
                     self._idle.append(handover)
