@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from microasgi_server import AppError
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Next
-from microasgi_server.http1.exchange import TRANSITIONS, Exchange, Phase, Step
+from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field, _cached_field, validated_field
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import TRANSITIONS, Phase, Step
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 

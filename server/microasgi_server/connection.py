@@ -41,7 +41,7 @@ class Input(Enum):
     """Nothing that counts: it left, or this connection is closing."""
 
 
-OPEN, ENDED, IGNORED = Input  # as in exchange.py
+OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
 FIRST_BYTE, HEAD, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
 REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next
 

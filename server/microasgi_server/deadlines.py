@@ -10,7 +10,7 @@ NEVER = float("inf")
 class Wait(Enum):
     """What the server waits for."""
 
-    __hash__ = object.__hash__  # as exchange.Phase's
+    __hash__ = object.__hash__  # as http1.phases.Phase's
 
     FIRST_BYTE = auto()
     """Of the first request; its head's time runs from here."""

@@ -67,28 +67,34 @@ async def serve(
     :raises StartupError: the address can't be bound, or the app's startup failed
     """
     config = config or Config()
-    transport = _transport()
     if connection_class is None:
         connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
     with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
             access_log = config.access_log and logs.access_logger.isEnabledFor(logging.INFO)
             running = RunningServer(app, config, state, access_log, connection_class, clock)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_sweep, running)
-                tasks.start_soon(running.paused.watch)
-                try:
-                    async with transport.listening(running, listeners, tasks):
-                        addresses = describe(listeners)
-                        for address in addresses:
-                            logger.info("Serving on %s (Ctrl+C stops)", address)
-                        task_status.started(addresses)
-                        await (stop.wait() if stop is not None else anyio.sleep_forever())
-                    await finish(running)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await end(running)
-                    tasks.cancel_scope.cancel()
+            await _accept(running, listeners, stop, task_status)
+
+
+async def _accept(
+    running: RunningServer, listeners: list[socket.socket], stop: anyio.Event | None, task_status: TaskStatus[list[str]]
+) -> None:
+    """From accepting to the last request's end."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_sweep, running)
+        tasks.start_soon(running.paused.watch)
+        try:
+            async with _transport().listening(running, listeners, tasks):
+                addresses = describe(listeners)
+                for address in addresses:
+                    logger.info("Serving on %s (Ctrl+C stops)", address)
+                task_status.started(addresses)
+                await (stop.wait() if stop is not None else anyio.sleep_forever())
+            await finish(running)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await end(running)
+            tasks.cancel_scope.cancel()
 
 
 def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[str]], object] | None = None) -> None:

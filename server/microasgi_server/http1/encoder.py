@@ -17,8 +17,8 @@ from typing import Any
 
 from microasgi_server.asgi import Message
 from microasgi_server.errors import AppError
-from microasgi_server.http1.exchange import BODY, LAST_BODY, MORE_TRAILERS, Step
 from microasgi_server.http1.fields import Field, options, validated_field
+from microasgi_server.http1.phases import BODY, LAST_BODY, MORE_TRAILERS, Step
 from microasgi_server.http1.reader import Head
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
@@ -44,12 +44,15 @@ class Framing(Enum):
     """The connection ends with it: HTTP/1.0 knows no chunks."""
 
 
-NONE, LENGTH, CHUNKS, CLOSING = Framing  # as in exchange.py
+NONE, LENGTH, CHUNKS, CLOSING = Framing  # as in phases.py
 
 
 class ResponseEncoder:
-    """`exchange.Encoder` for HTTP/1.1.
+    """What turns an exchange's messages into bytes. It trusts the exchange for their order, and nobody for what is in them.
 
+    Of a message that is malformed nothing is encoded: each function raises AppError, TypeError or ValueError then.
+
+    closes: whether the head that it has encoded says that the connection ends.
     head: the request's.
     identity: the Date and Server fields of this second.
     """

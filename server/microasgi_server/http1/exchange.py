@@ -1,18 +1,34 @@
 """One request and its response, as the app sees them: ASGI messages on one side, an encoder of bytes on the other.
 
-A response is in one `Phase`, and `TRANSITIONS` is all there is to know about how it moves. Two things the table does not hold: a
-client can leave in any phase (`leave`), which ends all but a finished response; and an app that fails while nothing is on the wire
-yet starts again with a 500 (`fail`).
+A response is in one `Phase`, and `phases.TRANSITIONS` says how it moves. `leave` and `fail` do what that table does not hold.
 """
 
-from enum import Enum, auto
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote, unquote
 
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import AppError
 from microasgi_server.exchange import Address
+from microasgi_server.http1.encoder import ResponseEncoder
+from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import (
+    BODY,
+    DONE,
+    GONE,
+    HINT,
+    LAST_BODY,
+    LAST_BODY_BEFORE_TRAILERS,
+    LAST_TRAILERS,
+    MORE_TRAILERS,
+    START,
+    STARTED,
+    TRANSITIONS,
+    WAITING,
+    Phase,
+    Step,
+)
 from microasgi_server.http1.reader import Head
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
 
@@ -20,95 +36,6 @@ CRUMB = 4096
 """Bytes below which a piece of the body is joined to the next: one that comes byte by byte must not cost an object for each."""
 
 _SORRY = b"Internal Server Error\n"
-
-
-class Phase(Enum):
-    """How far a response has come."""
-
-    __hash__ = object.__hash__  # Enum's own is written in Python, and the table is asked twice a message
-
-    WAITING = auto()
-    """Nothing from the app yet, except early hints."""
-    STARTED = auto()
-    """The head is here, and held back until the first body message: both leave in one write, and until then a failure
-    can still become a clean 500."""
-    STREAMING = auto()
-    """The head is on the wire."""
-    TRAILERS = auto()
-    """The body is complete; the trailers that the head announced are not."""
-    DONE = auto()
-    """The last byte was handed over. From here on the client can't disconnect: it has what it came for."""
-    GONE = auto()
-    """The client left first."""
-
-
-WAITING, STARTED, STREAMING, TRAILERS, DONE, GONE = Phase  # in Python 3.11, `Phase.DONE` costs five times as much
-
-
-class Step(Enum):
-    """What an app's message amounts to."""
-
-    __hash__ = object.__hash__  # as Phase's
-
-    HINT = auto()
-    START = auto()
-    BODY = auto()
-    LAST_BODY = auto()
-    LAST_BODY_BEFORE_TRAILERS = auto()
-    TRAILERS = auto()
-    LAST_TRAILERS = auto()
-
-
-HINT, START, BODY, LAST_BODY, LAST_BODY_BEFORE_TRAILERS, MORE_TRAILERS, LAST_TRAILERS = Step
-
-TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
-    Phase.WAITING: {
-        Step.HINT: Phase.WAITING,
-        Step.START: Phase.STARTED,
-    },
-    Phase.STARTED: {
-        Step.BODY: Phase.STREAMING,
-        Step.LAST_BODY: Phase.DONE,
-        Step.LAST_BODY_BEFORE_TRAILERS: Phase.TRAILERS,
-    },
-    Phase.STREAMING: {
-        Step.BODY: Phase.STREAMING,
-        Step.LAST_BODY: Phase.DONE,
-        Step.LAST_BODY_BEFORE_TRAILERS: Phase.TRAILERS,
-    },
-    Phase.TRAILERS: {
-        Step.TRAILERS: Phase.TRAILERS,
-        Step.LAST_TRAILERS: Phase.DONE,
-    },
-    Phase.DONE: {},
-    Phase.GONE: {},
-}
-
-
-class Encoder(Protocol):
-    """What turns an exchange's messages into bytes. It trusts the exchange for their order, and nobody for what is in them.
-
-    Of a message that is malformed nothing is encoded: each of these raises AppError, TypeError or ValueError then.
-
-    closes: whether the head that it has encoded says that the connection ends.
-    """
-
-    closes: bool
-
-    def start(self, message: Message) -> None:
-        """Check the head: the error belongs to this message, though the bytes leave with the next."""
-
-    def body(self, message: Message, step: Step, close: bool) -> bytes:
-        """A piece of the body; with the first one the head, which says `Connection: close` if `close`."""
-        ...
-
-    def hint(self, message: Message) -> bytes:
-        """Early hints."""
-        ...
-
-    def trailers(self, message: Message, step: Step) -> bytes:
-        """Trailers: they leave with the last of them."""
-        ...
 
 
 class Exchange(Presence):
@@ -131,12 +58,12 @@ class Exchange(Presence):
     _taken = False  # whether the app has the whole body
     _last_body = LAST_BODY  # what ends the body: else LAST_BODY_BEFORE_TRAILERS, which the response's head announced
 
-    def __init__(self, head: Head, encoder: Encoder, limits: Limits) -> None:
+    def __init__(self, head: Head, identity: Callable[[], list[Field]], limits: Limits) -> None:
         self.head = head
         self.phase = WAITING
         self.body_complete = head.length == 0
         self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
-        self._encoder = encoder
+        self._encoder = ResponseEncoder(head, identity)
         self._limits = limits
         if head.closes:
             self.closing = True

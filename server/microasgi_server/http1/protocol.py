@@ -15,13 +15,14 @@ from collections.abc import Callable
 
 from microasgi_server.exchange import Next
 from microasgi_server.http1.body import NO_BODY, Body, Chunked, Sized
-from microasgi_server.http1.encoder import STATUS_LINES, ResponseEncoder
-from microasgi_server.http1.exchange import DONE, STARTED, WAITING, Exchange, plain_text
+from microasgi_server.http1.encoder import STATUS_LINES
+from microasgi_server.http1.exchange import Exchange, plain_text
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
 
-REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next  # as in exchange.py
+REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next  # as in phases.py
 
 
 class Protocol:
@@ -79,7 +80,7 @@ class Protocol:
         if found is None:
             return False
         head, rest = found
-        self.exchange = exchange = self.exchange_class(head, ResponseEncoder(head, self._identity), self._limits)
+        self.exchange = exchange = self.exchange_class(head, self._identity, self._limits)
         if exchange.body_complete:
             self._behind += rest
             return True

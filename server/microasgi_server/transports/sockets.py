@@ -42,7 +42,7 @@ class Ending(Enum):
     """It has been closed."""
 
 
-NOTHING, SHUT, CLOSE, CLOSED = Ending  # as in exchange.py
+NOTHING, SHUT, CLOSE, CLOSED = Ending  # as in http1/phases.py
 
 
 class SocketTransport:
