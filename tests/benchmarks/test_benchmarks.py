@@ -18,7 +18,7 @@ from benchmarks.parts import PARTS
 from benchmarks.processes import tree
 from benchmarks.running import ROOT, get, notes, running
 from benchmarks.stacks import Stack
-from tests.benchmark_harness import Told, within
+from tests.benchmarks.harness import Told, within
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the benchmarks read /proc, which only Linux has")
 

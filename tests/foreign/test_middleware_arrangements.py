@@ -75,7 +75,7 @@ async def test_a_departure_is_quiet(
 async def test_sentry_as_its_users_have_it() -> None:
     """Sentry with all that it patches by itself reports nobody's departure either. (In a process of its own, which it may patch.)"""
     command = [sys.executable, "-m", "tests.foreign.with_sentry"]
-    process = await anyio.run_process(command, cwd=Path(__file__).parent.parent, check=False)
+    process = await anyio.run_process(command, cwd=Path(__file__).parents[2], check=False)
     assert process.returncode == 0, process.stderr.decode()
     assert json.loads(process.stdout) == {"errors": [], "notes": []}
 

@@ -25,7 +25,7 @@ from tests.harness import PATIENCE, Client, Departure, Response
 
 pytestmark = pytest.mark.anyio
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 APPS = ("router", "starlette", "fastapi")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = {"microasgi": ROOT / "microasgi", "microasgi_server": ROOT / "server" / "microasgi_server"}
 
 

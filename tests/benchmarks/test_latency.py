@@ -21,7 +21,7 @@ from benchmarks.parts.latency_tables import MANY, MOST, figures, readme, tables,
 from benchmarks.processes import open_files
 from benchmarks.running import Running, get, running
 from benchmarks.stacks import Stack
-from tests.benchmark_harness import Told, listening, within
+from tests.benchmarks.harness import Told, listening, within
 
 STACK = Stack("microasgi", "microasgi", "asyncio")
 

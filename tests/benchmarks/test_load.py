@@ -18,7 +18,7 @@ from benchmarks.processes import cpu_seconds, resident_bytes, tree
 from benchmarks.running import running
 from benchmarks.sampling import Sample, Samples, plain, take_heat, take_turn
 from benchmarks.stacks import Stack
-from tests.benchmark_harness import Told, listening
+from tests.benchmarks.harness import Told, listening
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the benchmarks read /proc, which only Linux has")
 

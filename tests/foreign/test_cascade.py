@@ -1,7 +1,7 @@
 """A departure travels: client → service A → service B → PostgreSQL, each behind its own promise, and the query at the far end stops.
 
 A calls B with httpx, B queries with one of the drivers. Nothing is passed on by hand: A's handler stops, so httpx closes its connection,
-so B's handler stops, so its driver cancels the query. `pytest tests/test_cascade.py -s` prints how long each hop took.
+so B's handler stops, so its driver cancels the query. `pytest tests/foreign/test_cascade.py -s` prints how long each hop took.
 """
 
 import secrets

@@ -1,7 +1,7 @@
 """A thousand clients leave in the middle of their queries: the database is at rest a second later, and the pool is whole.
 
 On our own server, and on uvicorn with a FastAPI app inside `CancelOnDisconnect`. The suite does it with a hundred clients for each
-driver; `pytest -m slow tests/test_thousand.py -s` with a thousand, and prints what it measured.
+driver; `pytest -m slow tests/foreign/test_thousand.py -s` with a thousand, and prints what it measured.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.postgres import STACKS, Postgres
 
 pytestmark = pytest.mark.anyio
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 SOON = 1.0
 """Seconds after the last departure within which the database must be at rest. On a busy machine the best of a few attempts counts."""

@@ -14,7 +14,7 @@ from benchmarks.parts.memory import Bench, _check_ends
 from benchmarks.parts.memory_tables import LEAK, figures, leaked, readme, tables, targets
 from benchmarks.running import running
 from benchmarks.stacks import Stack
-from tests.benchmark_harness import listening
+from tests.benchmarks.harness import listening
 
 OURS = Stack("microasgi", "microasgi", "asyncio")
 
