@@ -212,7 +212,6 @@ def test_a_quick_run_has_each_framework_and_each_server() -> None:
 
 def test_the_picture_has_every_stack_and_every_cell() -> None:
     """What is in the data is written into the picture."""
-    pytest.importorskip("matplotlib")
     written = [text.get_text() for text in PART.figures(MIXED)["disconnect"].axes[0].texts]
     assert {"microasgi", "Starlette", "Django", "microasgi, trio", "daphne, asyncio", *WAYS} <= set(written)
     assert written.count("\N{MULTIPLICATION SIGN}") == 1 + len(WAYS) + 1  # the last is the legend's

@@ -19,14 +19,12 @@ from benchmarks.running import running
 from benchmarks.sampling import Sample, Samples, plain, take_heat, take_turn
 from benchmarks.stacks import Stack
 from tests.benchmarks.harness import Told, listening
+from tests.needs import needs_program
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the benchmarks read /proc, which only Linux has")
 
 WRK = shutil.which("wrk")
-GENERATORS = [
-    pytest.param(WRK, marks=pytest.mark.skipif(WRK is None, reason="wrk is not installed"), id="wrk"),
-    pytest.param(None, id="built-in"),
-]
+GENERATORS = [pytest.param(WRK, marks=needs_program("wrk"), id="wrk"), pytest.param(None, id="built-in")]
 
 BARE = Stack("bare", "microasgi", "asyncio")
 HELLO = Workload("hello", connections=4)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import anyio
-import fastapi
 import pytest
 
 from microasgi import CancelOnDisconnect, HTTPException, PlainTextResponse, Request, Router
@@ -67,6 +66,8 @@ async def test_an_answer_to_the_cancellation_is_dropped(case: Case, server: str,
 
 async def test_fastapis_answer_to_the_cancellation_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """So is one in FastAPI, whose own handler sends its exceptions' answers."""
+    import fastapi
+
     api, witness = fastapi.FastAPI(), Witness()
 
     @api.get("/")

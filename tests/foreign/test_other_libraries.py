@@ -6,7 +6,6 @@ that reply in it. httpx and anyio's files need a short shielded cleanup of their
 """
 
 import secrets
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -25,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from microasgi import Request, Router, StreamingResponse
 from tests.harness import GET, PATIENCE, Sleeper, access_lines, eventually, loud_lines, serving, within
+from tests.needs import path_of
 
 pytestmark = pytest.mark.anyio
 
@@ -150,8 +150,7 @@ async def test_a_download_is_left(whole: bool, caplog: pytest.LogCaptureFixture)
 @pytest.fixture(scope="module")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a real Redis of this module's own."""
-    program = shutil.which("redis-server")
-    assert program, "these tests need redis-server: `apt-get install redis-server`, `brew install redis`, or your system's own way"
+    program = path_of("redis-server")
     directory = str(tmp_path_factory.mktemp("redis"))
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

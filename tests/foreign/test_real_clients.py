@@ -6,7 +6,6 @@ import io
 import json
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from anyio import to_thread
 from microasgi import Request, Response, Router, StreamingResponse
 from tests.conftest import LOOPS
 from tests.harness import PATIENCE, Client, Served, Sleeper, serving, within
+from tests.needs import needs_program, path_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,14 +32,6 @@ SIZE = 3_000_000
 PIECE = b"0123456789abcdef" * 1024
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
-
-
-def program(name: str, package: str) -> str:
-    """A program's path. Without it the test fails: nothing is skipped in silence."""
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
-    if found is None:
-        pytest.fail(f"{name} is needed for this test: apt-get install {package}")
-    return found
 
 
 def app(sleeper: Sleeper) -> Router:
@@ -107,7 +99,7 @@ def upload(tmp_path: Path) -> Path:
 
 async def curl(*arguments: str | Path, fails_with: int = 0) -> tuple[str, str]:
     """Run curl; what it wrote to stdout and stderr."""
-    command = [program("curl", "curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", str(PATIENCE), *map(str, arguments)]
+    command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", str(PATIENCE), *map(str, arguments)]
     with anyio.fail_after(2 * PATIENCE):
         done = await anyio.run_process(command, check=False)
     assert done.returncode == fails_with, done.stderr.decode()
@@ -122,6 +114,7 @@ async def curl_gives_up(sleeper: Sleeper, *arguments: str | Path) -> None:
             return
 
 
+@needs_program("curl")
 async def test_curl_gets_and_posts() -> None:
     """curl gets a page, posts JSON, asks for the head alone, and follows nothing but the protocol."""
     async with serving(app(Sleeper())) as served:
@@ -136,6 +129,7 @@ async def test_curl_gets_and_posts() -> None:
         assert out == "<p>None</p>"
 
 
+@needs_program("curl")
 async def test_curl_uses_a_connection_again() -> None:
     """Of two requests in one call of curl the second opens no connection."""
     async with serving(app(Sleeper())) as served:
@@ -145,6 +139,7 @@ async def test_curl_uses_a_connection_again() -> None:
     assert (port, first, second) == (again, "1", "0")
 
 
+@needs_program("curl")
 async def test_curl_uploads(upload: Path) -> None:
     """An upload arrives whole: with an Expect that is answered, without one, and in chunks."""
     async with serving(app(Sleeper())) as served:
@@ -159,6 +154,7 @@ async def test_curl_uploads(upload: Path) -> None:
         assert json.loads(out) == {"size": SIZE, "expect": None, "coding": "chunked"}
 
 
+@needs_program("curl")
 async def test_curl_downloads(tmp_path: Path) -> None:
     """A streamed download arrives whole."""
     async with serving(app(Sleeper())) as served:
@@ -166,6 +162,7 @@ async def test_curl_downloads(tmp_path: Path) -> None:
     assert (tmp_path / "download").read_bytes() == DOWNLOAD
 
 
+@needs_program("curl")
 @pytest.mark.parametrize("path", ["/sleep", "/ticks"])
 async def test_curl_gives_up(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """A curl that has waited long enough stops the handler, before the response and in the middle of it."""
@@ -177,6 +174,7 @@ async def test_curl_gives_up(path: str, caplog: pytest.LogCaptureFixture) -> Non
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@needs_program("curl")
 async def test_curl_gives_up_an_upload(upload: Path) -> None:
     """A curl that gives up while nobody reads its upload stops the handler."""
     sleeper = Sleeper()
@@ -393,7 +391,7 @@ http {{
 @asynccontextmanager
 async def nginx_in_front(served: Served, folder: Path) -> AsyncIterator[Served]:
     """nginx with a configuration of its own, before a server: `connect` to what this yields goes through it."""
-    command = [program("nginx", "nginx-light"), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+    command = [path_of("nginx"), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf"), "-p", str(folder)]
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -430,6 +428,7 @@ async def ask(client: Client, port: int, path: str) -> bytes:
     return answer.body
 
 
+@needs_program("nginx")
 async def test_nginx_passes_requests_on(tmp_path: Path) -> None:
     """Behind nginx requests, uploads and downloads work, and nginx uses its connection to us again."""
     async with serving(app(Sleeper())) as served, nginx_in_front(served, tmp_path) as front:
@@ -444,6 +443,7 @@ async def test_nginx_passes_requests_on(tmp_path: Path) -> None:
                 assert json.loads((await client.response()).body)["size"] == SIZE
 
 
+@needs_program("nginx")
 @pytest.mark.parametrize("path", ["/sleep", "/ticks"])
 async def test_closing_the_browser_reaches_through_nginx(path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """When the browser before nginx goes away, nginx leaves, and the handler stops."""

@@ -84,6 +84,12 @@ empty = []
 number = 42
 """
 
+INTERRUPTED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may be a shell's background job, and these ignore it
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
 
 @pytest.fixture
 def app_dir(tmp_path: Path) -> Path:
@@ -94,7 +100,7 @@ def app_dir(tmp_path: Path) -> Path:
     (tmp_path / "crashes.py").write_text("\n\nraise LookupError('two\\nlines')\n")
     (tmp_path / "deep.py").write_text("import json\n\nsettings = json.loads('{')\n")
     (tmp_path / "exits.py").write_text("raise SystemExit('no settings')\n")
-    (tmp_path / "interrupted.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()

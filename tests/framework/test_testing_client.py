@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse as StarletteJSON
@@ -514,7 +513,9 @@ def starlette(sleeper: Sleeper) -> Starlette:
     return Starlette(routes=[StarletteRoute("/", home), StarletteRoute("/hello", hello)])
 
 
-def fastapi(sleeper: Sleeper) -> FastAPI:
+def fastapi(sleeper: Sleeper) -> Any:
+    from fastapi import FastAPI
+
     app = FastAPI()
 
     @app.get("/")
@@ -558,6 +559,8 @@ async def test_a_foreign_app_on_its_own(make: Any) -> None:
 
 async def test_leaving_a_foreign_app_everywhere() -> None:
     """The walk through every await works for another framework's app too, and names its handler's lines."""
+    from fastapi import FastAPI
+
     app = FastAPI()
 
     @app.get("/")

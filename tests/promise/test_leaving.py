@@ -113,11 +113,14 @@ def kernel_holds(size: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("how", ["FIN", "RST", "half-close"])
+with_room = pytest.mark.skipif(
+    not kernel_holds(4 * MEGABYTE), reason="net.ipv4.tcp_rmem is so small that a FIN behind 4 MB can't reach this machine"
+)
+
+
+@pytest.mark.parametrize("how", [pytest.param("FIN", marks=with_room), "RST", pytest.param("half-close", marks=with_room)])
 async def test_with_4_of_8_megabytes_unread(how: Departure, caplog: pytest.LogCaptureFixture) -> None:
     """A client that leaves with megabytes unread is noticed within 100 ms too, and those megabytes are never in our memory."""
-    if how != "RST" and not kernel_holds(4 * MEGABYTE):
-        pytest.skip("net.ipv4.tcp_rmem is so small that a FIN behind 4 MB can't reach this machine")
     body = bytes(8 * MEGABYTE)
 
     async def measure() -> float:

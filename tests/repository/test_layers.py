@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.needs import path_of
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"microasgi": ROOT / "microasgi", "microasgi_server": ROOT / "server" / "microasgi_server"}
 
@@ -146,7 +148,7 @@ def test_the_top_of_the_repository_holds_only_what_it_should() -> None:
     """Beside dotfiles and the licence, the repository's top level has six entries, and nobody adds a seventh in passing."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git clone: nobody knows here what belongs to the repository")
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = [path_of("git"), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     top = {path.partition("/")[0] for path in done.stdout.split("\0") if path}
     expected = {"pyproject.toml", "microasgi", "server", "tests", "benchmarks", "README.md"}

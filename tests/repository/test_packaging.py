@@ -65,8 +65,8 @@ def test_it_depends_on_anyio_and_h11_only(metadata: Message) -> None:
 
 
 def test_the_extras_are_the_promised_ones(metadata: Message) -> None:
-    """`fast` brings uvloop, `trio` brings trio, `test` brings what the tests need."""
-    assert {"fast", "trio", "test"} <= set(metadata.get_all("Provides-Extra", [])) <= {"fast", "trio", "test", "bench"}
+    """`fast` brings uvloop, `trio` brings trio, `test` brings what the tests need, and so do the others."""
+    assert {"fast", "trio", "test"} <= set(metadata.get_all("Provides-Extra", [])) <= {"fast", "trio", "test", "bench", "lint"}
     for extra, package in {"fast": "uvloop", "trio": "trio", "test": "pytest"}.items():
         lines = [line for line in metadata.get_all("Requires-Dist", []) if f"extra == '{extra}'" in line]
         assert any(line.startswith(package) for line in lines), lines

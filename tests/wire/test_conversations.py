@@ -371,7 +371,7 @@ async def test_the_100_comes_when_the_app_reads() -> None:
         await client.send(post(5, "Expect: 100-continue"))
         with anyio.move_on_after(0.1):
             await client.receive()
-            pytest.fail("the 100 came before the app had asked for anything")
+            raise AssertionError("the 100 came before the app had asked for anything")
         reads.set()
         assert await client.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
         await client.send(b"hello" + get("/"))
@@ -411,7 +411,7 @@ async def test_http_1_0_gets_no_100() -> None:
         await client.send(post(5, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"))
         with anyio.move_on_after(0.1):
             await client.receive()
-            pytest.fail("HTTP/1.0 knows no 100")
+            raise AssertionError("HTTP/1.0 knows no 100")
         await client.send(b"hello")
         response = await client.response()
         assert (response.body, response.informational) == (b"hello", [])
