@@ -1,12 +1,12 @@
 """What a machine with Python and `.[test]` lacks: a test that needs it is skipped there, by name, with how to get it.
 
 * A package of the extra `bench` takes no word: to import one that isn't installed skips the test, or the whole module, that wanted it.
+  Where it would come too late, `@needs_package("uvicorn")` says so on a test or a parameter, and `demand_package` in a fixture.
 * A program is asked for: `@needs_program("curl")` on a test, `path_of("curl")` in a fixture.
 
 Where nothing may be missing, `pytest --no-skips` makes a failure of every skip.
 """
 
-import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -39,7 +39,7 @@ class Absent(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         package = name.partition(".")[0]
         if package in BENCH and (wanting := _wanting(sys._getframe(1))):
-            pytest.skip(f"{wanting} needs {package}; get it with: pip install -e '.[test,bench]'", allow_module_level=True)
+            pytest.skip(f"{wanting} {_get(package)}", allow_module_level=True)
         return None
 
 
@@ -59,9 +59,19 @@ def _is_ours(file: Path) -> bool:
     return file.is_relative_to(ROOT / "tests") or file.is_relative_to(ROOT / "benchmarks")
 
 
-def needs_package(name: str) -> None:
-    """Skip what runs, if this package of `bench` isn't installed: for one that another process imports."""
-    importlib.util.find_spec(name)
+def _get(package: str) -> str:
+    return f"needs {package}; get it with: pip install -e '.[test,bench]'"
+
+
+def needs_package(name: str) -> pytest.MarkDecorator:
+    """Skip the test if this package of `bench` isn't installed: for one that is imported later than is good, or in another process."""
+    return pytest.mark.skipif(PathFinder.find_spec(name) is None, reason=_get(name))
+
+
+def demand_package(name: str) -> None:
+    """Skip what runs, or the module, if this package of `bench` isn't installed. Not inside a task group, which would wrap the skip."""
+    if PathFinder.find_spec(name) is None:
+        pytest.skip(f"{_wanting(sys._getframe(1))} {_get(name)}", allow_module_level=True)
 
 
 def _which(program: str) -> str | None:
@@ -69,7 +79,7 @@ def _which(program: str) -> str | None:
 
 
 def _remedy(program: str) -> str:
-    return f"{program} is needed; get it with: apt-get install {PROGRAMS[program]}"
+    return f"needs {program}; get it with: apt-get install {PROGRAMS[program]}"
 
 
 def path_of(program: str) -> str:

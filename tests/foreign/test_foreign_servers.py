@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from tests.harness import PATIENCE, Client, Departure, Response
-from tests.needs import needs_package
+from tests.needs import demand_package
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +127,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A foreign server, as a process group of its own: some have worker processes, which must not outlive the test."""
     kind, port, secret = SERVERS[request.param], _free_port(), secrets.token_hex()
     for package in (kind.command.split()[0], "fastapi"):
-        needs_package(package)
+        demand_package(package)
     log = tmp_path_factory.mktemp("servers") / f"{request.param}.log"
     command = [sys.executable, "-m", *kind.command.format(app="tests.foreign.apps:app", port=port).split()]
     environment = {**os.environ, "MICROASGI_TEST_SECRET": secret}

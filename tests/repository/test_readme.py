@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from microasgi.testing import Client
+from tests.needs import demand_package
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -89,6 +90,7 @@ async def test_a_payment_is_finished() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_foreign_app_is_wrapped(anyio_backend: str) -> None:
     """The example of `CancelOnDisconnect` is an app."""
+    demand_package("fastapi")
     names: dict[str, Any] = {}
     exec(block("FastAPI"), names)
     async with Client(names["app"]) as client:
