@@ -1,5 +1,7 @@
 """Every async test runs on the three loops, unless it parametrises `anyio_backend` itself. What can't run here is skipped by name."""
 
+import gc
+import importlib
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -75,3 +77,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _unskipped((yield), collector.config)  # type: ignore[no-any-return]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all test modules have imported out of every collection from now on: many tests collect, to see what is left behind.
+
+    Hypothesis has to be here by then: with trio, it looks for who refers to a certain object, and doesn't find what is left out.
+    """
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
