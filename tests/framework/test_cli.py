@@ -1,6 +1,11 @@
-"""The command line, as somebody who types it sees it: a process of its own, its exit code, and every word that it says."""
+"""The command line, as somebody who types it sees it: its exit code, and every word that it says.
+
+What serves is a process of its own (`serving`), and so is what ends in a way that only a process can (`run`). What the command says
+before it serves, and instead of it, is had without one (`say`).
+"""
 
 import http.client
+import io
 import json
 import os
 import re
@@ -13,9 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from microasgi.cli import main
 
 PATIENCE = 20.0
 """Seconds after which a wait has failed. Starting a process on a busy machine takes some."""
@@ -118,6 +126,28 @@ def run(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.Completed
     """Run the command to its end."""
     command = [sys.executable, "-m", "microasgi", *arguments]
     return subprocess.run(command, cwd=app_dir, env=environment(**changes), capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+def say(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """The same for a command that doesn't serve, in this process: nothing of it is left in here, the app's modules neither."""
+    out, err, before = io.StringIO(), io.StringIO(), set(sys.modules)
+    code: Any = 0
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(app_dir)
+        here.delenv("COLUMNS", raising=False)
+        for name, value in changes.items():
+            here.setenv(name, value)
+        for name, mine in {"path": [*sys.path], "stdout": out, "stderr": err}.items():
+            here.setattr(sys, name, mine)
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            for name in set(sys.modules) - before:
+                if str(getattr(sys.modules[name], "__file__", "")).startswith(str(app_dir)):
+                    del sys.modules[name]
+    return subprocess.CompletedProcess(["microasgi", *arguments], code, out.getvalue(), err.getvalue())
 
 
 class Running:
@@ -402,7 +432,7 @@ from starlette.routing import Route
 async def home(request):
     print("began", flush=True)
     try:
-        await anyio.sleep(1)
+        await anyio.sleep(0.3)
         print("went on", flush=True)
     except anyio.get_cancelled_exc_class():
         print("stopped", flush=True)
@@ -578,7 +608,7 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
 )
 def test_a_wrong_target_is_one_clear_line(app_dir: Path, arguments: list[str], words: list[str]) -> None:
     """What can't be served is told in one line that says what was wrong and what to do, with exit code 1."""
-    check_refusal(run(app_dir, "serve", "--port", "0", *arguments), 1, *words)
+    check_refusal(say(app_dir, "serve", "--port", "0", *arguments), 1, *words)
 
 
 def test_a_failed_import_shows_its_traceback_at_level_debug(app_dir: Path) -> None:
@@ -629,7 +659,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
 )
 def test_a_wrong_command_is_one_clear_line(app_dir: Path, arguments: list[str], words: list[str]) -> None:
     """A wrong option is told in one line that says where the help is, with exit code 2."""
-    check_refusal(run(app_dir, *arguments), 2, *words, "--help")
+    check_refusal(say(app_dir, *arguments), 2, *words, "--help")
 
 
 WITHOUT = """
@@ -708,14 +738,14 @@ DELETE     /payments/accounts/{name}  handler    cancel, 0 s of cleanup
 *          /*                         bare       cancel, 5 s of cleanup
 """
     for target in ("shop:routes", "shop:as_list"):
-        done = run(app_dir, "routes", target)
+        done = say(app_dir, "routes", target)
         assert done.stdout == expected.lstrip()
         assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_table_of_routes_needs_a_router(app_dir: Path) -> None:
     """`routes` of an app that isn't a Router is one line, with exit code 1."""
-    check_refusal(run(app_dir, "routes", "main:bare"), 1, "'main:bare' is neither a Router nor a list of routes")
+    check_refusal(say(app_dir, "routes", "main:bare"), 1, "'main:bare' is neither a Router nor a list of routes")
 
 
 # The help.
@@ -723,7 +753,7 @@ def test_the_table_of_routes_needs_a_router(app_dir: Path) -> None:
 
 def test_the_help_names_every_option(app_dir: Path) -> None:
     """`serve --help` explains every option, with its default where it has one."""
-    done = run(app_dir, "serve", "--help", COLUMNS="200")
+    done = say(app_dir, "serve", "--help", COLUMNS="200")
     options = (
         "--factory --app-dir --host --port --uds --loop --log-level --access-log --no-access-log --root-path --lifespan --half-close"
         " --timeout-keep-alive --timeout-header --timeout-graceful-shutdown --cancel-on-disconnect"
@@ -737,7 +767,7 @@ def test_the_help_names_every_option(app_dir: Path) -> None:
 
 def test_the_version_is_the_distributions(app_dir: Path) -> None:
     """`--version` prints the installed version, and how a departure is delivered with the anyio that is there."""
-    done = run(app_dir, "--version")
+    done = say(app_dir, "--version")
     assert done.returncode == 0
     assert done.stdout == (
         f"microasgi {version('microasgi')} with anyio {version('anyio')}: "
@@ -792,6 +822,6 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
 
 def test_the_demo_is_in_the_table_of_routes(tmp_path: Path) -> None:
     """`routes` shows the demo, with the payment as the one that is finished."""
-    done = run(tmp_path, "routes", "microasgi.demo:routes")
+    done = say(tmp_path, "routes", "microasgi.demo:routes")
     assert [line.split()[:2] for line in done.stdout.splitlines() if line.endswith("finish")] == [["POST", "/pay"]]
     assert done.returncode == 0
