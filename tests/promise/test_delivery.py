@@ -26,6 +26,7 @@ from microasgi.promise import anyio_scopes, delivery, trio_scope
 from microasgi.promise.delivery import Block, _running
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
+from tests.promise.extension import Extension
 
 pytestmark = pytest.mark.anyio
 
@@ -133,7 +134,7 @@ class Visitor:
         self.story = story
         self.sent: list[Message] = []
         self.cancelling = -1
-        self._callbacks: list[Callable[[], object]] = []
+        self.extension = Extension()
         self._gone = anyio.Event()
         self._began = False
         self.scope: Scope = {
@@ -142,7 +143,7 @@ class Visitor:
             "path": path,
             "query_string": b"",
             "headers": [],
-            "extensions": {"microasgi.disconnect": {"subscribe": self._subscribe}} if way == "extension" else {},
+            "extensions": self.extension.offered if way == "extension" else {},
         }
         self.task = asyncio.create_task(self._call(app))
 
@@ -154,12 +155,6 @@ class Visitor:
             task = asyncio.current_task()
             assert task is not None
             self.cancelling = task.cancelling()
-
-    def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        self._callbacks.append(callback)
-        if self._gone.is_set():
-            callback()
-        return self._callbacks.clear
 
     async def _receive(self) -> Message:
         if not self._began:
@@ -177,8 +172,7 @@ class Visitor:
         """Go away, now."""
         self._gone.set()
         self.story.left.set()
-        for callback in self._callbacks:
-            callback()
+        self.extension.leave()
 
     async def end(self) -> None:
         """The app's end, and its error."""
@@ -1248,13 +1242,9 @@ async def visit_on_trio(handler: Handler, way: Way, **options: Any) -> list[str]
     """`visit` by trio's means. The errors come out as they are."""
     story = Story()
     routes = routed(handler, story, **options)
-    callbacks: list[Callable[[], object]] = []
+    extension = Extension()
     messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
     errors: list[BaseException] = []
-
-    def subscribe(callback: Callable[[], object]) -> Callable[[], None]:
-        callbacks.append(callback)
-        return callbacks.clear
 
     async def receive() -> Message:
         if messages:
@@ -1266,7 +1256,7 @@ async def visit_on_trio(handler: Handler, way: Way, **options: Any) -> list[str]
         raise Gone
 
     async def run() -> None:
-        extensions = {"microasgi.disconnect": {"subscribe": subscribe}} if way == "extension" else {}
+        extensions = extension.offered if way == "extension" else {}
         scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], "extensions": extensions}
         try:
             await routes(scope, receive, send)
@@ -1278,8 +1268,7 @@ async def visit_on_trio(handler: Handler, way: Way, **options: Any) -> list[str]
             tasks.start_soon(run)
             await story.here.wait()
             story.left.set()
-            for callback in callbacks:
-                callback()
+            extension.leave()
     for error in errors:
         raise error
     return story.marks
@@ -1610,19 +1599,6 @@ async def test_a_block_cancelled_before_and_in_its_first_step_is_told_once() -> 
     assert (story.marks, running.cancelling()) == (["began", "cleaned up"], 0)
 
 
-class Counting(Visitor):
-    """A client of a server that has the extension.
-
-    asked: how many times it was asked to report the departure.
-    """
-
-    asked = 0
-
-    def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        self.asked += 1
-        return super()._subscribe(callback)
-
-
 @pytest.mark.parametrize("waits", [False, True], ids=["never waits", "waits twice"])
 async def test_the_server_is_asked_only_for_a_call_that_waits(waits: bool) -> None:
     """The server is asked to report the departure once, if the app waits at all, and never after the app has ended."""
@@ -1631,9 +1607,9 @@ async def test_the_server_is_asked_only_for_a_call_that_waits(waits: bool) -> No
         for _ in range(2 * waits):
             await asyncio.sleep(0)
 
-    visitor = Counting(CancelOnDisconnect(app), Story(), "extension")
+    visitor = Visitor(CancelOnDisconnect(app), Story(), "extension")
     await visitor.end()
-    assert (visitor.asked, visitor._callbacks) == (int(waits), [])
+    assert (visitor.extension.asked, visitor.extension.waiting) == (int(waits), {})
 
 
 async def test_a_client_that_left_before_the_call_began_is_heard_at_the_first_wait() -> None:
@@ -1641,15 +1617,15 @@ async def test_a_client_that_left_before_the_call_began_is_heard_at_the_first_wa
     story = Story()
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:
-        story.mark(f"asked {visitor.asked}")
+        story.mark(f"asked {visitor.extension.asked}")
         with anyio.CancelScope():
             await story.work()
         story.mark("after")
 
-    visitor = Counting(CancelOnDisconnect(app, cleanup_grace=LONG), story, "extension")
+    visitor = Visitor(CancelOnDisconnect(app, cleanup_grace=LONG), story, "extension")
     visitor.leave()
     await visitor.end()
-    assert (story.marks, visitor.asked) == (["asked 0", "cleaned up"], 1)
+    assert (story.marks, visitor.extension.asked) == (["asked 0", "cleaned up"], 1)
 
 
 async def test_an_error_of_the_first_step_behind_a_departure_surfaces() -> None:
@@ -1660,7 +1636,7 @@ async def test_an_error_of_the_first_step_behind_a_departure_surfaces() -> None:
         visitor.leave()
         raise ValueError("the app's")
 
-    visitor = Counting(CancelOnDisconnect(app), story, "extension")
+    visitor = Visitor(CancelOnDisconnect(app), story, "extension")
     with pytest.raises(ValueError, match=r"^the app's$"):
         await visitor.end()
     assert _running == {}

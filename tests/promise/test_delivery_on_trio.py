@@ -20,6 +20,7 @@ from trio.testing import MockClock
 from microasgi import CancelOnDisconnect
 from microasgi.asgi import Message, Scope
 from microasgi.promise import delivery, trio_scope
+from tests.promise.extension import Extension
 
 pytestmark = pytest.mark.anyio
 
@@ -57,14 +58,8 @@ class Client:
         self.here = trio.Event()
         self.left = trio.Event()
         self._handler = handler
-        self._extensions = {"microasgi.disconnect": {"subscribe": self._subscribe}} if way == "extension" else {}
-        self._callbacks: list[Callable[[], object]] = []
-
-    def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        self._callbacks.append(callback)
-        if self.left.is_set():
-            callback()
-        return self._callbacks.clear
+        self._extension = Extension()
+        self._extensions = self._extension.offered if way == "extension" else {}
 
     async def _receive(self) -> Message:
         await self.left.wait()
@@ -102,8 +97,7 @@ class Client:
     def leave(self) -> None:
         """Go away, now."""
         self.left.set()
-        for callback in self._callbacks:
-            callback()
+        self._extension.leave()
 
     async def wait(self, mark: str = "cancelled") -> None:
         """Be where the client leaves."""
