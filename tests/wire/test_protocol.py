@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -111,6 +112,8 @@ def read(data: bytes, request: bytes = GET, *, closed: bool = False) -> Answer:
 
 # The state machine.
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
 ALLOWED = {
     ("WAITING", "HINT"): "WAITING",
     ("WAITING", "START"): "STARTED",
@@ -167,11 +170,29 @@ def exchange_in(phase: Phase, *, with_trailers: bool = False) -> Exchange:
     return exchange
 
 
-def test_the_table_says_what_the_docstring_draws() -> None:
-    """The transition table has exactly the ten transitions of a response, and none out of DONE or GONE."""
-    table = {(phase.name, step.name): to.name for phase, steps in TRANSITIONS.items() for step, to in steps.items()}
-    assert table == ALLOWED
-    assert [phase.name for phase in TRANSITIONS] == ["WAITING", "STARTED", "STREAMING", "TRAILERS", "DONE", "GONE"]
+SHOWN = {
+    "start": Step.START,
+    "body, more to come": Step.BODY,
+    "last body": Step.LAST_BODY,
+    "last body, trailers announced": Step.LAST_BODY_BEFORE_TRAILERS,
+    "trailers": Step.TRAILERS,
+    "last trailers": Step.LAST_TRAILERS,
+}
+"""What the README calls the steps, in its own order. It says nothing of hints."""
+
+
+def test_the_readme_shows_the_table() -> None:
+    """The README's table of phases is the one that decides: where every step leads from every phase, and where a departure does."""
+    head, _, *rows = README.partition("| phase | ")[2].partition("\n\n")[0].splitlines()
+    assert head.strip(" |").split(" | ") == [*SHOWN, "client leaves"]
+    assert [row.split("`")[1] for row in rows] == [phase.name for phase in Phase]
+    for phase, row in zip(Phase, rows, strict=True):
+        *steps, departure = (cell.strip(" `") for cell in row.strip().strip("|").split("|")[1:])
+        told = {step.name: to.name for step, to in TRANSITIONS[phase].items() if step is not Step.HINT}
+        assert {step.name: to for step, to in zip(SHOWN.values(), steps, strict=True) if to} == told
+        exchange = exchange_in(phase, with_trailers=phase is Phase.TRAILERS)
+        exchange.leave("gone")
+        assert exchange.phase.name == departure
 
 
 @every_phase
