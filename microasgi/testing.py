@@ -89,6 +89,7 @@ class Call:
         self._body: bytes | None = body
         self._leave_at = leave_at
         self._gone = False
+        self._told = False
         self._complete = False
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -128,9 +129,7 @@ class Call:
         if self._gone or self._complete:
             return
         self._gone = True
-        callbacks = list(self._callbacks.values())
-        self._callbacks.clear()
-        for callback in callbacks:
+        for callback in tuple(self._callbacks.values()):
             self._tell(callback)
         self._notify()
 
@@ -160,10 +159,10 @@ class Call:
 
     def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         token = object()
+        if not self._complete:
+            self._callbacks[token] = callback
         if self._gone:
             self._tell(callback)
-        elif not self._complete:
-            self._callbacks[token] = callback
 
         def unsubscribe() -> None:
             self._callbacks.pop(token, None)
@@ -171,6 +170,7 @@ class Call:
         return unsubscribe
 
     def _tell(self, callback: Callable[[], object]) -> None:
+        self._told = True
         self.cancelled = callback() is True or self.cancelled
 
     async def _receive(self) -> Message:
@@ -184,7 +184,10 @@ class Call:
 
     async def _send(self, message: Message) -> None:
         if self._gone:
-            raise ClientDisconnect("the client left")
+            if self._callbacks or not self._told:
+                raise ClientDisconnect("the client left")
+            await checkpoint()  # all who were told have stopped, and nobody is told of what middleware around them says
+            return
         match message["type"]:
             case "http.response.start":
                 self._status = message["status"]

@@ -125,8 +125,8 @@ def _look_into(thing: Any, task: Task, found: list[asyncio.TaskGroup]) -> None:
             _look_into(callback, task, found)
 
 
-def members(group: asyncio.TaskGroup) -> set[Task]:
-    """The group's tasks that have not ended. From now on the group doesn't cancel them itself: who asks tells them."""
+def take_over(group: asyncio.TaskGroup) -> set[Task]:
+    """The group's tasks. From now on the group doesn't cancel them itself: who asks tells them."""
     tasks: set[Task] = group._tasks
 
     def abort() -> None:

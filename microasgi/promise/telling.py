@@ -110,6 +110,8 @@ class Telling:
 
     def left(self, scope: Any, task: Task, error: BaseException | None, passes: bool) -> None:
         """A task leaves a scope, and says by what error; `passes`, if the scope was cancelled and can't swallow it."""
+        if self._over:
+            return
         if task in _told:
             if isinstance(error, BaseExceptionGroup) and error.split(asyncio.CancelledError)[0] is None:
                 self._doubtful.add(task)
@@ -188,10 +190,9 @@ class Telling:
             if child not in _told and not child.done():
                 found += self._plant(child)
                 found += self._mark(child)
-        for group in groups:
-            for child in asyncio_tasks.members(group):
-                if child not in self._roots:
-                    found += self._plant(child)
+        for member in [member for group in groups for member in asyncio_tasks.take_over(group)]:
+            if member not in self._roots and not member.done():
+                found += self._plant(member)
         return found
 
     def _plant(self, task: Task) -> list[Task]:
@@ -227,6 +228,7 @@ class Telling:
             self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
+        self._settles = False
         if not self._over:
             if self._host not in self._roots:
                 self._plant(self._host)
@@ -244,4 +246,6 @@ class Telling:
             for root in self._roots.values():
                 anyio_scopes.deliver(root)
         due = [_told[task] for task in self._mine if task in _told and _told[task] > now]
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(min(due), self._expire) if due else None

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse as StarletteJSON
 from starlette.routing import Route as StarletteRoute
 
 from microasgi import BackgroundTask, CancelOnDisconnect, JSONResponse, Request, Response, Router, StreamingResponse
+from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.testing import Client, Departure
 from tests.conftest import LOOPS
 from tests.harness import Sleeper
@@ -595,3 +596,29 @@ async def test_an_await_that_is_about_to_return_is_left_all_the_same() -> None:
             seen.append((departure.number, list(returned)))
             returned.clear()
     assert seen == [(1, []), (2, [1])]
+
+
+async def test_middleware_around_a_router_sees_an_answer_that_nobody_gets() -> None:
+    """As on a server: behind a departure middleware around the Router gets a 499, which goes nowhere, and makes no error of it."""
+    seen: list[int] = []
+    routes = Router()
+
+    @routes.get("/")
+    async def slow(request: Request) -> None:
+        await anyio.sleep_forever()
+
+    def noticing(app: ASGIApp) -> ASGIApp:
+        async def around(scope: Scope, receive: Receive, send: Send) -> None:
+            async def noticing_send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    seen.append(message["status"])
+                await send(message)
+
+            await app(scope, receive, noticing_send)
+
+        return around
+
+    client = Client(noticing(routes))
+    async with client.open("GET", "/") as call:
+        response = await call.hang_up()
+    assert (seen, response.status_code, call.cancelled) == ([499], 0, True)
