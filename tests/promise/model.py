@@ -15,8 +15,8 @@ left, by a failure or a deadline of the program's own, may be cancelled twice: s
 import sys
 from collections.abc import Iterator
 
-from tests import programs as p
-from tests.sightings import Leaf, Moment, Outcome, Part, Seen, Task
+from tests.promise import programs as p
+from tests.promise.sightings import Leaf, Moment, Outcome, Part, Seen, Task
 
 NATIVE = ("asyncio", "gather", "await", "wait_for")
 """The kinds of parts by which asyncio starts a task, and cancels it."""

@@ -15,9 +15,9 @@ import anyio.to_thread
 from microasgi.promise import delivery, telling
 from microasgi.promise.anyio_scopes import scope_of
 from microasgi.promise.delivery import Block
-from tests import programs as p
-from tests.program_waits import WAITS
-from tests.sightings import Boom, Leaf, Moment, Part, Seen, Task, outcome_of
+from tests.promise import programs as p
+from tests.promise.program_waits import WAITS
+from tests.promise.sightings import Boom, Leaf, Moment, Part, Seen, Task, outcome_of
 
 PATIENCE = 5.0
 GIVES_UP = 0.5

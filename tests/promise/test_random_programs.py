@@ -13,11 +13,11 @@ import pytest
 import uvloop
 
 from microasgi.promise.delivery import Block
-from tests import programs
-from tests.model import Model
-from tests.program_runs import Run
-from tests.programs import Author, Program
-from tests.sightings import Seen
+from tests.promise import programs
+from tests.promise.model import Model
+from tests.promise.program_runs import Run
+from tests.promise.programs import Author, Program
+from tests.promise.sightings import Seen
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests import programs as p
+from tests.promise import programs as p
 
 
 class Moment(NamedTuple):
