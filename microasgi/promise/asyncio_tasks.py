@@ -82,6 +82,18 @@ def company(task: Task, call: Any) -> tuple[list[Task], list[asyncio.TaskGroup]]
     return tasks, groups
 
 
+def waited_for(call: Any) -> list[asyncio.Future[Any]]:
+    """What a suspended call waits for by `asyncio.wait_for`, where that forgets a cancellation if this ends first."""
+    if _WAIT_FOR is None:
+        return []
+    return [frame.cr_frame.f_locals["fut"] for frame in frames(call, _plain) if getattr(frame, "cr_code", None) is _WAIT_FOR]
+
+
+def has_a_result(future: asyncio.Future[Any]) -> bool:
+    """Whether it has ended, and well."""
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
 def frames(call: Any, but: Container[int] = ()) -> list[Any]:
     """A suspended coroutine, what it awaits, and so on, as far as that has frames; but not those with code of these ids."""
     found = []

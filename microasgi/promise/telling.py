@@ -43,6 +43,7 @@ class Telling:
         self._mine: list[Task] = []  # who was told here
         self._news: list[Any] = []  # scopes and tasks that have come, or can't be told yet
         self._opened: list[Any] = []  # scopes that cleanup has opened
+        self._waited_for: list[asyncio.Future[Any]] = []  # by the call, when it was told
         self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
         self._scheduled = False  # whether there will be a look
         self._thread_told = False
@@ -78,6 +79,9 @@ class Telling:
 
     def waits_again(self) -> None:
         """The call is about to wait."""
+        if any(map(asyncio_tasks.has_a_result, self._waited_for)):  # and wait_for has forgotten the news
+            self._waited_for.clear()
+            self.lost()
         self.came(self._host)
         if self._doubtful:
             self._schedule()
@@ -190,6 +194,7 @@ class Telling:
             if task not in self._roots and anyio_scopes.scope_of(task) is not None:  # opened since its client left
                 found += self._plant(task)
             found += self._mark(task)
+            self._waited_for = asyncio_tasks.waited_for(self._block.call)
             self._block.tell()
         else:
             found += self._mark(task)
