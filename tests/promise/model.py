@@ -264,7 +264,7 @@ class Model:
         """Nothing is left behind, and the cancellation ends with the block; an error passes."""
         seen = self.seen
         host = next(task for task in seen.tasks if task.started_by == "host")
-        # Before Python 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back: it looks like somebody else's.
+        # Before 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back: it looks like somebody else's.
         failed = sys.version_info < (3, 13) and any(part.kind == "asyncio" and part.outcome.errors for part in seen.parts)
         if seen.outcome != Outcome(failed and seen.outcome.cancelled, host.outcome.errors):
             self.wrong.append(f"the block has ended by {seen.outcome}, the handler by {host.outcome}")
