@@ -13,6 +13,7 @@ from microasgi.asgi import Receive, Scope, Send
 from tests.conftest import LOOPS
 from tests.foreign.servers import SERVERS
 from tests.harness import GET, Served, eventually, loud_lines, within
+from tests.needs import needs_package
 
 SOON = 1.0
 """Seconds within which all is over that a departure should end at once. The grace is 5."""
@@ -64,13 +65,14 @@ def said_499(caplog: pytest.LogCaptureFixture) -> int:
 
 def _places(*loops: str) -> list[Any]:
     places = [(loop, "ours") for loop in loops] + [(loop, "hypercorn" if loop == "trio" else "uvicorn") for loop in loops]
-    return [pytest.param(LOOPS[loop], server, id=f"{loop}-{server}") for loop, server in places]
+    marks = {"ours": [], "uvicorn": [needs_package("uvicorn")], "hypercorn": [needs_package("hypercorn")]}
+    return [pytest.param(LOOPS[loop], server, marks=marks[server], id=f"{loop}-{server}") for loop, server in places]
 
 
 def table(*cases: Case, asyncio_only: tuple[Case, ...] = ()) -> Callable[[Any], Any]:
     """Run a test with these cases, each at all places that have its loop."""
     rows = [
-        pytest.param(*place.values, case, id=f"{case.__name__}-{place.id}")
+        pytest.param(*place.values, case, marks=place.marks, id=f"{case.__name__}-{place.id}")
         for case in (*cases, *asyncio_only)
         for place in (_places("asyncio", "uvloop") if case in asyncio_only else _places(*LOOPS))
     ]

@@ -1,12 +1,19 @@
-"""Every async test runs on the three loops, unless it parametrises `anyio_backend` itself."""
+"""Every async test runs on the three loops, unless it parametrises `anyio_backend` itself. What can't run here is skipped by name."""
 
-from collections.abc import Iterator
+import gc
+import importlib
+import sys
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import needs
+
 if TYPE_CHECKING:
     from tests.postgres import Postgres
+
+sys.meta_path.append(needs.Absent())
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -34,3 +41,37 @@ def postgres() -> "Iterator[Postgres]":
 
     with running_postgres() as server:
         yield server
+
+
+# `--no-skips`, for a machine that has everything.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that can't run here has failed")
+
+
+def _unskipped(report: Any, config: pytest.Config) -> Any:
+    """The report, or a failure's if it is a skip that must not be. (An expected failure is reported as a skip, too.)"""
+    if report.skipped and config.getoption("--no-skips") and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, and --no-skips allows none: {report.longrepr[-1]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _unskipped((yield), item.config)  # type: ignore[no-any-return]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _unskipped((yield), collector.config)  # type: ignore[no-any-return]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all test modules have imported out of every collection from now on: many tests collect, to see what is left behind.
+
+    Hypothesis has to be here by then: with trio, it looks for who refers to a certain object, and doesn't find what is left out.
+    """
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()

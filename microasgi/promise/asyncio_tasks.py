@@ -104,6 +104,11 @@ def handles_an_error(call: Any) -> bool:
     return any(isinstance(thing, BaseException) for frame in frames(call) for thing in gc.get_referents(frame))
 
 
+def is_being_cancelled(task: Task, call: Any) -> bool:
+    """Whether a task that was cancelled has still to do with that: cleans up, or waits for others that were cancelled with it."""
+    return handles_an_error(call) or any(child.cancelling() for child in company(task, call)[0])
+
+
 def _enters_blocks(code: CodeType) -> bool:
     enters = _ENTERS in code.co_code[::2] or not {"__aenter__", "enter_async_context"}.isdisjoint(code.co_names)
     return enters or code is asyncio.TaskGroup.__aexit__.__code__

@@ -10,9 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
-import hypercorn
-import hypercorn.trio
-import uvicorn
 
 from tests.harness import Served, eventually, serving, within
 
@@ -22,6 +19,8 @@ Serving = Callable[[Any], AbstractAsyncContextManager[Served]]
 @asynccontextmanager
 async def on_uvicorn(app: Any) -> AsyncIterator[Served]:
     """Serve `app` on uvicorn, as long as the block lasts. Its log goes where everybody's does."""
+    import uvicorn
+
     served_by = uvicorn.Server(uvicorn.Config(app, lifespan="off", http="h11", log_config=None, timeout_graceful_shutdown=1))
     stop, ended = anyio.Event(), anyio.Event()
 
@@ -49,6 +48,8 @@ async def on_uvicorn(app: Any) -> AsyncIterator[Served]:
 @asynccontextmanager
 async def on_hypercorn(app: Any) -> AsyncIterator[Served]:
     """The same on hypercorn, whose worker for trio it is."""
+    import hypercorn.trio
+
     config, stop, ended = hypercorn.Config(), anyio.Event(), anyio.Event()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = logging.getLogger("hypercorn.error")

@@ -1,0 +1,249 @@
+"""A thousand clients leave in the middle of their queries: the database is at rest a second later, and the pool is whole.
+
+On our own server, and on uvicorn with a FastAPI app inside `CancelOnDisconnect`. The suite does it with a hundred clients for each
+driver; `pytest -m slow tests/foreign/test_thousand.py -s` with a thousand, and prints what it measured.
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from microasgi import Request, Router
+from tests.foreign.reports import SIZE, Reports
+from tests.harness import Client, Departure, Response, loud_lines, serving
+from tests.postgres import STACKS, Postgres
+
+pytestmark = pytest.mark.anyio
+
+REPOSITORY = Path(__file__).parents[2]
+
+SOON = 1.0
+"""Seconds after the last departure within which the database must be at rest. On a busy machine the best of a few attempts counts."""
+
+ATTEMPTS = 3
+
+FORGOTTEN = 4.0
+"""Seconds after which a query that still runs has been forgotten, in any attempt: it would take 30, and the grace is 5."""
+
+AT_ONCE = 100
+"""Clients that are connected at the same time: as many as there are connections in the pool are in their queries, the others wait."""
+
+HOW_MANY = [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+
+LOOPS = ["asyncio", "uvloop"]
+
+
+@pytest.fixture(params=LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured.
+
+    rest: seconds from the last departure until the database was at rest.
+    """
+
+    rest: float
+    text: str
+
+
+@dataclass
+class Crowd:
+    """Clients of one service.
+
+    prefix: of the service's paths.
+    name: of its connections, in pg_stat_activity.
+    """
+
+    port: int
+    prefix: str
+    postgres: Postgres
+    name: str
+
+    def connect(self) -> Client:
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        sock.setblocking(False)
+        return Client(sock)
+
+    async def get(self, path: str) -> Response:
+        """One request, on a connection of its own."""
+        async with self.connect() as client:
+            await client.send(f"GET {self.prefix}{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+            return await client.response()
+
+    async def leave_in_mid_query(self, how_many: int) -> Figures:
+        """Have so many clients come, and each leave when it is in its query; check that nothing is left."""
+        ways: list[Departure] = ["FIN", "RST", "half-close"]
+        clients: list[Client] = []
+        left_at: dict[int, float] = {}  # those whose queries haven't ended yet
+        seconds: list[float] = []  # from each departure to the end of the query
+        began = time.monotonic()
+        try:
+            with anyio.fail_after(10 + how_many / 4):
+                while len(left_at) + len(seconds) < how_many:
+                    while len(clients) < min(how_many, len(left_at) + len(seconds) + AT_ONCE):
+                        client = self.connect()
+                        await client.send(f"GET {self.prefix}/report/{len(clients)} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+                        clients.append(client)
+                    running = _numbers(self.postgres.active(self.name))
+                    seconds += [time.monotonic() - left_at.pop(number) for number in left_at.keys() - running]
+                    for number in _numbers(self.postgres.asleep(self.name)) - left_at.keys():
+                        clients[number].leave(ways[number % 3])
+                        left_at[number] = time.monotonic()
+                    await anyio.sleep(0.005)
+            last = time.monotonic()
+            await self.postgres.wait_quiet(self.name, FORGOTTEN)
+            rest = time.monotonic() - last
+        finally:
+            for client in clients:
+                client.sock.close()
+        return Figures(
+            rest,
+            f"{how_many} left in {last - began:.1f} s; from a departure to the end of its query "
+            f"{statistics.median(seconds) * 1000:.0f} ms (median), {max(seconds) * 1000:.0f} ms (longest); "
+            f"all at rest {rest * 1000:.0f} ms after the last",
+        )
+
+    async def soon_at_rest(self, how_many: int) -> tuple[int, str]:
+        """Do it until the database is at rest in time, or give up. Returns how many have left, and the figures of the last attempt."""
+        for attempt in range(1, ATTEMPTS + 1):
+            figures = await self.leave_in_mid_query(how_many)
+            if figures.rest < SOON:
+                return attempt * how_many, figures.text
+        raise AssertionError(f"not once in {ATTEMPTS} attempts at rest within {SOON} s; the last time: {figures.text}")
+
+    async def are_served_together(self) -> None:
+        """As many requests as the pool has connections are served at the same time."""
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await self.get("/together")).status)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(SIZE):
+                    tasks.start_soon(ask)
+        assert statuses == SIZE * [200]
+        await self.postgres.wait_quiet(self.name, SOON)
+
+
+def _numbers(queries: list[str]) -> set[int]:
+    """The numbers of these reports."""
+    return {int(number) for query in queries for number in re.findall(r"/\* (\d+) \*/", query)}
+
+
+@pytest.mark.parametrize("how_many", HOW_MANY)
+@pytest.mark.parametrize("stack", list(STACKS))
+async def test_on_our_server(postgres: Postgres, stack: str, how_many: int, caplog: pytest.LogCaptureFixture, record_property: Any) -> None:
+    """Clients leave in mid-query: a second later nothing runs or is open, the pool serves its full size, and the log is calm."""
+    name = f"test_{secrets.token_hex(6)}"
+    try:
+        async with STACKS[stack](postgres.port, SIZE, name) as pool:
+            reports, routes = Reports(pool), Router()
+
+            @routes.get("/report/{number:int}")
+            async def report(request: Request) -> None:
+                await reports.report(request.path_params["number"])
+
+            @routes.get("/together")
+            async def together(request: Request) -> str:
+                await reports.together()
+                return "all here"
+
+            async with serving(routes) as served:
+                crowd = Crowd(served.port, "", postgres, name)
+                departures, figures = await crowd.soon_at_rest(how_many)
+                await crowd.are_served_together()
+            assert (reports.began, reports.ended, reports.cancelled) == (departures, departures, departures)
+    finally:
+        postgres.terminate(name)
+    assert loud_lines(caplog) == []
+    record_property("figures", figures)
+    print(f"\n{stack}: {figures}")
+
+
+# On uvicorn.
+
+
+@dataclass
+class Uvicorn:
+    """One that runs `tests.foreign.reports`.
+
+    name: what its pools call themselves, behind their stacks.
+    loop: its event loop.
+    log: all it has printed.
+    """
+
+    port: int
+    name: str
+    loop: str
+    log: Path
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def uvicorn(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uvicorn]:
+    """A process of its own, killed at the end."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    name, log = secrets.token_hex(6), tmp_path_factory.mktemp("uvicorn") / "log"
+    command = [sys.executable, "-m", "uvicorn", "tests.foreign.reports:app", "--port", str(port), "--loop", request.param]
+    environment = {**os.environ, "MICROASGI_TEST_SECRET": name, "MICROASGI_TEST_POSTGRES": str(postgres.port)}
+    with log.open("wb") as output, subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while _secret_at(port) != name:  # somebody else may have been given the port meanwhile
+                assert process.poll() is None, f"uvicorn ended:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"uvicorn doesn't answer:\n{log.read_text()}"
+                time.sleep(0.05)
+            yield Uvicorn(port, name, request.param, log)
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+        finally:
+            process.kill()
+
+
+def _secret_at(port: int) -> object:
+    """What whoever listens at `port` says it is; None if nobody does."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            sock.sendall(b"GET /secret HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while data := sock.recv(4096):
+                answer += data
+        return json.loads(answer.rpartition(b"\r\n\r\n")[2])
+    except (OSError, ValueError):
+        return None
+
+
+@pytest.mark.parametrize("how_many", HOW_MANY)
+@pytest.mark.parametrize("stack", list(STACKS))
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # of the clients
+async def test_on_uvicorn(uvicorn: Uvicorn, postgres: Postgres, stack: str, how_many: int, record_property: Any) -> None:
+    """The same with a FastAPI app on uvicorn, inside CancelOnDisconnect."""
+    crowd = Crowd(uvicorn.port, f"/{stack}", postgres, f"{stack}-{uvicorn.name}")
+    before = json.loads((await crowd.get("/counts")).body)
+    departures, figures = await crowd.soon_at_rest(how_many)
+    await crowd.are_served_together()
+    after = json.loads((await crowd.get("/counts")).body)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [departures, departures, departures]
+    loud = [line for line in uvicorn.log.read_text().splitlines() if not line.startswith("INFO:")]
+    assert loud == []
+    record_property("figures", figures)
+    print(f"\n{stack} on uvicorn with {uvicorn.loop}: {figures}")

@@ -1,0 +1,114 @@
+"""The README's examples do what the README says."""
+
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microasgi.testing import Client
+from tests.needs import demand_package
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+pytestmark = pytest.mark.anyio
+
+
+def block(word: str) -> str:
+    """The one Python example that has `word` in it."""
+    found = [text for text in BLOCKS if word in text]
+    assert len(found) == 1, f"{len(found)} examples in the README have {word!r}"
+    return str(found[0])
+
+
+def shop() -> dict[str, Any]:
+    """The names that the examples of *Writing handlers that may stop* take for granted, and what they define."""
+    names: dict[str, Any] = {"stock": [], "sold": [], "charged": []}
+    prelude = """
+        import anyio
+        from microasgi import Request, Router
+
+        routes = Router()
+
+        async def reserve(items):
+            await anyio.sleep(0.001)
+            stock.extend(items)
+
+        async def confirm(items):
+            await anyio.sleep(0.001)
+            sold.extend(items)
+
+        async def charge(what):
+            await anyio.sleep(0.001)
+            charged.append(what)
+
+        def reserved():
+            return len(stock)
+
+        def confirmed():
+            return len(sold)
+    """
+    exec(textwrap.dedent(prelude), names)
+    for word in ("def order", "def pay", "def test_nothing"):
+        exec(block(word), names)
+    return names
+
+
+async def test_a_shielded_order_is_whole_or_not_at_all() -> None:
+    """The shielded example passes the test that stands beside it, and there are departures to be tested."""
+    names = shop()
+    await names["test_nothing_is_ever_half_ordered"]()
+    assert names["stock"]
+
+
+async def test_the_test_finds_what_it_is_for() -> None:
+    """Without the shield, the test that stands in the README fails."""
+    names = shop()
+    unshielded = block("def order").replace("shield=True", "shield=False")
+    names["routes"] = names["Router"]()
+    exec(unshielded, names)
+    with pytest.raises(AssertionError, match="the client left at await"):
+        await names["test_nothing_is_ever_half_ordered"]()
+
+
+async def test_a_payment_is_finished() -> None:
+    """The example of `on_disconnect="finish"` charges, wherever the client leaves."""
+    names = shop()
+    async with Client(names["routes"]) as client:
+        runs = [departure async for departure in client.hang_up_everywhere("/pay", "POST", json=5)]
+    assert runs
+    assert not any(departure.cancelled for departure in runs)
+    assert names["charged"] == [5] * (len(runs) + 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_foreign_app_is_wrapped(anyio_backend: str) -> None:
+    """The example of `CancelOnDisconnect` is an app."""
+    demand_package("fastapi")
+    names: dict[str, Any] = {}
+    exec(block("FastAPI"), names)
+    async with Client(names["app"]) as client:
+        assert (await client.get("/openapi.json")).status_code == 200
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None:
+    """The first example and the lines that serve it from a program make a server, which Ctrl+C ends."""
+    port = "8000"
+    program = block("def report") + block("microasgi_server.run").replace(port, "0").replace(
+        "import microasgi_server", "import logging, microasgi_server\nlogging.basicConfig(level='INFO')"
+    )
+    (tmp_path / "main.py").write_text(program.replace("anyio.sleep(10)", "anyio.sleep(0)"))
+    with subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        address = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
+        with urllib.request.urlopen(f"{address}/report/2026") as response:
+            assert response.read() == b'{"year":2026}'
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0

@@ -1,0 +1,82 @@
+"""The suite itself: what it needs is named, what can't run is skipped by name, and a failure is told as one."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.needs import BENCH, ROOT, Absent
+
+OURS = {"microasgi", "microasgi_server", "tests", "benchmarks"}
+TEST = {"pytest", "hypothesis", "starlette", "trio", "uvloop"} | {"anyio", "h11"} | {"outcome", "sniffio"}
+"""What is there with `.[test]`: named in the extra, what the packages themselves need, and what trio brings."""
+
+SKIPS = """
+import pytest
+
+def test_that_skips():
+    pytest.skip("the moon is missing")
+
+@pytest.mark.xfail
+def test_that_is_expected_to_fail():
+    assert False
+"""
+
+
+def trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """The syntax of every module in there."""
+    for folder in folders:
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            yield str(file.relative_to(ROOT)), ast.parse(file.read_text())
+
+
+def test_whatever_is_imported_is_in_an_extra() -> None:
+    """Tests and benchmarks import what `test` or `bench` brings, so that a missing package is one that has a remedy."""
+    found = set()
+    for _, tree in trees("tests", "benchmarks"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(str(node.module).partition(".")[0])
+    assert found - sys.stdlib_module_names - OURS - TEST <= BENCH
+
+
+def test_no_coroutine_calls_pytest_fail_or_skip() -> None:
+    """These raise no Exception: out of a task group they come wrapped, and out of an app they end the server's loop, and the run."""
+    outcomes = {"fail", "skip", "xfail", "exit", "importorskip"}
+    found = [
+        f"{file}:{node.lineno}"
+        for file, tree in trees("tests")
+        for function in ast.walk(tree)
+        if isinstance(function, ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {f"pytest.{outcome}" for outcome in outcomes}
+    ]
+    assert found == []
+
+
+def test_a_missing_package_is_named_with_its_remedy() -> None:
+    """Our own import of a package of `bench` that isn't there is a skip; somebody else's is a missing module, as it always was."""
+    remedy = r"tests/repository/test_the_suite\.py needs granian; get it with: pip install -e '\.\[test,bench\]'"
+    with pytest.raises(pytest.skip.Exception, match=remedy) as raised:
+        Absent().find_spec("granian.cli")
+    assert raised.value.allow_module_level
+    assert Absent().find_spec("no_such_package") is None
+    names = {"find": Absent().find_spec}
+    exec(compile("found = find('granian')", "somebody_elses.py", "exec"), names)
+    assert names["found"] is None
+
+
+@pytest.mark.parametrize(("options", "outcomes"), [([], "1 skipped, 1 xfailed"), (["--no-skips"], "1 failed, 1 xfailed")], ids=str)
+def test_where_nothing_may_be_missing_a_skip_is_a_failure(options: list[str], outcomes: str, tmp_path: Path) -> None:
+    """`--no-skips` makes a failure of a skip, and shows its reason; what is expected to fail still may."""
+    (tmp_path / "test_moon.py").write_text(SKIPS)
+    command = [sys.executable, "-m", "pytest", "-ra", "-p", "tests.conftest", f"--rootdir={tmp_path}", *options, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert outcomes in done.stdout.splitlines()[-1], done.stdout
+    assert "the moon is missing" in done.stdout
+    assert done.returncode == len(options)
