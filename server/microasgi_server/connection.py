@@ -43,7 +43,7 @@ class Input(Enum):
 
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
 FIRST_BYTE, HEAD, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
-REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next
+REQUEST, IDLE, DRAIN, LINGER, _, _ = Next
 
 
 class Connection:
@@ -241,7 +241,7 @@ class Connection:
                 self._wait_for(UNWANTED_BODY)
         elif following is LINGER:
             self._linger()
-        elif following is CLOSE:
+        elif following is not REQUEST:  # to close; or to go on in another protocol, which nobody offers yet
             self._close()
 
     def _is_whole(self) -> bool:

@@ -9,7 +9,7 @@ does the same work through three events and a second state machine, which was a 
 against the other, byte for byte.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from http import HTTPStatus
 from operator import itemgetter
@@ -58,6 +58,10 @@ class ResponseEncoder:
     """
 
     closes = False
+    _status = 0
+    _framing = NONE
+    _fields: Sequence[Field] = ()
+    _remaining = 0  # bytes of a body whose length the head tells
     _flushed = False  # whether the head is out
     _says_connection = False  # whether the app itself has a word on that
     _trailers: Iterable[Field] = ()
@@ -65,10 +69,6 @@ class ResponseEncoder:
     def __init__(self, head: Head, identity: Callable[[], list[Field]]) -> None:
         self._request = head
         self._identity = identity
-        self._status = 0
-        self._framing = NONE
-        self._fields: list[Field] = []
-        self._remaining = 0  # bytes of a body whose length the head tells
 
     def __repr__(self) -> str:
         return f"<ResponseEncoder {self._status} {self._framing.name}{', head sent' if self._flushed else ''}>"

@@ -102,7 +102,6 @@ class Exchange(Presence):
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": "1.1" if head.version == b"1.1" else "1.0",
             "method": head.method.decode(),
-            "scheme": "http",
             "path": path,
             "raw_path": raw_path,
             "query_string": head.query,
@@ -110,6 +109,7 @@ class Exchange(Presence):
             "headers": head.fields,
             "client": client,
             "server": server,
+            "scheme": "http",
             "state": state,
             "extensions": {
                 "http.response.early_hint": {},
@@ -165,9 +165,13 @@ class Exchange(Presence):
 
         :raises AppError: the message is malformed, or doesn't belong here; nothing of it is on the wire
         """
-        if self.phase is GONE:
+        before, kind = self.phase, message.get("type")
+        if before is GONE:
             return b""
-        before, step = self.phase, self._step(message)
+        if kind == "http.response.body":
+            step = BODY if message.get("more_body", False) else self._last_body
+        else:
+            step = START if kind == "http.response.start" else _rare_step(message)
         phase = TRANSITIONS[before].get(step)
         if phase is None:
             raise AppError(f"{message['type']!r} can't be sent now: the response is {before.name}")
@@ -215,19 +219,6 @@ class Exchange(Presence):
         self._forget()
         return super().leave(why, status)
 
-    def _step(self, message: Message) -> Step:
-        match message.get("type"):
-            case "http.response.body":
-                return BODY if message.get("more_body", False) else self._last_body
-            case "http.response.start":
-                return START
-            case "http.response.early_hint":
-                return HINT
-            case "http.response.trailers":
-                return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
-            case other:
-                raise AppError(f"an HTTP response has no message of type {other!r}")
-
     def _must_close(self) -> bool:
         """Whether this connection can't be used again, as the client should learn from the head (RFC 9112 §9.6).
 
@@ -237,6 +228,16 @@ class Exchange(Presence):
         if self._awaits_go_ahead:
             return True
         return (self.head.length or 0) - self.received > self._limits.drain
+
+
+def _rare_step(message: Message) -> Step:
+    match message.get("type"):
+        case "http.response.early_hint":
+            return HINT
+        case "http.response.trailers":
+            return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
+        case other:
+            raise AppError(f"an HTTP response has no message of type {other!r}")
 
 
 def plain_text(length: int) -> list[tuple[bytes, bytes]]:
