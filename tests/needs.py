@@ -37,9 +37,8 @@ class Absent(MetaPathFinder):
     """
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        package = name.partition(".")[0]
-        if package in BENCH and (wanting := _wanting(sys._getframe(1))):
-            pytest.skip(f"{wanting} {_get(package)}", allow_module_level=True)
+        if name in BENCH and (wanting := _wanting(sys._getframe(1))):
+            pytest.skip(f"{wanting} {_get(name)}", allow_module_level=True)
         return None
 
 

@@ -63,9 +63,10 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
     """Our own import of a package of `bench` that isn't there is a skip; somebody else's is a missing module, as it always was."""
     remedy = r"tests/repository/test_the_suite\.py needs granian; get it with: pip install -e '\.\[test,bench\]'"
     with pytest.raises(pytest.skip.Exception, match=remedy) as raised:
-        Absent().find_spec("granian.cli")
+        Absent().find_spec("granian")
     assert raised.value.allow_module_level
     assert Absent().find_spec("no_such_package") is None
+    assert Absent().find_spec("granian.no_such_module") is None
     names = {"find": Absent().find_spec}
     exec(compile("found = find('granian')", "somebody_elses.py", "exec"), names)
     assert names["found"] is None
