@@ -14,6 +14,7 @@ from urllib.parse import quote
 from anyio import CancelScope, to_thread
 
 from microasgi.asgi import Message, Receive, Scope, Send
+from microasgi.calling import call_any, is_async
 
 Background = Callable[[], Any]
 
@@ -28,21 +29,6 @@ class BackgroundTask:
 
     async def __call__(self) -> None:
         await call_any(self._call)
-
-
-async def call_any(func: Callable[..., Any], *args: Any) -> Any:
-    """Call `func`, in this task if it is async, else in a worker thread, which is waited for even when cancelled."""
-    if is_async(func):
-        return await func(*args)
-    result = await to_thread.run_sync(func, *args)
-    return await result if inspect.isawaitable(result) else result
-
-
-def is_async(func: Any) -> bool:
-    """Whether calling `func` gives an awaitable: a coroutine function, also inside `partial` or as `__call__`."""
-    while isinstance(func, partial):
-        func = func.func
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
 
 
 @lru_cache(maxsize=128)

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from microasgi.asgi import ASGIApp
+from microasgi.calling import call_any, is_async
 from microasgi.paths import PathTemplate
 from microasgi.promise.visit import OnDisconnect, check_policy
 from microasgi.requests import Request
-from microasgi.responses import call_any, is_async
 
 Handler = Callable[[Request], Any]
 

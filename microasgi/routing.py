@@ -16,12 +16,13 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.calling import call_any
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
 from microasgi.promise.delivery import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import PROGRESS, Progress, Request
-from microasgi.responses import PlainTextResponse, call_any, to_response
+from microasgi.responses import PlainTextResponse, to_response
 from microasgi.routes import Handler, Mount, Route
 
 ExceptionHandler = Callable[[Request, Any], Any]
