@@ -10,18 +10,19 @@ exception, the one around it decides.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import call_any
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
+from microasgi.matching import RouteTable
 from microasgi.promise.delivery import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
-from microasgi.requests import PROGRESS, Progress, Request
+from microasgi.requests import BEGUN, OURS, PROGRESS, THEIRS, Progress, Request
 from microasgi.responses import PlainTextResponse, to_response
 from microasgi.routes import Handler, Mount, Route
 
@@ -31,14 +32,6 @@ MiddlewareFactory = Callable[[ASGIApp], ASGIApp]
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 logger = logging.getLogger("microasgi")
-
-ROUTER = "microasgi.router"
-"""The scope's key for the innermost Router."""
-
-_ANSWERED = object()
-
-
-Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
 
 
 class Router:
@@ -71,14 +64,12 @@ class Router:
         cleanup_grace: float | None = None,
     ) -> None:
         check_policy(on_disconnect, cleanup_grace)
-        self.routes: list[Route | Mount] = []
+        self._table = RouteTable()
+        self.routes = self._table.routes
         self.exception_handlers = dict(exception_handlers or {})
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
         self._lifespan = lifespan
-        self._direct: dict[tuple[str, str], Match] = {}
-        self._literals: dict[str, list[tuple[int, Route]]] = {}
-        self._patterns: list[tuple[int, Route | Mount]] = []
         for route in routes:
             self.add(route)
         self._app: ASGIApp = self._dispatch
@@ -97,15 +88,7 @@ class Router:
         """Add one route at the end."""
         if not isinstance(route, Route | Mount):
             raise TypeError(f"routes are Route and Mount objects, not {type(route).__name__}; an app goes into Mount(prefix, app)")
-        index = len(self.routes)
-        self.routes.append(route)
-        if isinstance(route, Route) and route.template.is_literal:
-            if not any(earlier.template.match(route.path) for _, earlier in self._patterns):
-                for method in route.methods:
-                    self._direct.setdefault((method, route.path), (route, {}, len(route.path)))
-            self._literals.setdefault(route.path, []).append((index, route))
-        else:
-            self._patterns.append((index, route))
+        self._table.add(route)
 
     def route(
         self,
@@ -189,41 +172,37 @@ class Router:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope[VISIT]
         progress: Progress = scope[PROGRESS]
-        # Inside another framework's app, which may have begun a response of its own by the time it sees our exceptions.
-        enclosed = progress.responding
-        outermost = enclosed or ROUTER not in scope
-        scope[ROUTER] = self
-        progress.responding = False
+        around = progress.answer
+        progress.answer = OURS
         try:
-            result = await self._answer(visit, progress, scope, receive, send)
-            response = None if result is _ANSWERED else to_response(result)
+            response = await self._answer(visit, progress, scope, receive, send)
         except Exception as error:
             error = self._sole(error)
             if visit.gone and not visit.finishes and self._is_answer(error):
                 return  # which nobody gets
-            if progress.responding or (visit.gone and not visit.finishes):
+            if progress.answer is not OURS or (visit.gone and not visit.finishes):
                 raise
-            progress.responding = enclosed
-            response = to_response(await self._handle(error, Request(scope, receive), outermost))
+            progress.answer = around
+            response = to_response(await self._handle(error, Request(scope, receive), outermost=around is not OURS))
         if response is not None:
-            progress.responding = True
+            progress.answer = BEGUN
             await self._respond(response, visit, scope, receive, send)
 
-    async def _answer(self, visit: Visit, progress: Progress, scope: Scope, receive: Receive, send: Send) -> Any:
-        """What the handler returned, or `_ANSWERED`, if a mounted app did that itself."""
-        found, params, matched = self._find(scope)
+    async def _answer(self, visit: Visit, progress: Progress, scope: Scope, receive: Receive, send: Send) -> ASGIApp | None:
+        """The response to be sent; None if a mounted app has been asked for it, and has sent its own."""
+        path = _route_path(scope)
+        found, params, matched = self._table.find(scope["method"], path or "/")
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.path
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if isinstance(found, Route):
-            return await found.call(Request(scope, receive))
-        progress.responding = not isinstance(found.app, Router)
-        root_path = scope.get("root_path", "") + _route_path(scope)[:matched]
-        if progress.responding:
+            return to_response(await found.call(Request(scope, receive)))
+        if not isinstance(found.app, Router):
+            progress.answer = THEIRS
             receive, send = visit.foreign(receive, send)
-        await found.app({**scope, "root_path": root_path}, receive, send)
-        return _ANSWERED
+        await found.app({**scope, "root_path": scope.get("root_path", "") + path[:matched]}, receive, send)
+        return None
 
     async def _respond(self, response: ASGIApp, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         visit.answered = True
@@ -237,7 +216,7 @@ class Router:
         if background is not None:
             visit.afterwards = partial(call_any, background)
 
-    async def _handle(self, error: Exception, request: Request, outermost: bool) -> Any:
+    async def _handle(self, error: Exception, request: Request, *, outermost: bool) -> Any:
         """What the exception's handler returns; without one, the Router around this one is asked."""
         handler = self._handler_for(error)
         if handler is None:
@@ -271,49 +250,6 @@ class Router:
         while isinstance(sole, BaseExceptionGroup) and len(sole.exceptions) == 1:
             sole = sole.exceptions[0]
         return sole if isinstance(sole, Exception) and self._handler_for(error) is None and self._is_answer(sole) else error
-
-    def _find(self, scope: Scope) -> Match:
-        """The first route for this path and method, its parameters, and how much of the path it took.
-
-        :raises HTTPException: 404, or 405 with `Allow` (RFC 9110 §15.5.6)
-        """
-        method = scope["method"]
-        path = _route_path(scope) or "/"
-        if (direct := self._direct.get((method, path))) is not None:
-            return direct
-        allowed: set[str] = set()
-        get: Match | None = None
-        for match in self._matches(path):
-            route = match[0]
-            if isinstance(route, Mount):
-                return get or match
-            if method in route.methods:
-                return match
-            if method == "HEAD" and get is None and "GET" in route.methods:
-                get = match  # unless a route for HEAD itself follows
-            allowed |= route.methods
-        if get is not None:
-            return get
-        if not allowed:
-            raise HTTPException(404)
-        if "GET" in allowed:
-            allowed.add("HEAD")
-        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
-
-    def _matches(self, path: str) -> Iterator[Match]:
-        """Every route for this path, in order. Those without parameters are looked up, not tried."""
-        literals = iter(self._literals.get(path, ()))
-        literal = next(literals, None)
-        for index, route in self._patterns:
-            while literal is not None and literal[0] < index:
-                yield literal[1], {}, len(path)
-                literal = next(literals, None)
-            match = route.template.match(path)
-            if match is not None:
-                yield route, *match
-        while literal is not None:
-            yield literal[1], {}, len(path)
-            literal = next(literals, None)
 
     @asynccontextmanager
     async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:

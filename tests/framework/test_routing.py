@@ -436,6 +436,25 @@ async def test_middleware_may_answer_itself() -> None:
     assert (await call(Router([Route("/", says("x"))], middleware=[guard]))).status == 403
 
 
+async def test_middleware_may_ask_again() -> None:
+    """A router that has failed a middleware is asked anew, and still answers its own HTTPExceptions."""
+    errors = iter([ConnectionError("a first try"), HTTPException(409)])
+
+    async def handler(request: Request) -> None:
+        raise next(errors)
+
+    def twice(app: ASGIApp) -> ASGIApp:
+        async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except ConnectionError:
+                await app(scope, receive, send)
+
+        return middleware
+
+    assert (await call(Router([Route("/", handler)], middleware=[twice]))).status == 409
+
+
 # Exceptions.
 
 

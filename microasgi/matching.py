@@ -1,0 +1,79 @@
+"""From a method and a path to a route: the first that matches, in the order they were added.
+
+A path without parameters is looked up, not tried, and one that no pattern before it could take is looked up together with its method.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from microasgi.exceptions import HTTPException
+from microasgi.routes import Mount, Route
+
+Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
+"""A route, the parameters it has of the path, and how much of the path it took."""
+
+
+class RouteTable:
+    """Routes and mounts, in their order.
+
+    routes: all of them.
+    """
+
+    def __init__(self) -> None:
+        self.routes: list[Route | Mount] = []
+        self._direct: dict[tuple[str, str], Match] = {}
+        self._literals: dict[str, list[tuple[int, Route]]] = {}
+        self._patterns: list[tuple[int, Route | Mount]] = []
+
+    def add(self, route: Route | Mount) -> None:
+        """Add one at the end."""
+        index = len(self.routes)
+        self.routes.append(route)
+        if isinstance(route, Route) and route.template.is_literal:
+            if not any(earlier.template.match(route.path) for _, earlier in self._patterns):
+                for method in route.methods:
+                    self._direct.setdefault((method, route.path), (route, {}, len(route.path)))
+            self._literals.setdefault(route.path, []).append((index, route))
+        else:
+            self._patterns.append((index, route))
+
+    def find(self, method: str, path: str) -> Match:
+        """The first route for this method and path.
+
+        :raises HTTPException: 404, or 405 with `Allow` (RFC 9110 §15.5.6)
+        """
+        if (direct := self._direct.get((method, path))) is not None:
+            return direct
+        allowed: set[str] = set()
+        get: Match | None = None
+        for match in self._matches(path):
+            route = match[0]
+            if isinstance(route, Mount):
+                return get or match
+            if method in route.methods:
+                return match
+            if method == "HEAD" and get is None and "GET" in route.methods:
+                get = match  # unless a route for HEAD itself follows
+            allowed |= route.methods
+        if get is not None:
+            return get
+        if not allowed:
+            raise HTTPException(404)
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+
+    def _matches(self, path: str) -> Iterator[Match]:
+        """Every route for this path, whatever its method."""
+        literals = iter(self._literals.get(path, ()))
+        literal = next(literals, None)
+        for index, route in self._patterns:
+            while literal is not None and literal[0] < index:
+                yield literal[1], {}, len(path)
+                literal = next(literals, None)
+            match = route.template.match(path)
+            if match is not None:
+                yield route, *match
+        while literal is not None:
+            yield literal[1], {}, len(path)
+            literal = next(literals, None)
