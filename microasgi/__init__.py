@@ -9,7 +9,7 @@
         return f"Hello, {request.path_params['name']}!"
 
 Run it with `microasgi serve module:routes`, or on any other ASGI server. To learn how it works, read in this order: `routing`,
-`disconnect`, `requests`, `responses`.
+`promise/visit`, `requests`, `responses`.
 """
 
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State

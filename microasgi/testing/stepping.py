@@ -42,7 +42,7 @@ def place(coroutine: Coroutine[Any, Any, None]) -> str:
 
 
 _LIBRARIES = tuple(
-    {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"}
+    {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<"}
 )
 
 

@@ -1,0 +1,23 @@
+"""Test an ASGI app in process, with a client that can leave.
+
+    async with Client(app) as client:
+        response = await client.get("/hello")
+        assert response.status_code == 200
+
+        async with client.open("POST", "/pay", json={"amount": 5}) as call:
+            await call.hang_up()                     # the handler waits somewhere: the client leaves now
+
+        async for departure in client.hang_up_everywhere("/pay", "POST"):
+            assert await books_are_balanced(), departure
+
+The last one runs the request again and again. The client leaves at the handler's first await, then at its second, and so on until
+the handler comes to its end: an invariant that holds after each run holds wherever a client can leave.
+
+It works on asyncio and trio, for a Router and for any other ASGI app; wrap the latter in `CancelOnDisconnect`, if its handlers are to be
+stopped. There is no server and no socket in between: what a client sends is there at once, and what it is sent costs no time.
+"""
+
+from microasgi.testing.call import Call, Response
+from microasgi.testing.client import Client, Departure, Departures
+
+__all__ = ["Call", "Client", "Departure", "Departures", "Response"]

@@ -1,0 +1,169 @@
+"""One request on its way through an app, and its client, who may leave."""
+
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from microasgi.asgi import ASGIApp, Message, Scope
+from microasgi.datastructures import Headers
+from microasgi.exceptions import ClientDisconnect
+from microasgi.promise.visit import EXTENSION
+from microasgi.testing.stepping import Stepper, place
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response as the client got it.
+
+    status_code: the status, or 0 if the client left before it came.
+    complete: whether its last byte came.
+    """
+
+    status_code: int
+    headers: Headers
+    content: bytes
+    complete: bool
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class Call:
+    """One request on its way through the app. Made by `Client.open`.
+
+    awaits: how often the app's task has waited so far.
+    where: the line at which it waited when the client left by itself.
+    cancelled: whether leaving cancelled the handler.
+    """
+
+    def __init__(self, scope: Scope, body: bytes, leave_at: int) -> None:
+        self.awaits = 0
+        self.where = ""
+        self.cancelled = False
+        self._scope = scope
+        self._body: bytes | None = body
+        self._leave_at = leave_at
+        self._gone = False
+        self._told = False
+        self._complete = False
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._content = bytearray()
+        self._callbacks: dict[object, Callable[[], object]] = {}
+        self._error: BaseException | None = None
+        self._changed = anyio.Event()
+        self._waiting = anyio.Event()
+        self._ended = anyio.Event()
+        scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}}
+
+    @property
+    def response(self) -> Response:
+        """What has come of the response so far."""
+        return Response(self._status, Headers(self._headers), bytes(self._content), self._complete)
+
+    async def finish(self) -> Response:
+        """Wait for the app's end, and return its response.
+
+        Whatever the app raises is raised here.
+        """
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self.response
+
+    async def hang_up(self) -> Response:
+        """Leave, and wait for the app's end. Returns what had come of the response.
+
+        An exception that the app raises, other than for the disconnect itself, is raised here.
+        """
+        self.leave()
+        return await self.finish()
+
+    def leave(self) -> None:
+        """Leave, and don't wait."""
+        if self._gone or self._complete:
+            return
+        self._gone = True
+        for callback in tuple(self._callbacks.values()):
+            self._tell(callback)
+        self._notify()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Call the app to its end."""
+        try:
+            await Stepper(app(self._scope, self._receive, self._send), self._suspended)  # type: ignore[arg-type]
+        except ClientDisconnect as error:
+            if not self._gone:
+                self._error = error
+        except Exception as error:
+            self._error = error
+        finally:
+            self._waiting.set()
+            self._ended.set()
+
+    async def wait_suspended(self) -> None:
+        """Return when the app first waits for something, or has ended."""
+        await self._waiting.wait()
+
+    def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.awaits += 1
+        self._waiting.set()
+        if self.awaits == self._leave_at and not self._complete:
+            self.where = place(coroutine)
+            self.leave()
+
+    def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        token = object()
+        if not self._complete:
+            self._callbacks[token] = callback
+        if self._gone:
+            self._tell(callback)
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(token, None)
+
+        return unsubscribe
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        self._told = True
+        self.cancelled = callback() is True or self.cancelled
+
+    async def _receive(self) -> Message:
+        while True:
+            if self._gone or self._complete:
+                return {"type": "http.disconnect"}
+            if self._body is not None:
+                body, self._body = self._body, None
+                return {"type": "http.request", "body": body, "more_body": False}
+            await self._changed.wait()
+
+    async def _send(self, message: Message) -> None:
+        if self._gone:
+            if self._callbacks or not self._told:
+                raise ClientDisconnect("the client left")
+            await checkpoint()  # all who were told have stopped, and nobody is told of what middleware around them says
+            return
+        match message["type"]:
+            case "http.response.start":
+                self._status = message["status"]
+                self._headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+            case "http.response.body":
+                self._content += message.get("body", b"")
+                if message.get("more_body", False):
+                    await checkpoint()
+                    return
+                self._complete = True
+                self._callbacks.clear()
+                self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
