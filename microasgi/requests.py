@@ -67,6 +67,11 @@ class Request:
         self._receive = receive
         self._progress: Progress = scope.get(PROGRESS) or Progress()
 
+    def __repr__(self) -> str:
+        body = ", body read" if self._progress.kept_body is not None else ", body streamed" if self._progress.body_streamed else ""
+        gone = ", client gone" if VISIT in self.scope and self.gone else ""
+        return f"<Request {self.method} {self.path!r}{body}{gone}>"
+
     @cached_property
     def headers(self) -> Headers:
         """The header fields; names in any case."""

@@ -27,6 +27,10 @@ class BackgroundTask:
     def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._call = partial(func, *args, **kwargs)
 
+    def __repr__(self) -> str:
+        func = self._call.func
+        return f"<BackgroundTask {getattr(func, '__qualname__', None) or repr(func)}>"
+
     async def __call__(self) -> None:
         await call_any(self._call)
 
@@ -67,6 +71,13 @@ class Response:
         if media_type is not None and not self._has(b"content-type"):
             self.raw_headers.append(_content_type(media_type))
         self._add_length()
+
+    def __repr__(self) -> str:
+        background = f", then {self.background!r}" if self.background is not None else ""
+        return f"<{type(self).__name__} {self.status_code}, {self._told_body()}{background}>"
+
+    def _told_body(self) -> str:
+        return f"{len(self.body)} bytes"
 
     def _add_length(self) -> None:
         if self.status_code >= 200 and self.status_code not in (204, 304) and not self._has(b"content-length"):
@@ -193,6 +204,9 @@ class StreamingResponse(Response):
 
     def _add_length(self) -> None:
         """Nobody knows it yet."""
+
+    def _told_body(self) -> str:
+        return f"streamed from {type(self.content).__name__}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         content = self.content

@@ -63,6 +63,9 @@ class Route:
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
 
+    def __repr__(self) -> str:
+        return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
+
     @property
     def path(self) -> str:
         return self.template.path
@@ -95,9 +98,19 @@ class Mount:
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
 
+    def __repr__(self) -> str:
+        app = getattr(self.app, "__qualname__", None) or repr(self.app)
+        return f"<Mount {self.path or '/'} of {app}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
+
     @property
     def path(self) -> str:
         return self.template.path
+
+
+def told_policy(on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> str:
+    """What a route or a router says about the disconnect, for its `repr`; nothing, if it has no opinion."""
+    told = f", on_disconnect={on_disconnect!r}" if on_disconnect is not None else ""
+    return told + (f", cleanup_grace={cleanup_grace!r}" if cleanup_grace is not None else "")
 
 
 def _check_endpoint(endpoint: Any) -> None:

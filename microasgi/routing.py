@@ -24,7 +24,7 @@ from microasgi.promise.delivery import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import BEGUN, OURS, PROGRESS, THEIRS, Progress, Request
 from microasgi.responses import PlainTextResponse, to_response
-from microasgi.routes import Handler, Mount, Route
+from microasgi.routes import Handler, Mount, Route, told_policy
 
 ExceptionHandler = Callable[[Request, Any], Any]
 Lifespan = Callable[["Router"], AbstractAsyncContextManager[Any]]
@@ -81,6 +81,9 @@ class Router:
             self._app = innermost
         for wrap in reversed(middleware):
             self._app = wrap(self._app)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.routes)} routes{told_policy(self.on_disconnect, self.cleanup_grace)}>"
 
     # Adding routes.
 

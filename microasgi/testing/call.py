@@ -64,6 +64,11 @@ class Call:
         self._ended = anyio.Event()
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}}
 
+    def __repr__(self) -> str:
+        request = f"{self._scope['method']} {self._scope['path']!r}"
+        state = "complete" if self._complete else "client gone" if self._gone else "answering" if self._status else "waiting"
+        return f"<Call {request}, {self.awaits} awaits, {state}, {len(self._content)} bytes of a {self._status or 'response'}>"
+
     @property
     def response(self) -> Response:
         """What has come of the response so far."""
