@@ -16,39 +16,54 @@ async def running(app: ASGIApp, state: dict[str, Any]) -> AsyncIterator[None]:
 
     :raises RuntimeError: its startup failed
     """
-    started, stop, ended = anyio.Event(), anyio.Event(), anyio.Event()
-    failures: list[str] = []
-
-    async def receive() -> Message:
-        if not started.is_set():
-            return {"type": "lifespan.startup"}
-        await stop.wait()
-        return {"type": "lifespan.shutdown"}
-
-    async def send(message: Message) -> None:
-        if message["type"].endswith(".failed"):
-            failures.append(f"the app's {message['type'].split('.')[1]} failed: {message.get('message', '')}")
-        started.set()
-
-    async def run() -> None:
-        try:
-            await app({"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}, receive, send)
-        except Exception as error:
-            if started.is_set() and not failures:
-                failures.append(f"the app's lifespan raised {error!r}")
-        finally:
-            started.set()
-            ended.set()
-
+    lifespan = _Lifespan()
     async with beside_the_block() as tasks:
-        tasks.start_soon(run)
-        await started.wait()
-        if not failures:
+        tasks.start_soon(lifespan.run, app, state)
+        await lifespan.started.wait()
+        if not lifespan.failures:
             try:
                 yield
             finally:
-                stop.set()
+                lifespan.stop.set()
                 with anyio.CancelScope(shield=True):
-                    await ended.wait()
-    if failures:
-        raise RuntimeError(failures[0])
+                    await lifespan.ended.wait()
+    if lifespan.failures:
+        raise RuntimeError(lifespan.failures[0])
+
+
+class _Lifespan:
+    """The one call of an app that lasts as long as all others.
+
+    started: the app has answered the startup, or has ended without.
+    stop: the shutdown may begin.
+    ended: the app has returned.
+    failures: what went wrong, in the app's own words.
+    """
+
+    def __init__(self) -> None:
+        self.started = anyio.Event()
+        self.stop = anyio.Event()
+        self.ended = anyio.Event()
+        self.failures: list[str] = []
+
+    async def run(self, app: ASGIApp, state: dict[str, Any]) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+        try:
+            await app(scope, self._receive, self._send)
+        except Exception as error:
+            if self.started.is_set() and not self.failures:
+                self.failures.append(f"the app's lifespan raised {error!r}")
+        finally:
+            self.started.set()
+            self.ended.set()
+
+    async def _receive(self) -> Message:
+        if not self.started.is_set():
+            return {"type": "lifespan.startup"}
+        await self.stop.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"].endswith(".failed"):
+            self.failures.append(f"the app's {message['type'].split('.')[1]} failed: {message.get('message', '')}")
+        self.started.set()
