@@ -23,7 +23,7 @@ from microasgi_server import logs
 from microasgi_server.call import Call
 from microasgi_server.deadlines import NEVER, Consequence, Wait
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import Exchange, Next
+from microasgi_server.exchange import Exchange, Next, Spoken
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import RunningServer
@@ -43,7 +43,7 @@ class Input(Enum):
 
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
 FIRST_BYTE, HEAD, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
-REQUEST, IDLE, DRAIN, LINGER, _, _ = Next
+REQUEST, IDLE, DRAIN, LINGER, _, UPGRADE = Next
 
 
 class Connection:
@@ -55,7 +55,7 @@ class Connection:
 
     __slots__ = ("_call", "_input", "_unsent", "_wait", "deadline", "protocol", "running", "transport")
 
-    protocol_class: type[Protocol] = Protocol
+    protocol_class: type[Spoken] = Protocol
     call_class: type[Call] = Call
 
     def __init__(self, running: RunningServer, transport: Transport) -> None:
@@ -88,23 +88,18 @@ class Connection:
             if protocol.receive_bytes(data):
                 self._begin()
             elif self._call is not None:
-                self._call.wake()
+                self._reply(self._call)
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 if not self.transport.congested:
                     self._go_on()
-            elif protocol.mid_head:
-                self._wait_for_head()
+            elif protocol.mid_head and self._wait is FIRST_BYTE:
+                self._wait = HEAD  # whose time runs from the connection's beginning
+            elif protocol.mid_head and self._wait is not HEAD:
+                self._wait_for(HEAD)
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
         if protocol.look_ahead >= self.running.config.limits.look_ahead:
             self.regulate()
-
-    def _wait_for_head(self) -> None:
-        """Something of it is here: its time runs from its first byte, or from the connection's beginning."""
-        if self._wait is FIRST_BYTE:
-            self._wait = HEAD
-        elif self._wait is not HEAD:
-            self._wait_for(HEAD)
 
     def hang_up(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> None:
         """The client left, or the socket broke: whatever runs for this client learns it now.
@@ -132,10 +127,10 @@ class Connection:
     def drained(self) -> None:
         """`congested` has ended."""
         if self._call is not None:
-            self._call.wake()
+            self._reply(self._call)
         elif self.protocol.exchange is not None:
             self._go_on()
-            self.regulate()
+        self.regulate()
 
     def lost(self, why: str) -> None:
         """The socket is closed, whichever side did it."""
@@ -189,6 +184,16 @@ class Connection:
         else:
             running.calls.add(call)
 
+    def _reply(self, call: Call) -> None:
+        """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
+        exchange = call.exchange
+        if not self.transport.congested and (data := exchange.replies()):
+            self.transport.write(data)
+        if exchange.complete:
+            self.completed(call)
+        else:
+            call.wake()
+
     def _decline(self, exchange: Exchange, error: Exception) -> None:
         """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
         logs.call_failed(exchange, error)
@@ -223,25 +228,24 @@ class Connection:
             return
         try:
             following = self.protocol.after_response()
-            if following is REQUEST:
-                if self._input is ENDED and not self._is_whole():
-                    self._close()
-                else:
-                    self._begin()
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
             return
-        if following is IDLE:
-            if self._input is ENDED:
+        if following is REQUEST or following is UPGRADE:
+            if self._input is ENDED and not self._is_whole():
                 self._close()
-            else:
-                self._wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
+                return
+            self._begin()
+            if following is UPGRADE and self._call is not None:
+                self._reply(self._call)
+        elif following is IDLE and self._input is not ENDED:
+            self._wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
         elif following is DRAIN:
             if self._wait is not UNWANTED_BODY:
                 self._wait_for(UNWANTED_BODY)
         elif following is LINGER:
             self._linger()
-        elif following is not REQUEST:  # to close; or to go on in another protocol, which nobody offers yet
+        else:
             self._close()
 
     def _is_whole(self) -> bool:
@@ -287,9 +291,8 @@ class Connection:
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
-        if self._input is IGNORED:
-            self.transport.resume_reading()
-        elif self._input is ENDED or self.protocol.look_ahead >= self.running.config.limits.look_ahead:
+        full = self.protocol.look_ahead >= self.running.config.limits.look_ahead
+        if self._input is ENDED or (full and self._input is OPEN):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

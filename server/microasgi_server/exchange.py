@@ -3,11 +3,13 @@
 An exchange decides, and neither waits nor writes: its functions return the bytes to write. `http1.exchange` is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from microasgi_server.asgi import Message, Scope
+from microasgi_server.http1.fields import Field
+from microasgi_server.http1.limits import Limits
 
 Address = tuple[str, int] | None
 
@@ -26,7 +28,7 @@ class Next(Enum):
     CLOSE = auto()
     """Close."""
     UPGRADE = auto()
-    """Another protocol goes on from here. No exchange of HTTP/1.1 says so by itself."""
+    """Another protocol goes on from here: the protocol's `exchange` is now one of its own, for all further bytes."""
 
 
 class Exchange(Protocol):
@@ -67,6 +69,13 @@ class Exchange(Protocol):
         """The next message for the app, or None: there is none yet."""
         ...
 
+    def replies(self) -> bytes:
+        """What has arrived and wants an answer, whatever the app does, gets it with these bytes: a ping, a goodbye. That may complete it.
+
+        Asked for while the client takes what is written. What waits until then must count as look-ahead: it is the client's own fault.
+        """
+        ...
+
     def asked(self) -> bytes:
         """The app waits for a message: what the client is to hear of that, if anything."""
         ...
@@ -74,7 +83,7 @@ class Exchange(Protocol):
     def send(self, message: Message) -> bytes:
         """Turn one of the app's messages into the bytes to write now: often none. Once the client has left there are none.
 
-        :raises AppError: the message is malformed, or doesn't belong here; nothing of it is on the wire
+        :raises AppError: the message is malformed, or doesn't belong here, as behind the end; nothing of it is on the wire
         """
         ...
 
@@ -84,4 +93,43 @@ class Exchange(Protocol):
 
     def leave(self, why: str, status: int) -> bool:
         """See `Presence.leave`."""
+        ...
+
+
+class Spoken(Protocol):
+    """What the shell needs of a protocol: bytes in, one exchange at a time out. `http1.protocol` is one; an upgrade is a subclass's."""
+
+    def __init__(self, identity: Callable[[], list[Field]], limits: Limits) -> None: ...
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The newest one, or None while there is none in progress."""
+        ...
+
+    @property
+    def mid_head(self) -> bool:
+        """Whether the next one's first bytes are here, but not enough to begin it."""
+        ...
+
+    @property
+    def look_ahead(self) -> int:
+        """Bytes that have arrived and that nobody has asked for yet."""
+        ...
+
+    def receive_bytes(self, data: bytes) -> bool:
+        """Take what the socket gave. True if that began a new `exchange`.
+
+        :raises Refusal: this can't be served
+        """
+        ...
+
+    def after_response(self) -> Next:
+        """Decide what follows an exchange that is complete. May be asked again as more arrives.
+
+        :raises Refusal: the next one was here already, and can't be served
+        """
+        ...
+
+    def refuse(self, status: int, reason: str) -> bytes:
+        """The last words to a client that won't be served, if any can be said."""
         ...

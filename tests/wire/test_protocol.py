@@ -852,11 +852,11 @@ def test_only_what_is_still_to_come_counts_as_unread() -> None:
 
 
 def test_a_chunked_body_is_drained_up_to_the_limit() -> None:
-    """An unread body of unknown length is drained up to the limit, and not a chunk further."""
+    """An unread body of unknown length is drained up to the limit, framing and all, and not a chunk further."""
     protocol, exchange = begin(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
     complete(exchange)
-    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    for _ in range(LIMITS.drain // 0x10000):
+    chunk = b"fff8\r\n" + bytes(0xFFF8) + b"\r\n"  # 64 KiB
+    for _ in range(LIMITS.drain // len(chunk)):
         protocol.receive_bytes(chunk)
         assert protocol.after_response() is Next.DRAIN
     protocol.receive_bytes(chunk)

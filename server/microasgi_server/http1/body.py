@@ -90,7 +90,7 @@ class Chunked:
     def _chunks(self, data: bytes) -> tuple[list[bytes], int]:
         """The pieces of content, and where the first line that isn't whole begins, or the trailers do."""
         pieces: list[bytes] = []
-        position, left = 0, self._left
+        position, left, line = 0, self._left, b""
         while not self._at_end:
             if left:
                 end = position + left
@@ -103,14 +103,14 @@ class Chunked:
                 if data[end - 2 : end] != b"\r\n":
                     raise Refusal(400, "a chunk is longer than its line says (RFC 9112 §7.1)")
                 pieces.append(data[position : end - 2])
-                position = end
-            line = _CHUNK_LINE(data, position)
-            if line is None:
+                position = _alike(data, end, line, left, pieces)
+            found = _CHUNK_LINE(data, position)
+            if found is None:
                 left = 0
                 self._wait_for_line(data, position, self._limits.chunk_line)
                 break
-            position = line.end()
-            size = int(line[1], 16)
+            position, line = found.end(), found[0]
+            size = int(found[1], 16)
             left = size + 2 if size else 0
             self._at_end = not size
         self._left = left
@@ -134,3 +134,18 @@ class Chunked:
             raise Refusal(400, "a line of a chunked body is malformed (RFC 9112 §7.1)")
         if len(data) - position > limit:
             raise Refusal(400, f"a line of a chunked body has at most {limit} bytes")
+
+
+def _alike(data: bytes, position: int, line: bytes, left: int, pieces: list[bytes]) -> int:
+    """Take the whole chunks that come now behind the very `line` of the one before, and say where they end.
+
+    Who sends many small ones mostly sends them so, and to compare takes a third of the time that it takes to read.
+    """
+    if not line:
+        return position
+    begin, step = len(line), len(line) + left
+    starts_with, end = data.startswith, position + step
+    while starts_with(line, position) and starts_with(b"\r\n", end - 2):
+        pieces.append(data[position + begin : end - 2])
+        position, end = end, end + step
+    return position

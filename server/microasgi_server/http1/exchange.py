@@ -149,6 +149,10 @@ class Exchange(Presence):
         self._pieces.clear()
         self.ahead = 0
 
+    def replies(self) -> bytes:
+        """Nothing: in HTTP only the app answers."""
+        return b""
+
     def asked(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
         if not self._awaits_go_ahead or self.body_complete or (self.phase is not WAITING and self.phase is not STARTED):

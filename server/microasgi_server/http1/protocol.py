@@ -44,7 +44,7 @@ class Protocol:
         self._reader = Reader(limits)
         self._body: Body = NO_BODY  # of `exchange`
         self._behind = bytearray()  # what came behind the request in progress
-        self._drained = 0  # bytes of its body that came after its response
+        self._drained = 0  # bytes of its body that came after its response, the framing included: it costs as much
         self.exchange: Exchange | None = None
         self.served = False
 
@@ -93,9 +93,9 @@ class Protocol:
         body, rest = self._body.read(data)
         self._behind += rest
         exchange.body_complete = self._body.complete
+        if exchange.phase is DONE:
+            self._drained += len(data) - len(rest)
         if body:
-            if exchange.phase is DONE:
-                self._drained += len(body)
             exchange.arrived(body)
 
     def after_response(self) -> Next:
