@@ -461,6 +461,18 @@ async def test_leaving_in_the_middle_of_a_library() -> None:
     assert len(set(places)) == 2
 
 
+async def test_leaving_in_the_middle_of_microasgi() -> None:
+    """An await inside microasgi itself counts for the user's line, too."""
+    routes = Router()
+
+    @routes.get("/")
+    async def home(request: Request) -> str:
+        return str(await request.is_disconnected())
+
+    places = [departure.where async for departure in Client(routes).hang_up_everywhere("/")]
+    assert {re.sub(r":\d+", "", place) for place in places} == {"test_testing_client.py in home"}
+
+
 async def test_leaving_everywhere_through_routers_and_middleware() -> None:
     """What lies between the client and the handler doesn't hide the handler's line."""
     books = Books()
