@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from microasgi_server import socket_transport
 
 from tests import needs
 
@@ -21,17 +20,6 @@ LOOPS = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-
-STREAMS = "trio, streams"
-"""Trio with the transport for systems that have no selector which can itself be waited for."""
-
-
-def backend(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What anyio's plugin wants, for one of `LOOPS` or for `STREAMS`."""
-    if name == STREAMS:
-        monkeypatch.setattr(socket_transport, "is_supported", lambda: False)
-        return LOOPS["trio"]
-    return LOOPS[name]
 
 
 @pytest.fixture(params=list(LOOPS.values()), ids=list(LOOPS))

@@ -16,7 +16,7 @@ import anyio
 import h11
 from anyio.lowlevel import checkpoint
 from microasgi_server import Config, serve
-from microasgi_server.shared import Shared
+from microasgi_server.running import RunningServer
 
 Headers = Sequence[tuple[bytes, bytes]]
 Departure = Literal["FIN", "RST", "half-close"]
@@ -267,7 +267,7 @@ def loud_lines(caplog: Any) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname not in ("TRACE", "DEBUG", "INFO")]
 
 
-def shared_of(receive: Any) -> Shared:
+def shared_of(receive: Any) -> RunningServer:
     """The running server's own state, by the `receive` that it gave to an app (or a `Request`'s)."""
-    shared: Shared = receive.__self__._connection.shared
-    return shared
+    running: RunningServer = receive.__self__._connection.running
+    return running

@@ -82,6 +82,18 @@ def company(task: Task, call: Any) -> tuple[list[Task], list[asyncio.TaskGroup]]
     return tasks, groups
 
 
+def waited_for(call: Any) -> list[asyncio.Future[Any]]:
+    """What a suspended call waits for by `asyncio.wait_for`, where that forgets a cancellation if this ends first."""
+    if _WAIT_FOR is None:
+        return []
+    return [frame.cr_frame.f_locals["fut"] for frame in frames(call, _plain) if getattr(frame, "cr_code", None) is _WAIT_FOR]
+
+
+def has_a_result(future: asyncio.Future[Any]) -> bool:
+    """Whether it has ended, and well."""
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
 def frames(call: Any, but: Container[int] = ()) -> list[Any]:
     """A suspended coroutine, what it awaits, and so on, as far as that has frames; but not those with code of these ids."""
     found = []
@@ -102,6 +114,11 @@ def frames(call: Any, but: Container[int] = ()) -> list[Any]:
 def handles_an_error(call: Any) -> bool:
     """Whether a suspended call is in an `except` or a `finally` that an exception led into: in its cleanup, then."""
     return any(isinstance(thing, BaseException) for frame in frames(call) for thing in gc.get_referents(frame))
+
+
+def is_being_cancelled(task: Task, call: Any) -> bool:
+    """Whether a task that was cancelled has still to do with that: cleans up, or waits for others that were cancelled with it."""
+    return handles_an_error(call) or any(child.cancelling() for child in company(task, call)[0])
 
 
 def _enters_blocks(code: CodeType) -> bool:

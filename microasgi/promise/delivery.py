@@ -27,7 +27,7 @@ from typing import Any
 import anyio
 
 from microasgi.promise import anyio_scopes, asyncio_tasks, trio_scope
-from microasgi.promise.telling import REASON, Telling
+from microasgi.promise.telling import REASON, Telling, blocks
 
 logger = logging.getLogger("microasgi")
 
@@ -60,10 +60,6 @@ def way(names: tuple[str, ...]) -> str:
     if not names:
         return "on asyncio every task of a request is cancelled once, and has a grace to clean up"
     return "on asyncio only a handler's own task has a grace to clean up, not its task groups' children, and its threads learn late"
-
-
-_running: dict[Any, "Block"] = {}
-"""The innermost block of each task that is in one."""
 
 
 class Stage(Enum):
@@ -111,7 +107,7 @@ class Block:
     _stage = OPEN
     _on_trio = False
     _at_begin: Any = None  # the scope that the task was in when the call began
-    _enclosing: "Block | None" = None
+    enclosing: "Block | None" = None
     _telling: Telling | None = None  # on asyncio, once the client has left
     scope: Any = None
     _reached = False  # whether a cancellation of that scope would reach the call where it waits
@@ -175,12 +171,12 @@ class Block:
         else:  # also where trio is a guest of asyncio's loop
             task, self._on_trio = trio_scope.current_task(), True
         self.task, self.call = task, call
-        if task in _running:
-            self._enclosing = _running[task]
-            self._enclosing._open()  # or it would open between this block and what is around it
+        if task in blocks:
+            self.enclosing = blocks[task]
+            self.enclosing._open()  # or it would open between this block and what is around it
         if self._on_trio:
             self._at_begin = trio_scope.scope_of(task)
-        _running[task] = self
+        blocks[task] = self
         if self._at_begin is UNKNOWN:
             self._open()
         if self._stage is CALLED:  # before it has begun
@@ -216,10 +212,10 @@ class Block:
 
     def _end(self, error: BaseException | None) -> bool:
         """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
-        if self._enclosing is None:
-            del _running[self.task]
+        if self.enclosing is None:
+            del blocks[self.task]
         else:
-            _running[self.task] = self._enclosing
+            blocks[self.task] = self.enclosing
         if self._timer is not None:
             self._timer.cancel()
         if self._stage is not OPEN:
@@ -288,7 +284,7 @@ class Block:
     @property
     def around(self) -> Any:
         """The scope that the call's own are in."""
-        above = self._enclosing
+        above = self.enclosing
         if above is not None and above._at_begin is self._at_begin:
             return (above._telling.root if above._telling is not None else above.scope) or above.around
         return self._at_begin
@@ -301,6 +297,8 @@ class Block:
     def tell(self) -> None:
         """Cancel the call, which waits."""
         self._move(SENT)
+        if self.task.cancelling() > self._before and not asyncio_tasks.is_being_cancelled(self.task, self.call):
+            self._before = self.task.cancelling()  # up to Python 3.12, task groups forget to take theirs back
         self._sent += 1
         self.task.cancel(REASON)
 
@@ -340,7 +338,7 @@ class Block:
             self._reached = _reaches(self.scope)
             if self._stage is CALLED:
                 asyncio.get_running_loop().call_soon(self._ask)
-        elif trap is None and self.scope is None:
+        elif trap is None and self.scope is None and not Telling.has_told(self.task):
             # A worker thread asks the scope that it was started in whether it is cancelled. That must be one of the call's, and anyio
             # starts threads behind a wait for nothing but the next turn.
             self.scope = anyio_scopes.enter(self.task, self.around)
@@ -388,5 +386,5 @@ def _reaches(scope: anyio.CancelScope) -> bool:
 
 def innermost_call(task: Any) -> Any:
     """The coroutine that a task's innermost block drives by hand, which Python doesn't see from the task; None without a block."""
-    block = _running.get(task)
+    block = blocks.get(task)
     return block.call if block is not None else None

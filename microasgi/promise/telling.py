@@ -13,12 +13,19 @@ It is cancelled, so that anyio takes the request for cancelled: at the end of a 
 """
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from microasgi.promise import anyio_scopes, asyncio_tasks
 from microasgi.promise.asyncio_tasks import Task
 
 REASON = "microasgi: the client left"
+
+AGAIN = 0.1
+"""Seconds after which at least it is seen whether somebody has opened a group of asyncio's behind its grace; as rarely as one has ended."""
+
+blocks: dict[Any, Any] = {}
+"""The innermost block (delivery.py) of each task that is in one."""
 
 _told: dict[Task, float] = {}
 """When the grace ends of each task that was told, by its loop's clock. Of all requests: those of one within another are both's."""
@@ -36,6 +43,7 @@ class Telling:
         self._mine: list[Task] = []  # who was told here
         self._news: list[Any] = []  # scopes and tasks that have come, or can't be told yet
         self._opened: list[Any] = []  # scopes that cleanup has opened
+        self._waited_for: list[asyncio.Future[Any]] = []  # by the call, when it was told
         self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
         self._scheduled = False  # whether there will be a look
         self._thread_told = False
@@ -71,9 +79,17 @@ class Telling:
 
     def waits_again(self) -> None:
         """The call is about to wait."""
+        if any(map(asyncio_tasks.has_a_result, self._waited_for)):  # and wait_for has forgotten the news
+            self._waited_for.clear()
+            self.lost()
         self.came(self._host)
         if self._doubtful:
             self._schedule()
+
+    @staticmethod
+    def has_told(task: Any) -> bool:
+        """Whether this task was told, for whichever request of those in each other."""
+        return task in _told
 
     # What anyio's scopes say and ask.
 
@@ -117,14 +133,16 @@ class Telling:
                 self._doubtful.add(task)
                 self._schedule()
         elif isinstance(error, asyncio.CancelledError) and (passes or self._is_from_a_thread(scope, error)):
-            self._mark(task)
+            self._news += self._mark(task)
+            self._schedule()
             self._settle_soon()
             if task is self._host:
                 self._block.heard()
 
     def _is_from_a_thread(self, scope: Any, error: BaseException) -> bool:
         """Whether `check_cancelled()` has raised it: it says which scope it has found cancelled."""
-        return self._thread_told and any(f"{id(one):x}" in str(error) for one in (scope, *self._roots.values()))
+        scopes = (*anyio_scopes.around(scope, None), *self._roots.values())
+        return self._thread_told and any(f"{id(one):x}" in str(error) for one in scopes)
 
     # What follows from it.
 
@@ -171,10 +189,15 @@ class Telling:
 
     def _tell(self, task: Task) -> list[Task]:
         """Tell a task. Returns those that can be told with it."""
-        found = self._mark(task)
+        found: list[Task] = []
         if task is self._host:
+            if task not in self._roots and anyio_scopes.scope_of(task) is not None:  # opened since its client left
+                found += self._plant(task)
+            found += self._mark(task)
+            self._waited_for = asyncio_tasks.waited_for(self._block.call)
             self._block.tell()
         else:
+            found += self._mark(task)
             task.cancel(REASON)
         self._settle_soon()
         return found
@@ -184,16 +207,28 @@ class Telling:
         self._mine.append(task)
         _told[task] = self._loop.time() + self._grace
         found: list[Task] = []
-        call = self._block.call if task is self._host else task.get_coro()
-        children, groups = asyncio_tasks.company(task, call)
+        children, groups = self._company(task)
         for child in children:
             if child not in _told and not child.done():
                 found += self._plant(child)
                 found += self._mark(child)
-        for member in [member for group in groups for member in asyncio_tasks.take_over(group)]:
-            if member not in self._roots and not member.done():
-                found += self._plant(member)
-        return found
+        return found + self._take_over(groups)
+
+    def _company(self, task: Task) -> tuple[list[Task], list[asyncio.TaskGroup]]:
+        parts = [asyncio_tasks.company(task, call) for call in self._calls(task)]
+        return [child for children, _ in parts for child in children], [group for _, groups in parts for group in groups]
+
+    def _take_over(self, groups: list[asyncio.TaskGroup]) -> list[Task]:
+        members = [member for group in groups for member in asyncio_tasks.take_over(group)]
+        return [task for member in members if member not in self._roots and not member.done() for task in self._plant(member)]
+
+    def _calls(self, task: Task) -> Iterator[Any]:
+        """A task's coroutines, from the innermost out: each block in it drives one by hand, which nobody sees from the one outside."""
+        block = blocks.get(task)
+        while block is not None and block is not self._block:
+            yield block.call
+            block = block.enclosing
+        yield self._block.call if task is self._host else task.get_coro()
 
     def _plant(self, task: Task) -> list[Task]:
         """Put a cancelled scope around all of a task's own. Returns the tasks below it."""
@@ -212,8 +247,7 @@ class Telling:
         """Whoever left a group with other errors than the news, and isn't in its cleanup now, goes on: it is told again."""
         now = self._loop.time()
         for task in tuple(self._doubtful):
-            call = self._block.call if task is self._host else task.get_coro()
-            if task.done() or _told.get(task, now) <= now or not asyncio_tasks.handles_an_error(call):
+            if task.done() or _told.get(task, now) <= now or not any(map(asyncio_tasks.handles_an_error, self._calls(task))):
                 self._doubtful.discard(task)
                 if _told.get(task, now) > now:
                     del _told[task]
@@ -231,7 +265,8 @@ class Telling:
         self._settles = False
         if not self._over:
             if self._host not in self._roots:
-                self._plant(self._host)
+                self._news += self._plant(self._host)
+                self._look()  # at once, before the first await of its cleanup has ended
             self._expire()
 
     def _expire(self) -> None:
@@ -243,9 +278,14 @@ class Telling:
             if self._grace and not self._warned:
                 self._warned = True
                 self._block.warn()
+            for member in [member for task in late for member in self._take_over(self._company(task)[1])]:
+                self._mine.append(member)  # of a group that cleanup has opened
+                _told[member] = now
             for root in self._roots.values():
                 anyio_scopes.deliver(root)
         due = [_told[task] for task in self._mine if task in _told and _told[task] > now]
+        if late:
+            due.append(now + max(self._grace, AGAIN))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(min(due), self._expire) if due else None

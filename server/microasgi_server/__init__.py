@@ -5,11 +5,12 @@
     microasgi_server.run(app, microasgi_server.Config(port=8000))           # blocks, until Ctrl+C
     await microasgi_server.serve(app, microasgi_server.Config(port=8000))   # inside a running event loop
 
-To learn how it works, read in this order: `exchange`, `protocol`, `connection`, `asyncio_transport`, `server`.
+To learn how it works, read in this order: `http1`, `connection`, `call`, `transports.asyncio`, `server`.
 """
 
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError
+from microasgi_server.http1.limits import Limits
 from microasgi_server.server import run, serve
 
-__all__ = ["AppError", "ClientDisconnected", "Config", "ServerError", "StartupError", "run", "serve"]
+__all__ = ["AppError", "ClientDisconnected", "Config", "Limits", "ServerError", "StartupError", "run", "serve"]

@@ -1,83 +1,102 @@
 """One call of the app: everything that waits between the socket and the app."""
 
 import math
-import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from microasgi_server import logs
-from microasgi_server.asgi import Message, Scope
+from microasgi_server.asgi import Message
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.exchange import DONE, GONE, Exchange
-from microasgi_server.transport import Cancellable
+from microasgi_server.exchange import Exchange
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import Cancellable, Transport
 
-if TYPE_CHECKING:
-    from microasgi_server.connection import Connection
+
+class Connected(Protocol):
+    """What a call needs of its connection."""
+
+    @property
+    def running(self) -> RunningServer: ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    def regulate(self) -> None:
+        """The app has taken something: there may be room to read more."""
+
+    def completed(self, call: "Call") -> None:
+        """The last byte of a response is handed over."""
+
+    def ended(self, call: "Call") -> None:
+        """The app has returned."""
+
+    def break_off(self, why: str) -> None:
+        """Close in the middle of a response."""
 
 
 class Call:
     """One call of the app: the task of one request, and the `receive` and `send` it is given.
 
+    app: what is called.
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
-    running: whether `run` has begun. A task that is cancelled before never will.
+    begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "exchange", "running", "scope", "task")
+    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "app", "begun", "exchange", "scope", "task")
 
-    def __init__(self, connection: "Connection", exchange: Exchange, scope: Scope) -> None:
+    def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.scope = scope
         self._connection = connection
-        self._began = time.monotonic()
         self._waiters: list[anyio.Event] = []
         self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
-        self.running = False
-        shared = connection.shared
-        scope["client"] = connection.transport.client
-        scope["server"] = connection.transport.server
-        scope["scheme"] = "http"
-        scope["state"] = shared.state.copy()
-        scope["extensions"] = {
-            "http.response.early_hint": {},
-            "http.response.trailers": {},
-            # The exchange's, not the call's: the call has the scope, and a cycle for each request is work for the collector.
-            "microasgi.disconnect": {"subscribe": exchange.subscribe},
-        }
-        self.task: Cancellable = connection.transport.spawn(self.run)
+        self.begun = False
+        running, transport = connection.running, connection.transport
+        self._began = running.clock()
+        self.app = running.app
+        self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
+        self.task: Cancellable = transport.spawn(self.run)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.exchange!r}{'' if self.begun else ', not begun'}>"
+
+    @property
+    def told(self) -> bool:
+        """Whether a subscriber has heard that the client is gone."""
+        return self.exchange.told
 
     def age(self) -> float:
         """Seconds since the request began."""
-        return time.monotonic() - self._began
+        return self._connection.running.clock() - self._began
 
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
-        shared = self._connection.shared
+        running = self._connection.running
         exchange = self.exchange
-        self.running = True
-        app = logs.traced(shared.app, self._connection.transport.client, exchange) if shared.trace else shared.app
+        self.begun = True
         try:
-            if exchange.phase is not GONE:  # else the client has left before there was a turn for it
-                await app(self.scope, self.receive, self.send)
+            if not exchange.gone:  # else the client has left before there was a turn for it
+                await self.app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.phase is GONE and logs.is_disconnect(error)):
+            if not cancelled and not (exchange.gone and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
             if cancelled:
                 raise
         else:
-            if exchange.phase is not DONE and exchange.phase is not GONE:
+            if not exchange.complete and not exchange.gone:
                 logs.app_unfinished(exchange)
                 self._give_up()
         finally:
-            if exchange.phase is GONE and shared.access_log:
+            if exchange.gone and running.access_log:
                 logs.access(self._connection.transport.client, exchange, self.age())
-            shared.calls.discard(self)
-            self._connection.ended(self)
-            if shared.stopping:
-                shared.changed.notify()
+            running.calls.discard(self)
+            if not exchange.complete:  # else it is another's turn already
+                self._connection.ended(self)
+            if running.stopping:
+                running.changed.notify()
 
     async def receive(self) -> Message:
         """The app's `receive()` (ASGI HTTP spec). A message that is ready comes without a checkpoint."""
@@ -85,17 +104,18 @@ class Call:
         while True:
             message = exchange.take()
             if message is not None:
-                self._connection.regulate()
+                if self._connection.transport.paused:
+                    self._connection.regulate()
                 return message
-            go_ahead = exchange.go_ahead()
-            if go_ahead:
-                self._connection.transport.write(go_ahead)  # which may find that the client has left
+            data = exchange.asked()
+            if data:
+                self._connection.transport.write(data)  # which may find that the client has left
             else:
                 self._listeners += 1
                 try:
                     await self._wait()
                 finally:
-                    if exchange.phase is not GONE:
+                    if not exchange.gone:
                         self._listeners -= 1
 
     async def send(self, message: Message) -> None:
@@ -106,20 +126,20 @@ class Call:
         """
         exchange = self.exchange
         data = exchange.send(message)
-        if not data and exchange.phase is not DONE:
-            if exchange.phase is GONE:
+        if not data and not exchange.complete:
+            if exchange.gone:
                 await self._send_to_nobody(message)
             return
         transport = self._connection.transport
         transport.write(data)
-        if exchange.phase is DONE:
+        if exchange.complete:
             self._connection.completed(self)
             return
         # An app that only ever sends would otherwise never let the loop look at the socket.
         await checkpoint()
-        while transport.congested and exchange.phase is not GONE:
+        while transport.congested and not exchange.gone:
             await self._wait()
-        if exchange.phase is GONE:
+        if exchange.gone:
             await self._send_to_nobody(message)
 
     async def _send_to_nobody(self, message: Message) -> None:
@@ -132,7 +152,7 @@ class Call:
           their own of it. On asyncio not even a shielded block is safe here, if it sends.
         """
         exchange = self.exchange
-        if exchange.attended or self not in self._connection.shared.calls:
+        if exchange.attended or self not in self._connection.running.calls:
             raise ClientDisconnected(exchange.why_gone)
         if message.get("more_body", False) and not exchange.told and not self._is_told_elsewhere():
             exchange.cancelled = True
@@ -152,14 +172,15 @@ class Call:
     def cancel(self) -> None:
         """Stop it, wherever it is."""
         self.task.cancel()
-        if not self.running:
-            self._connection.shared.calls.discard(self)
+        if not self.begun:
+            self._connection.running.calls.discard(self)
 
     def wake(self) -> None:
         """Something has changed: the body, the phase, the congestion. Who waits looks again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set()
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.set()
 
     async def _wait(self) -> None:
         waiter = anyio.Event()
@@ -178,12 +199,12 @@ class Call:
         if isinstance(error, BaseExceptionGroup):
             return all(self._cancelled(inner) for inner in error.exceptions)
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            return self.exchange.cancelled or self._connection.shared.stopping or anyio.current_effective_deadline() == -math.inf
+            return self.exchange.cancelled or self._connection.running.stopping or anyio.current_effective_deadline() == -math.inf
         return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
     def _give_up(self) -> None:
         exchange = self.exchange
-        if exchange.phase is DONE or exchange.phase is GONE:
+        if exchange.complete or exchange.gone:
             return
         data = exchange.fail()
         if data is None:

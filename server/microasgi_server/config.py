@@ -1,7 +1,9 @@
 """The server's options."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+from microasgi_server.http1.limits import Limits
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
@@ -27,6 +29,7 @@ class Config:
     :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (Linux, as far as
         net.ipv4.tcp_rmem allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the kernel's
         own choice
+    :param limits: the numbers that few will want to change
     :raises ValueError: an option is out of its range
     """
 
@@ -43,6 +46,7 @@ class Config:
     timeout_graceful_shutdown: float = 10.0
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         for name, choices in (("loop", get_args(Loop)), ("lifespan", get_args(LifespanMode))):

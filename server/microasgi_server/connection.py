@@ -17,29 +17,17 @@ The life of a request, by the functions it passes:
     7  _go_on          the next request, if it is here; else idle, drain or close
 """
 
-import time
 from enum import Enum, auto
 
 from microasgi_server import logs
 from microasgi_server.call import Call
+from microasgi_server.deadlines import NEVER, Consequence, Wait
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, Exchange
-from microasgi_server.head import build_scope
-from microasgi_server.protocol import LOOK_AHEAD, Next, Protocol
-from microasgi_server.shared import Shared
-from microasgi_server.transport import Transport
-
-NEVER = float("inf")
-
-LINGER = 1.0
-"""Seconds that a client which is still sending gets to read the last response (RFC 9112 §9.6)."""
-
-FLUSH = 10.0
-"""Seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most."""
-
-
-STALL = 30.0
-"""Seconds in which a client has to take at least something of a complete response that waits for it."""
+from microasgi_server.exchange import Exchange, Next
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import Transport
 
 
 class Input(Enum):
@@ -53,28 +41,41 @@ class Input(Enum):
     """Nothing that counts: it left, or this connection is closing."""
 
 
-OPEN, ENDED, IGNORED = Input  # as in exchange.py
+OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
+FIRST_BYTE, HEAD, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
+REQUEST, IDLE, DRAIN, LINGER, _, _ = Next
 
 
 class Connection:
     """One client's connection, from its first byte to its last.
 
-    deadline: when `expire` is due, by `time.monotonic()`; the server looks about once a second.
+    protocol_class, call_class: what it makes; who wants to see what happens in them puts subclasses here (`observers.py`).
+    deadline: when `expire` is due, by the running server's clock; the server looks about once a second.
     """
 
-    __slots__ = ("_call", "_input", "_unsent", "deadline", "protocol", "shared", "transport")
+    __slots__ = ("_call", "_input", "_unsent", "_wait", "deadline", "protocol", "running", "transport")
 
-    def __init__(self, shared: Shared, transport: Transport) -> None:
-        self.shared = shared
+    protocol_class: type[Protocol] = Protocol
+    call_class: type[Call] = Call
+
+    def __init__(self, running: RunningServer, transport: Transport) -> None:
+        self.running = running
         self.transport = transport
-        self.protocol = Protocol(shared.identity)
-        self.deadline = time.monotonic() + shared.config.timeout_header
+        self.protocol = self.protocol_class(running.identity, running.config.limits)
         self._call: Call | None = None  # of the exchange in progress
         self._input = OPEN
         self._unsent = 0  # bytes of a complete response that the client had not taken at the last look
-        shared.connections.add(self)
-        if shared.trace:
-            logs.trace(transport.client, "connection made")
+        self._wait_for(FIRST_BYTE)
+        running.connections.add(self)
+
+    def __repr__(self) -> str:
+        state = f"{self._input.name}, waits for {self._wait.name}"
+        return f"<{type(self).__name__} of {logs.address(self.transport.client)} {state}, {self.protocol!r}>"
+
+    def _wait_for(self, what: Wait) -> None:
+        self._wait = what
+        running = self.running
+        self.deadline = running.clock() + running.deadlines[what][0]
 
     # The transport calls these.
 
@@ -83,7 +84,6 @@ class Connection:
         if self._input is IGNORED:
             return
         protocol = self.protocol
-        idle = not protocol.mid_head
         try:
             if protocol.receive_bytes(data):
                 self._begin()
@@ -92,11 +92,19 @@ class Connection:
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 if not self.transport.congested:
                     self._go_on()
-            elif idle and protocol.served:  # for the first request the time runs from the connection
-                self.deadline = time.monotonic() + self.shared.config.timeout_header
+            elif protocol.mid_head:
+                self._wait_for_head()
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
-        self.regulate()
+        if protocol.look_ahead >= self.running.config.limits.look_ahead:
+            self.regulate()
+
+    def _wait_for_head(self) -> None:
+        """Something of it is here: its time runs from its first byte, or from the connection's beginning."""
+        if self._wait is FIRST_BYTE:
+            self._wait = HEAD
+        elif self._wait is not HEAD:
+            self._wait_for(HEAD)
 
     def hang_up(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> None:
         """The client left, or the socket broke: whatever runs for this client learns it now.
@@ -106,16 +114,16 @@ class Connection:
         self._input = IGNORED
         exchange = self.protocol.exchange
         if exchange is not None and self._leave(exchange, why, status) and self._call is not None:
-            if self.shared.trace:
-                logs.trace(
-                    self.transport.client, f"{'cancelled' if exchange.cancelled else 'client left'} after {self._call.age():.3f} s: {why}"
-                )
-            self._call.wake()
+            self._abandon(self._call)
         self._close()
+
+    def _abandon(self, call: Call) -> None:
+        """The client of a call has left it, and its subscribers have heard so."""
+        call.wake()
 
     def shut(self) -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
-        if self.shared.config.half_close and self._is_whole() and self._input is OPEN:
+        if self.running.config.half_close and self._is_whole() and self._input is OPEN:
             self._input = ENDED
             return True
         self.hang_up("the client closed its side (FIN)")
@@ -133,29 +141,29 @@ class Connection:
         """The socket is closed, whichever side did it."""
         if self._input is not IGNORED:
             self.hang_up(why)
-        shared = self.shared
-        shared.connections.discard(self)
-        if shared.stopping:
-            shared.changed.notify()
-        if shared.trace:
-            logs.trace(self.transport.client, "connection lost")
+        running = self.running
+        running.connections.discard(self)
+        if running.stopping:
+            running.changed.notify()
 
     # The server calls these.
 
     def expire(self) -> None:
         """The deadline has passed."""
         unsent, self._unsent = self._unsent, self.transport.unsent()
-        if self._input is IGNORED:
-            self.transport.abort()
-        elif self.transport.congested:
-            if self._unsent < unsent:
-                self.deadline = time.monotonic() + STALL
-            else:
+        match self.running.deadlines[self._wait][1]:
+            case Consequence.ABORT_IF_STUCK if self._unsent < unsent:
+                self._wait_for(self._wait)
+            case Consequence.ABORT | Consequence.ABORT_IF_STUCK:
                 self.transport.abort()
-        elif self.protocol.mid_head:
-            self._refuse(408, "the request's head took too long")
-        else:
-            self._close()
+            case Consequence.REFUSE:
+                self._refuse(408, "the request's head took too long")
+            case Consequence.CLOSE:
+                self._close()
+
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
+        self.transport.abort()
 
     def shut_down(self) -> None:
         """The server stops: finish what runs, begin nothing new."""
@@ -170,23 +178,23 @@ class Connection:
     def _begin(self) -> None:
         exchange = self.protocol.exchange
         assert exchange is not None
-        shared = self.shared
-        self.deadline = NEVER
-        exchange.closing = shared.stopping
-        scope = build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, shared.config.root_path)
+        running = self.running
+        self._wait, self.deadline = APP, NEVER
+        if running.stopping:
+            exchange.closing = True
         try:
-            self._call = call = Call(self, exchange, scope)
+            self._call = call = self.call_class(self, exchange)
         except Exception as error:  # of the loop, or of somebody's task factory
             self._decline(exchange, error)
         else:
-            shared.calls.add(call)
+            running.calls.add(call)
 
     def _decline(self, exchange: Exchange, error: Exception) -> None:
         """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
         logs.call_failed(exchange, error)
         exchange.closing = True
         self.transport.write(exchange.fail() or b"")
-        if self.shared.access_log:
+        if self.running.access_log:
             logs.access(self.transport.client, exchange, 0.0)
         self._go_on()
 
@@ -199,10 +207,11 @@ class Connection:
         """The last byte of a response is handed over."""
         self._call = None
         call.wake()
-        if self.shared.access_log:
+        if self.running.access_log:
             logs.access(self.transport.client, call.exchange, call.age())
         self._go_on()
-        self.regulate()
+        if self.transport.paused:
+            self.regulate()
 
     def _go_on(self) -> None:
         """What comes after a response that is complete: not before the client has taken most of it."""
@@ -210,11 +219,11 @@ class Connection:
             return
         if self.transport.congested:
             self._unsent = self.transport.unsent()
-            self.deadline = time.monotonic() + STALL
+            self._wait_for(TAKING)
             return
         try:
             following = self.protocol.after_response()
-            if following is Next.REQUEST:
+            if following is REQUEST:
                 if self._input is ENDED and not self._is_whole():
                     self._close()
                 else:
@@ -222,23 +231,23 @@ class Connection:
         except Refusal as refusal:
             self._refuse(refusal.status, refusal.reason)
             return
-        match following:
-            case Next.IDLE if self._input is ENDED:
+        if following is IDLE:
+            if self._input is ENDED:
                 self._close()
-            case Next.IDLE:
-                config = self.shared.config
-                self.deadline = time.monotonic() + (config.timeout_header if self.protocol.mid_head else config.timeout_keep_alive)
-            case Next.DRAIN:
-                self.deadline = min(self.deadline, time.monotonic() + self.shared.config.timeout_keep_alive)
-            case Next.LINGER:
-                self._linger()
-            case Next.CLOSE:
-                self._close()
+            else:
+                self._wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
+        elif following is DRAIN:
+            if self._wait is not UNWANTED_BODY:
+                self._wait_for(UNWANTED_BODY)
+        elif following is LINGER:
+            self._linger()
+        elif following is not REQUEST:  # to close; or to go on in another protocol, which nobody offers yet
+            self._close()
 
     def _is_whole(self) -> bool:
         """Whether the newest request has arrived to its end."""
         exchange = self.protocol.exchange
-        return exchange is not None and exchange.body_complete
+        return exchange is not None and exchange.whole
 
     def break_off(self, why: str) -> None:
         """Close in the middle of a response, so that the client sees that it is not whole."""
@@ -268,19 +277,19 @@ class Connection:
     def _linger(self) -> None:
         """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
         self._input = IGNORED
-        self.deadline = time.monotonic() + (FLUSH if self.transport.unsent() else LINGER)
+        self._wait_for(FLUSHING if self.transport.unsent() else READING)
         self.transport.shut_write()
 
     def _close(self) -> None:
         self._input = IGNORED
-        self.deadline = time.monotonic() + FLUSH
+        self._wait_for(FLUSHING)
         self.transport.close()
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
         if self._input is IGNORED:
             self.transport.resume_reading()
-        elif self._input is ENDED or self.protocol.look_ahead >= LOOK_AHEAD:
+        elif self._input is ENDED or self.protocol.look_ahead >= self.running.config.limits.look_ahead:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

@@ -7,6 +7,9 @@ ServerError
 └── StartupError         the operator's: the server can't start
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ServerError(Exception):
     """The root of this package's errors."""
@@ -35,3 +38,17 @@ class Refusal(ServerError):
 
 class StartupError(ServerError):
     """The server can't start: the address can't be bound, or the app's lifespan failed."""
+
+
+@contextmanager
+def single_error() -> Iterator[None]:
+    """Take a single error out of the groups that task groups have put around it: callers ask for StartupError, not for groups."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from None

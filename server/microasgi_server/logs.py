@@ -7,11 +7,10 @@ Whatever a client sent is escaped: a log line is one line.
 """
 
 import logging
-from typing import Any
 
-from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi_server.errors import ClientDisconnected
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, GONE, Exchange
+from microasgi_server.exchange import Address, Exchange
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -21,8 +20,6 @@ logging.addLevelName(TRACE, "TRACE")
 logger = logging.getLogger("microasgi_server")
 access_logger = logging.getLogger("microasgi_server.access")
 
-Address = tuple[str, int] | None
-
 
 def address(client: Address) -> str:
     """An address as a log shows it."""
@@ -30,11 +27,6 @@ def address(client: Address) -> str:
         return "unix"
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def request_line(exchange: Exchange) -> str:
-    """The request as a log shows it. The target stays percent-encoded: h11 lets nothing but visible ASCII pass."""
-    return f"{exchange.method.decode('ascii')} {exchange.target.decode('ascii')}"
 
 
 def outcome(exchange: Exchange) -> str:
@@ -46,13 +38,18 @@ def outcome(exchange: Exchange) -> str:
 
 def access(client: Address, exchange: Exchange, seconds: float) -> None:
     """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client."""
-    line = f'{address(client)} - "{request_line(exchange)} HTTP/{exchange.version.decode("ascii")}"'
-    access_logger.info("%s %d %.3fs%s", line, exchange.status, seconds, exchange.why_gone and f" {outcome(exchange)}")
+    outcome_ = f" {outcome(exchange)}" if exchange.gone else ""
+    access_logger.info('%s - "%s" %d %.3fs%s', address(client), exchange.line, exchange.status, seconds, outcome_)
 
 
 def refused(client: Address, status: int, reason: str) -> None:
     """A request that wasn't served, and why."""
     logger.info("%s - refused with %d: %s", address(client), status, reason.encode("unicode_escape").decode("ascii"))
+
+
+def request_line(exchange: Exchange) -> str:
+    """The request without its version."""
+    return exchange.line.rpartition(" ")[0]
 
 
 def app_failed(exchange: Exchange, error: BaseException) -> None:
@@ -81,48 +78,3 @@ def is_disconnect(error: BaseException) -> bool:
         return True
     name = type(error).__name__
     return name.startswith("ClientDisconnect") or ("Disconnect" in name and isinstance(error.__context__, ClientDisconnected))
-
-
-def trace(client: Address, text: str) -> None:
-    """One event of a connection."""
-    logger.log(TRACE, "%s - %s", address(client), text)
-
-
-def _sizes_only(values: Message | Scope) -> dict[str, Any]:
-    """A message or scope to show: bodies by size, header values hidden, and of the state, which is the app's own, the keys."""
-    shown: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == "body":
-            shown[key] = f"<{len(value)} bytes>"
-        elif key == "headers":
-            shown[key] = "<...>"
-        elif key in ("extensions", "state"):
-            shown[key] = list(value)
-        else:
-            shown[key] = value
-    return shown
-
-
-def traced(app: ASGIApp, client: Address, exchange: Exchange) -> ASGIApp:
-    """The same app, with its scope and each message logged, but for those that nobody gets."""
-
-    async def traced_app(scope: Scope, receive: Receive, send: Send) -> None:
-        async def traced_receive() -> Message:
-            message = await receive()
-            trace(client, f"receive {_sizes_only(message)}")
-            return message
-
-        async def traced_send(message: Message) -> None:
-            if exchange.phase is not GONE or exchange.attended:
-                trace(client, f"send {_sizes_only(message)}")
-            await send(message)
-
-        trace(client, f"started scope={_sizes_only(scope)}")
-        try:
-            await app(scope, traced_receive, traced_send)
-        except BaseException as error:
-            trace(client, f"raised {type(error).__name__}")
-            raise
-        trace(client, "completed")
-
-    return traced_app

@@ -9,41 +9,44 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import anyio
 from anyio.abc import TaskStatus
 
-from microasgi_server import asyncio_transport, logs, socket_transport, stream_transport
+from microasgi_server import logs
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
+from microasgi_server.connection import Connection
+from microasgi_server.errors import single_error
 from microasgi_server.lifespan import running_lifespan
-from microasgi_server.shared import Shared
-from microasgi_server.sockets import bound_sockets, describe
+from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
+from microasgi_server.observers import TracedConnection
+from microasgi_server.running import RunningServer
+from microasgi_server.shutdown import end, finish
+from microasgi_server.transports import asyncio as asyncio_transport
+from microasgi_server.transports import sockets as sockets_transport
 
 logger = logging.getLogger("microasgi_server")
-
-SERVICE_UNAVAILABLE = 503
-"""For the log: the request was still running when the server had to stop."""
 
 COLLECT_AFTER = 50_000, 2
 """New objects after which `run` lets Python look for garbage in cycles, and after how many such looks it looks through the survivors, too.
 The default (700, or 2,000 from 3.13 on) makes the collector walk through thousands of waiting requests again and again, which costs more
 than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind."""
 
-CLEANUP = 5.0
-"""Seconds, at the end of a shutdown, for the cleanup of requests that were told to stop."""
-
 
 async def serve(
     app: ASGIApp,
     config: Config | None = None,
     *,
+    sockets: Sequence[socket.socket] | None = None,
     stop: anyio.Event | None = None,
+    connection_class: type[Connection] | None = None,
+    clock: Callable[[], float] = time.monotonic,
     task_status: TaskStatus[list[str]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` in the running event loop (asyncio, uvloop or trio) until `stop` is set or the surrounding scope is cancelled.
@@ -54,33 +57,44 @@ async def serve(
 
     :param app: an ASGI 3 application
     :param config: the options; `config.loop` has no meaning here
+    :param sockets: bound stream sockets to accept on, instead of those that `config` names. They are set to non-blocking, and stay open
+        when this ends: whoever hands them in closes them
     :param stop: set it to stop gracefully
+    :param connection_class: what is made for every connection, for who wants to see what happens (`observers.py`)
+    :param clock: seconds, for the deadlines of connections
     :param task_status: with `await task_group.start(serve, app, config)`, gives the bound addresses, as in
         `["http://127.0.0.1:8000"]` or `["unix:/run/app.sock"]`, once the server accepts
     :raises StartupError: the address can't be bound, or the app's startup failed
     """
     config = config or Config()
-    transport = _transport()
-    with _single_error(), bound_sockets(config) as sockets:
+    if connection_class is None:
+        connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
+    with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
-            trace = logger.isEnabledFor(logs.TRACE)
             access_log = config.access_log and logs.access_logger.isEnabledFor(logging.INFO)
-            shared = Shared(app, config, state, access_log, trace)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_sweep, shared)
-                tasks.start_soon(shared.paused.watch)
-                try:
-                    async with transport.listening(shared, sockets, tasks):
-                        addresses = describe(sockets)
-                        for address in addresses:
-                            logger.info("Serving on %s (Ctrl+C stops)", address)
-                        task_status.started(addresses)
-                        await (stop.wait() if stop is not None else anyio.sleep_forever())
-                    await _finish(shared)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await _end(shared)
-                    tasks.cancel_scope.cancel()
+            running = RunningServer(app, config, state, access_log, connection_class, clock)
+            await _accept(running, listeners, stop, task_status)
+
+
+async def _accept(
+    running: RunningServer, listeners: list[socket.socket], stop: anyio.Event | None, task_status: TaskStatus[list[str]]
+) -> None:
+    """From accepting to the last request's end."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_sweep, running)
+        tasks.start_soon(running.paused.watch)
+        try:
+            async with _transport().listening(running, listeners, tasks):
+                addresses = describe(listeners)
+                for address in addresses:
+                    logger.info("Serving on %s (Ctrl+C stops)", address)
+                task_status.started(addresses)
+                await (stop.wait() if stop is not None else anyio.sleep_forever())
+            await finish(running)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await end(running)
+            tasks.cancel_scope.cancel()
 
 
 def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[str]], object] | None = None) -> None:
@@ -132,7 +146,7 @@ class _Progress:
 async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None) -> None:
     stop = anyio.Event()
     progress = _Progress(started)
-    with _single_error():
+    with single_error():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
             await serve(app, config, stop=stop, task_status=progress)
@@ -153,75 +167,20 @@ async def _listen_to_signals(stop: anyio.Event, progress: _Progress, scope: anyi
                 stop.set()
 
 
-async def _sweep(shared: Shared) -> None:
+async def _sweep(running: RunningServer) -> None:
     """Expire what is overdue. One look at every connection now and then costs less than a timer for every request."""
-    config = shared.config
-    interval = min(1.0, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
+    config = running.config
+    interval = min(config.limits.look, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
     while True:
         await anyio.sleep(interval)
-        now = time.monotonic()
-        for connection in [connection for connection in shared.connections if connection.deadline <= now]:
+        now = running.clock()
+        for connection in [connection for connection in running.connections if connection.deadline <= now]:
             connection.expire()
-
-
-async def _finish(shared: Shared) -> None:
-    """The graceful part: begin nothing new, and wait for what runs."""
-    shared.stopping = True
-    for connection in list(shared.connections):
-        connection.shut_down()
-    if shared.calls:
-        patience = shared.config.timeout_graceful_shutdown
-        logger.info("Waiting up to %g s for %d running request(s)", patience, len(shared.calls))
-        with anyio.move_on_after(patience) as limit:
-            await shared.changed.wait_until(lambda: not shared.calls)
-        if limit.cancelled_caught:
-            logger.warning("Cancelling %d request(s) that took longer", len(shared.calls))
-
-
-async def _end(shared: Shared) -> None:
-    """The rest: tell what still runs to stop, then make it stop.
-
-    Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
-    """
-    shared.stopping = True
-    for connection in list(shared.connections):
-        connection.hang_up("the server stopped", SERVICE_UNAVAILABLE)
-    for call in [call for call in shared.calls if not call.exchange.told]:
-        call.cancel()
-    with anyio.move_on_after(CLEANUP):
-        await shared.changed.wait_until(lambda: not shared.calls)
-    for call in list(shared.calls):
-        call.cancel()
-    with anyio.move_on_after(CLEANUP) as limit:
-        await shared.changed.wait_until(lambda: not shared.calls)
-    if limit.cancelled_caught:
-        logger.error("%d request(s) don't end although they were cancelled", len(shared.calls))
-    with anyio.move_on_after(1):
-        await shared.changed.wait_until(lambda: not shared.connections)
-    for connection in list(shared.connections):
-        connection.transport.abort()
 
 
 def _transport() -> Any:
     """The module whose `listening` fits the running event loop."""
     try:
-        on_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        on_asyncio = False
-    if on_asyncio:
-        return asyncio_transport
-    return socket_transport if socket_transport.is_supported() else stream_transport
-
-
-@contextmanager
-def _single_error() -> Iterator[None]:
-    """Take a single error out of the groups that task groups have put around it: callers ask for StartupError, not for groups."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from None
+        return asyncio_transport if asyncio.current_task() is not None else sockets_transport
+    except RuntimeError:  # no loop of asyncio's runs here
+        return sockets_transport

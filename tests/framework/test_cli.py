@@ -497,7 +497,7 @@ def test_the_trace_shows_that_a_handler_stops_when_its_client_leaves(app_dir: Pa
         server.wait_for("connection lost")
         lines = [line for line in server.stderr.splitlines() if "Serving on" not in line]
     client = re.escape(lines[0].split()[1])
-    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', 'path': '/', .*'headers': '<\.\.\.>'.*\}}"
+    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/', .*'headers': '<\.\.\.>'.*\}}"
     cancelled = rf"TRACE: {client} - cancelled after (0\.[3-9]\d\d) s: the client closed its side \(FIN\)"
     expected = [
         rf"TRACE: {client} - connection made",

@@ -264,10 +264,10 @@ class Model:
         """Nothing is left behind, and the cancellation ends with the block; an error passes."""
         seen = self.seen
         host = next(task for task in seen.tasks if task.started_by == "host")
-        if seen.outcome != Outcome(False, host.outcome.errors):
-            self.wrong.append(f"the block has ended by {seen.outcome}, the handler by {host.outcome}")
-        # Before Python 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back.
+        # Before 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back: it looks like somebody else's.
         failed = sys.version_info < (3, 13) and any(part.kind == "asyncio" and part.outcome.errors for part in seen.parts)
+        if seen.outcome != Outcome(failed and seen.outcome.cancelled, host.outcome.errors):
+            self.wrong.append(f"the block has ended by {seen.outcome}, the handler by {host.outcome}")
         if (seen.cancelling and not failed) or seen.scope is not None:
             self.wrong.append(f"left behind: cancelling {seen.cancelling}, scope {seen.scope}")
         if seen.tasks_left and not any(self._is_orphan(task) for task in seen.tasks):

@@ -12,7 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from microasgi.promise import delivery, telling
+from microasgi.promise import telling
 from microasgi.promise.anyio_scopes import scope_of
 from microasgi.promise.delivery import Block
 from tests.promise import programs as p
@@ -80,8 +80,8 @@ class Run:
                 task.cancel()
             await asyncio.sleep(0)
         self._turn = -1  # the ticker's end
-        self.seen.remembered = [*delivery._running, *telling._told]
-        delivery._running.clear()  # each program is judged by itself
+        self.seen.remembered = [*telling.blocks, *telling._told]
+        telling.blocks.clear()  # each program is judged by itself
         telling._told.clear()
         for ended in self._threads:
             await asyncio.to_thread(ended.wait)

@@ -23,7 +23,8 @@ import pytest
 from microasgi import CancelOnDisconnect, Request, Router
 from microasgi.asgi import ASGIApp, Message, Scope
 from microasgi.promise import anyio_scopes, delivery, trio_scope
-from microasgi.promise.delivery import Block, _running
+from microasgi.promise.delivery import Block
+from microasgi.promise.telling import blocks
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
 from tests.promise.extension import Extension
@@ -1538,7 +1539,7 @@ async def test_an_inner_block_that_never_waits_leaves_the_outer_one_in_place(wai
     await within(story.here)
     outer.cancel()
     await asyncio.wait_for(running, 5)
-    assert (story.marks, running.cancelling(), _running) == (["inner", "outer"], 0, {})
+    assert (story.marks, running.cancelling(), blocks) == (["inner", "outer"], 0, {})
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -1556,7 +1557,7 @@ async def test_an_error_passes_through_every_block_as_it_is(depth: int, waits: b
 
     with pytest.raises(ValueError, match="the handler's") as caught:
         await Plain(LONG).run(call(depth - 1))
-    assert (caught.value is error, error.__context__, _running) == (True, None, {})
+    assert (caught.value is error, error.__context__, blocks) == (True, None, {})
 
 
 async def test_a_call_that_cancels_its_own_task_in_its_first_step() -> None:
@@ -1580,7 +1581,7 @@ async def test_a_call_that_cancels_its_own_task_in_its_first_step() -> None:
 
     running = asyncio.create_task(task())
     await asyncio.wait([running], timeout=5)
-    assert (running.cancelled(), story.marks, _running) == (True, ["goes on", "cleaned up", "by itself"], {})
+    assert (running.cancelled(), story.marks, blocks) == (True, ["goes on", "cleaned up", "by itself"], {})
 
 
 async def test_a_block_cancelled_before_and_in_its_first_step_is_told_once() -> None:
@@ -1639,4 +1640,4 @@ async def test_an_error_of_the_first_step_behind_a_departure_surfaces() -> None:
     visitor = Visitor(CancelOnDisconnect(app), story, "extension")
     with pytest.raises(ValueError, match=r"^the app's$"):
         await visitor.end()
-    assert _running == {}
+    assert blocks == {}

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 from microasgi import CancelOnDisconnect
 from microasgi.asgi import Message, Scope
-from microasgi.promise import delivery, trio_scope
+from microasgi.promise import delivery, telling, trio_scope
 from tests.promise.extension import Extension
 
 pytestmark = pytest.mark.anyio
@@ -76,7 +76,7 @@ class Client:
         try:
             await CancelOnDisconnect(self._app)(scope, self._receive, self._send)
         finally:
-            assert task in delivery._running or task._cancel_status is before
+            assert task in telling.blocks or task._cancel_status is before
 
     async def _app(self, scope: Scope, receive: Any, send: Any) -> None:
         await self._handler(self)
@@ -91,7 +91,7 @@ class Client:
                 nursery.start_soon(around or self.call)
                 await self.here.wait()
                 self.leave()
-        assert not delivery._running
+        assert not telling.blocks
         return self.marks
 
     def leave(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server.shared import Shared
+from microasgi_server.running import RunningServer
 
 from microasgi import ClientDisconnect, Request, Response, Router, StreamingResponse
 from tests.harness import Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of
@@ -45,7 +45,7 @@ class Tally:
     stopped: int = 0  # cancelled, or told by `receive()` in the moment before
     bodies: set[bytes] = field(default_factory=set)
     backgrounds: int = 0
-    shared: list[Shared] = field(default_factory=list)
+    shared: list[RunningServer] = field(default_factory=list)
 
     @asynccontextmanager
     async def handling(self) -> AsyncIterator[None]:

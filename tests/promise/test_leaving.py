@@ -7,7 +7,6 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -15,16 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from microasgi import Request, Router
 from microasgi.promise.visit import VISIT, Visit
-from tests.conftest import LOOPS, STREAMS, backend
 from tests.harness import GET, Client, Departure, Sleeper, access_lines, eventually, loud_lines, serving, within
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[*LOOPS, STREAMS])
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Every loop, and trio once more without a selector that can be waited for."""
-    return backend(request.param, monkeypatch)
 
 
 SOON = 0.1

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
+from microasgi_server import Limits
 
 from microasgi import ClientDisconnect, Mount, Request, Response, Route, Router, StreamingResponse
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -1285,9 +1286,8 @@ async def test_a_last_response_is_not_cut_off_by_the_end(stopped: bool, caplog: 
     assert loud_lines(caplog) == []
 
 
-async def test_nobody_keeps_a_closing_connection_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_keeps_a_closing_connection_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     """A client that never takes its last response is dropped when the time for it is over."""
-    monkeypatch.setattr("microasgi_server.connection.FLUSH", 0.1)
     shared: Any = None
     routes = Router()
 
@@ -1297,7 +1297,10 @@ async def test_nobody_keeps_a_closing_connection_for_ever(monkeypatch: pytest.Mo
         shared = shared_of(request._receive)
         return bytes(12 * 1024 * 1024)
 
-    async with serving(routes, timeout_keep_alive=0.2) as served, await served.connect(receive_buffer=4096) as client:
+    async with (
+        serving(routes, timeout_keep_alive=0.2, limits=Limits(flush=0.1)) as served,
+        await served.connect(receive_buffer=4096) as client,
+    ):
         await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await eventually(lambda: access_lines(caplog))
         assert len(shared.connections) == 1

@@ -165,3 +165,23 @@ async def test_asyncios_group_takes_no_new_members_behind_the_departure() -> Non
                     late.close()
 
     assert await Story().leave(call) == ["refused"]
+
+
+async def test_members_of_asyncios_group_learn_with_their_shielded_owner() -> None:
+    """A handler in a shield inside an `asyncio.TaskGroup`: nobody can tell that the members are outside it, and they learn when it ends."""
+    told: list[bool] = []
+
+    async def member(story: Story) -> None:
+        try:
+            await asyncio.sleep(LONG)
+        finally:
+            told.append("both" in story.marks)
+
+    async def call(story: Story) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(member(story))
+            await asyncio.sleep(0)
+            await shielded(story)
+            await asyncio.sleep(LONG)
+
+    assert (await Story().leave(call), told) == (["both"], [True])

@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from microasgi.promise import anyio_scopes, telling
-from microasgi.promise.delivery import Block, _running
+from microasgi.promise.delivery import Block
+from microasgi.promise.telling import blocks
 from tests.conftest import LOOPS
 from tests.harness import eventually, within
 
@@ -76,7 +77,7 @@ class Visit:
         else:
             self.block.cancel(lambda: "GET /")
         await asyncio.wait_for(task, 10)
-        assert (_running, telling._told) == ({}, {})
+        assert (blocks, telling._told) == ({}, {})
         return self.marks
 
 
@@ -486,3 +487,28 @@ async def test_a_thousand_children_cost_no_more_than_a_thousand_times_one() -> N
 
     few, many = min([await spent(100) for _ in range(3)]), min([await spent(2_000) for _ in range(2)])
     assert many < 60 * few  # twenty times as many; it was the square
+
+
+async def test_what_wait_for_has_forgotten_comes_again() -> None:
+    """Up to 3.11 `asyncio.wait_for` swallows a cancellation if what it waits for ends first: the handler is told at its next await."""
+    loop = asyncio.get_running_loop()
+
+    async def call(visit: Visit) -> None:
+        arrived = loop.create_future()
+
+        async def leave_and_arrive() -> None:
+            visit.block.cancel()
+            arrived.set_result(None)
+
+        async def receive() -> None:
+            await arrived
+
+        arriving = asyncio.create_task(leave_and_arrive())
+        visit.here.set()
+        await asyncio.wait_for(receive(), LONG)
+        await arriving
+        visit.marks.append("went on")
+        await visit.work("host")
+
+    marks = await Visit().run(call, lambda visit: None)
+    assert marks in (["went on", "host told", "host cleaned"], [])

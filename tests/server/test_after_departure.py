@@ -9,22 +9,16 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server import ClientDisconnected, server
+from microasgi_server import ClientDisconnected, Limits
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from tests.conftest import LOOPS, STREAMS, backend
+from tests.conftest import LOOPS
 from tests.harness import GET, Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of, within
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[*LOOPS, STREAMS])
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Every loop, and trio once more with the other transport."""
-    return backend(request.param, monkeypatch)
 
 
 Send = Callable[[Any], Awaitable[None]]
@@ -179,9 +173,8 @@ async def test_behind_the_subscribers_all_is_dropped(how: Departure, caplog: pyt
     assert_quiet(caplog, "client left: ")
 
 
-async def test_what_is_dropped_lets_others_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_dropped_lets_others_run(caplog: pytest.LogCaptureFixture) -> None:
     """A call that sends without end behind its subscribers gives the loop its turns, and ends with the server."""
-    monkeypatch.setattr(server, "CLEANUP", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/other":
@@ -198,7 +191,7 @@ async def test_what_is_dropped_lets_others_run(monkeypatch: pytest.MonkeyPatch, 
             await send(part())
 
     asked, sending = anyio.Event(), anyio.Event()
-    async with serving(app, lifespan="off") as served:
+    async with serving(app, lifespan="off", limits=Limits(cleanup=0.1)) as served:
         async with await served.connect() as client:
             await client.send(GET)
             await within(asked)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server.paused import PausedSockets
+from microasgi_server.transports.paused import PausedSockets
 
 from tests.harness import eventually
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from microasgi_server import Config, ServerError, StartupError, connection, serve
+from microasgi_server import Config, Limits, ServerError, StartupError, serve
 
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
@@ -604,9 +604,8 @@ async def test_no_timeout_ends_a_running_request() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_client_that_does_not_take_the_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_take_the_end_is_cut_off() -> None:
     """What a closing connection has still to send is offered for a while, and then given up: no client can hold it for ever."""
-    monkeypatch.setattr(connection, "FLUSH", 0.5)
     connections: list[int] = []
     sent = 0
     done = anyio.Event()
@@ -614,7 +613,7 @@ async def test_a_client_that_does_not_take_the_end_is_cut_off(monkeypatch: pytes
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal sent
         if scope["path"] == "/connections":
-            connections.append(len(receive.__self__._connection.shared.connections))  # type: ignore[attr-defined]
+            connections.append(len(receive.__self__._connection.running.connections))  # type: ignore[attr-defined]
             await answer(send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
@@ -627,7 +626,10 @@ async def test_a_client_that_does_not_take_the_end_is_cut_off(monkeypatch: pytes
         done.set()
         raise RuntimeError("this closes in the middle of the response")
 
-    async with serving(Recorder(handle), timeout_keep_alive=0.4) as served, await served.connect(receive_buffer=8192) as client:
+    async with (
+        serving(Recorder(handle), timeout_keep_alive=0.4, limits=Limits(flush=0.5)) as served,
+        await served.connect(receive_buffer=8192) as client,
+    ):
         await client.send(GET)
         await within(done, 20)
         with anyio.fail_after(10):

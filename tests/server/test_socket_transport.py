@@ -1,4 +1,4 @@
-"""On trio: what the transport over plain sockets, and the one over streams, must survive."""
+"""On trio: what the transport over plain sockets must survive."""
 
 import os
 import resource
@@ -9,18 +9,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server.transport import HIGH_WATER
+from microasgi_server.transports import HIGH_WATER
 
-from tests.conftest import STREAMS, backend
+from tests.conftest import LOOPS
 from tests.harness import GET, PATIENCE, Client, Departure, eventually, loud_lines, serving, shared_of, within
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["trio", STREAMS])
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Trio, and trio once more without a selector that can be waited for."""
-    return backend(request.param, monkeypatch)
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [LOOPS["trio"]], ids=["trio"])]
 
 
 def get(path: str) -> bytes:
@@ -64,8 +58,8 @@ async def test_a_small_message_does_not_end_the_wait_for_a_slow_client(caplog: p
             await send({"type": "http.response.body", "body": b"x" * 300_000, "more_body": True})
             gone_on.set()
 
-        (connection,) = shared_of(receive).connections
-        transport: Any = connection.transport
+        connections: Any = shared_of(receive).connections
+        transport = next(iter(connections)).transport
         transport._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that it empties in small steps
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"300002")]})
         async with anyio.create_task_group() as tasks:

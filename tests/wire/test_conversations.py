@@ -14,16 +14,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from microasgi_server import AppError
 
-from tests.conftest import LOOPS, STREAMS, backend
+from tests.conftest import LOOPS
 from tests.harness import GET, Client, access_lines, eventually, loud_lines, serving, within
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[*LOOPS, STREAMS])
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Every loop, and trio once more without a selector that can be waited for."""
-    return backend(request.param, monkeypatch)
 
 
 Scope = Any

@@ -6,14 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
-from microasgi_server.head import build_scope, split_target
-from microasgi_server.protocol import Protocol
+from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.http1.reader import split_target
 
 HOST = (b"host", b"test")
 
 
 def scope_of(target: bytes, method: bytes = b"GET", *, version: bytes = b"1.1", root_path: str = "", headers: Any = (HOST,)) -> Any:
-    return build_scope(method, target, version, list(headers), root_path)
+    """The scope of a request with this head."""
+    protocol = Protocol(list, Limits())
+    lines = [b"%b %b HTTP/%b\r\n" % (method, target, version), *(b"%b: %b\r\n" % field for field in headers), b"\r\n"]
+    assert protocol.receive_bytes(b"".join(lines))
+    assert protocol.exchange is not None
+    return protocol.exchange.scope(("127.0.0.1", 54321), ("127.0.0.1", 80), root_path, {})
 
 
 def refused(target: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> int:
@@ -75,10 +81,9 @@ def test_the_targets_authority_replaces_host(method: bytes) -> None:
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/p", b"/p", b"")
 
 
-@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-def test_the_absolute_form_brings_its_host(version: bytes) -> None:
-    """A request without a Host field has one when its target names it."""
-    assert scope_of(b"http://other/", version=version, headers=[])["headers"] == [(b"host", b"other")]
+def test_the_absolute_form_brings_its_host() -> None:
+    """A request without a Host field, which HTTP/1.0 allows, has one when its target names it."""
+    assert scope_of(b"http://other/", version=b"1.0", headers=[])["headers"] == [(b"host", b"other")]
 
 
 def test_the_asterisk_form() -> None:
@@ -179,30 +184,34 @@ def test_another_version_is_refused(version: bytes, target: bytes) -> None:
     [b"GET / HTTP/2.0\r\nHost: test\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
     ids=["HTTP/2.0", "HTTP/9.9", "PRI"],
 )
-def test_another_version_gets_past_the_parser_and_no_further(head: bytes) -> None:
-    """h11 lets other versions pass, as it does the preface of HTTP/2; the scope is where they end."""
-    protocol = Protocol(list)
-    assert protocol.receive_bytes(head)
-    exchange = protocol.exchange
-    assert exchange is not None
+def test_another_version_ends_in_the_reader(head: bytes) -> None:
+    """h11 lets other versions pass, as it does the preface of HTTP/2; no exchange is made of them."""
+    protocol = Protocol(list, Limits())
     with pytest.raises(Refusal) as caught:
-        build_scope(exchange.method, exchange.target, exchange.version, exchange.headers, "")
-    assert caught.value.status == 505
+        protocol.receive_bytes(head)
+    assert (caught.value.status, protocol.exchange) == (505, None)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_the_scope_is_what_the_spec_lists(version: bytes) -> None:
     """The scope has the keys of the ASGI HTTP spec that a request decides, each of its type."""
-    assert scope_of(b"/a%20b?c", b"PUT", version=version, headers=[HOST, (b"x", b"\xe4")]) == {
+    scope = scope_of(b"/a%20b?c", b"PUT", version=version, headers=[HOST, (b"x", b"\xe4")])
+    assert callable(scope["extensions"].pop("microasgi.disconnect")["subscribe"])
+    assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": version.decode(),
         "method": "PUT",
+        "scheme": "http",
         "path": "/a b",
         "raw_path": b"/a%20b",
         "query_string": b"c",
         "root_path": "",
         "headers": [HOST, (b"x", b"\xe4")],
+        "client": ("127.0.0.1", 54321),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+        "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
     }
 
 

@@ -14,10 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from microasgi_server import AppError
-from microasgi_server.encoder import Field
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import CLIENT_CLOSED_REQUEST, DRAIN_LIMIT, TRANSITIONS, Exchange, Phase, Step
-from microasgi_server.protocol import LOOK_AHEAD, MAX_HEAD, Next, Protocol, _cached_field, validated_field
+from microasgi_server.exchange import Next
+from microasgi_server.http1.exchange import Exchange
+from microasgi_server.http1.fields import Field, _cached_field, validated_field
+from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import TRANSITIONS, Phase, Step
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 Fields = list[tuple[bytes, bytes]]
 Message = dict[str, Any]
@@ -33,13 +37,16 @@ SORRY = b"Internal Server Error\n"
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+LIMITS = Limits()
+
+
 def identity() -> list[Field]:
     return [validated_field(b"date", DATE), validated_field(b"server", b"test")]
 
 
 def begin(data: bytes = GET) -> tuple[Protocol, Exchange]:
     """A protocol that has read the head of a request."""
-    protocol = Protocol(identity)
+    protocol = Protocol(identity, LIMITS)
     assert protocol.receive_bytes(data)
     assert protocol.exchange is not None
     return protocol, protocol.exchange
@@ -467,7 +474,7 @@ def test_an_early_hint_is_not_the_awaited_100() -> None:
     """A client that waits for its 100-continue still gets it after an early hint."""
     _, exchange = begin(EXPECT)
     assert exchange.send(hint(b"</a>; rel=preload")).startswith(b"HTTP/1.1 103 ")
-    assert exchange.go_ahead() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert exchange.asked() == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @pytest.mark.parametrize("link", [b"</a>\r\nset-cookie: evil=1", b"\x00", 5], ids=repr)
@@ -476,7 +483,7 @@ def test_a_malformed_hint_is_refused(link: Any) -> None:
     _, exchange = begin(EXPECT)
     with pytest.raises(AppError):
         exchange.send(hint(link))
-    assert exchange.go_ahead().startswith(b"HTTP/1.1 100 ")
+    assert exchange.asked().startswith(b"HTTP/1.1 100 ")
     data = exchange.fail()
     assert data is not None
     assert read(data).status == 500
@@ -527,8 +534,8 @@ def test_malformed_trailers_are_refused(field: Any, more: bool) -> None:
 def test_a_request_arrives_with_its_head() -> None:
     """An exchange knows the request line and the fields, with names in lower case and in order."""
     _, exchange = begin(b"PUT /a?b HTTP/1.1\r\nHost: test\r\nX-B: 1\r\nx-a: 2\r\nX-b: 3\r\n\r\n")
-    assert (exchange.method, exchange.target, exchange.version) == (b"PUT", b"/a?b", b"1.1")
-    assert exchange.headers == [(b"host", b"test"), (b"x-b", b"1"), (b"x-a", b"2"), (b"x-b", b"3")]
+    assert (exchange.head.method, exchange.head.target, exchange.head.version) == (b"PUT", b"/a?b", b"1.1")
+    assert exchange.head.fields == [(b"host", b"test"), (b"x-b", b"1"), (b"x-a", b"2"), (b"x-b", b"3")]
     assert (exchange.phase, exchange.status, exchange.why_gone, exchange.cancelled) == (Phase.WAITING, 0, "", False)
 
 
@@ -573,17 +580,17 @@ def test_what_was_not_taken_is_forgotten_with_the_client() -> None:
 
 
 def test_the_100_is_sent_once_and_only_when_asked_for() -> None:
-    """`go_ahead` answers `Expect: 100-continue` the first time, and has nothing to say after that (RFC 9110 §10.1.1)."""
+    """`asked` answers `Expect: 100-continue` the first time, and has nothing to say after that (RFC 9110 §10.1.1)."""
     _, exchange = begin(EXPECT)
-    assert exchange.go_ahead() == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert exchange.go_ahead() == b""
+    assert exchange.asked() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert exchange.asked() == b""
 
 
 def test_the_100_is_still_due_while_the_head_is_held_back() -> None:
     """An app that starts its response before it reads the body gets the body: nothing is on the wire yet."""
     _, exchange = begin(EXPECT)
     exchange.send(start())
-    assert exchange.go_ahead() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert exchange.asked() == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert exchange.send(body(b"", more=True)).startswith(b"HTTP/1.1 200 ")
 
 
@@ -595,7 +602,7 @@ def test_the_100_is_still_due_while_the_head_is_held_back() -> None:
 def test_no_100_for_who_does_not_wait(request_bytes: bytes) -> None:
     """A client that doesn't wait gets no 100: not on HTTP/1.0, and not when its body has come already."""
     _, exchange = begin(request_bytes)
-    assert exchange.go_ahead() == b""
+    assert exchange.asked() == b""
 
 
 @pytest.mark.parametrize("phase", [Phase.STREAMING, Phase.DONE, Phase.GONE], ids=lambda phase: phase.name)
@@ -606,7 +613,7 @@ def test_no_100_after_the_final_head(phase: Phase) -> None:
         exchange.send(message)
     if phase is Phase.GONE:
         exchange.leave("gone")
-    assert exchange.go_ahead() == b""
+    assert exchange.asked() == b""
 
 
 def test_a_final_answer_instead_of_the_100_closes() -> None:
@@ -788,13 +795,13 @@ def test_pipelined_requests_come_one_by_one() -> None:
     """A request that was here already begins when the one before it is answered, in order."""
     requests = [GET.replace(b"/ ", b"/%d " % number) for number in range(3)]
     protocol, exchange = begin(b"".join(requests))
-    targets = [exchange.target]
+    targets = [exchange.head.target]
     for expected in (Next.REQUEST, Next.REQUEST, Next.IDLE):
         assert protocol.exchange is not None
         complete(protocol.exchange)
         assert protocol.after_response() is expected
         if protocol.exchange is not None:
-            targets.append(protocol.exchange.target)
+            targets.append(protocol.exchange.head.target)
     assert targets == [b"/0", b"/1", b"/2"]
 
 
@@ -832,14 +839,14 @@ def test_a_small_unread_body_is_drained() -> None:
 
 def test_a_large_unread_body_closes() -> None:
     """A body that the app didn't want and that is known to be large isn't read: the head says close, and closing lingers."""
-    protocol, exchange = begin(post(DRAIN_LIMIT + 6) + b"12345")
+    protocol, exchange = begin(post(LIMITS.drain + 6) + b"12345")
     assert read(complete(exchange)).values(b"connection") == [b"close"]
     assert protocol.after_response() is Next.LINGER
 
 
 def test_only_what_is_still_to_come_counts_as_unread() -> None:
     """A large body of which all but the limit has arrived is drained."""
-    protocol, exchange = begin(post(DRAIN_LIMIT + 5) + b"12345")
+    protocol, exchange = begin(post(LIMITS.drain + 5) + b"12345")
     assert not read(complete(exchange)).values(b"connection")
     assert protocol.after_response() is Next.DRAIN
 
@@ -849,7 +856,7 @@ def test_a_chunked_body_is_drained_up_to_the_limit() -> None:
     protocol, exchange = begin(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
     complete(exchange)
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    for _ in range(DRAIN_LIMIT // 0x10000):
+    for _ in range(LIMITS.drain // 0x10000):
         protocol.receive_bytes(chunk)
         assert protocol.after_response() is Next.DRAIN
     protocol.receive_bytes(chunk)
@@ -884,13 +891,13 @@ def test_an_upgrade_is_ignored() -> None:
         (b"GET / HTTP/1.1\r\nHost: test\r\nno colon\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * MAX_HEAD, 431),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * LIMITS.head, 431),
     ],
     ids=["nonsense", "no Host", "two Hosts", "no colon", "negative length", "unknown coding", "head too large"],
 )
 def test_what_is_no_request_is_refused(data: bytes, status: int) -> None:
     """Bytes that aren't a request raise a refusal with the status to answer, and the answer closes."""
-    protocol = Protocol(identity)
+    protocol = Protocol(identity, LIMITS)
     with pytest.raises(Refusal) as caught:
         protocol.receive_bytes(data)
     assert caught.value.status == status
@@ -929,7 +936,7 @@ def test_a_broken_body_is_refused_only_while_nothing_is_on_the_wire(phase: Phase
 )
 def test_a_length_beside_chunks_is_refused(fields: bytes) -> None:
     """A request with both framings is refused, and nothing behind it is a request (RFC 9112 §6.1)."""
-    protocol = Protocol(identity)
+    protocol = Protocol(identity, LIMITS)
     with pytest.raises(Refusal, match="Content-Length") as caught:
         protocol.receive_bytes(b"POST / HTTP/1.1\r\nHost: test\r\n" + fields + b"\r\n0\r\n\r\n" + GET)
     assert (caught.value.status, protocol.exchange) == (400, None)
@@ -938,7 +945,7 @@ def test_a_length_beside_chunks_is_refused(fields: bytes) -> None:
 
 def test_chunks_are_not_for_http_1_0() -> None:
     """A Transfer-Encoding in HTTP/1.0 is faulty framing (RFC 9112 §6.1)."""
-    protocol = Protocol(identity)
+    protocol = Protocol(identity, LIMITS)
     with pytest.raises(Refusal, match=r"HTTP/1\.0") as caught:
         protocol.receive_bytes(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
     assert caught.value.status == 400
@@ -951,7 +958,7 @@ def test_nobody_is_told_to_go_ahead_with_a_body_that_is_here(framing: bytes) -> 
     _, exchange = begin(data + (b"0\r\n\r\n" if b"chunked" in framing else b""))
     assert exchange.take() == {"type": "http.request", "body": b"", "more_body": False}
     assert exchange.take() is None
-    assert exchange.go_ahead() == b""
+    assert exchange.asked() == b""
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -1000,11 +1007,11 @@ def test_the_look_ahead_counts_what_nobody_has_asked_for() -> None:
 
 def test_a_pipelined_body_counts_as_well() -> None:
     """The body of a request that waits behind another is part of the look-ahead, before and after its turn."""
-    protocol, exchange = begin(GET + post(LOOK_AHEAD) + bytes(LOOK_AHEAD - 1))
-    assert protocol.look_ahead == len(post(LOOK_AHEAD)) + LOOK_AHEAD - 1
+    protocol, exchange = begin(GET + post(LIMITS.look_ahead) + bytes(LIMITS.look_ahead - 1))
+    assert protocol.look_ahead == len(post(LIMITS.look_ahead)) + LIMITS.look_ahead - 1
     complete(exchange)
     assert protocol.after_response() is Next.REQUEST
-    assert protocol.look_ahead == LOOK_AHEAD - 1
+    assert protocol.look_ahead == LIMITS.look_ahead - 1
 
 
 # Properties.
@@ -1015,7 +1022,8 @@ token = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=12).map(str.encode
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map(str.encode)
 special_names = st.sampled_from([b"content-length", b"Content-Length", b"transfer-encoding", b"Connection", b"Date", b"server", b"SERVER"])
 special_values = st.sampled_from([b"0", b"5", b"5, 5", b"05", b" 5", b"chunked", b"Chunked", b"close", b"1" * 30, b"x" * 150])
-names = token | special_names | st.binary(max_size=4)
+# Not Host, which h11 would put in front, though no response has one.
+names = (token | special_names | st.binary(max_size=4)).filter(lambda name: name.lower() != b"host")
 values = visible | special_values | st.binary(max_size=6)
 
 
@@ -1133,7 +1141,7 @@ requests = st.lists(
     st.builds(
         Sent,
         method=st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE"]),
-        target=visible.map(lambda path: b"/" + path),
+        target=visible.map(lambda path: b"/" + path.replace(b"#", b"")),  # a target has no fragment
         body=st.binary(max_size=60),
         chunks=st.none() | st.lists(st.integers(1, 20), max_size=4),
     ),
@@ -1152,7 +1160,7 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_how_the_bytes_are_cut_makes_no_difference(sent: list[Sent], cuts: list[int], eager: bool) -> None:
     """However a stream of requests is cut into pieces, the app sees the same requests with the same bodies."""
     stream = b"".join(request.encode() for request in sent)
-    protocol = Protocol(identity)
+    protocol = Protocol(identity, LIMITS)
     seen: list[tuple[bytes, bytes, bytes]] = []
     taken = bytearray()
     for piece in pieces_of(stream, cuts):
@@ -1163,7 +1171,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(sent: list[Sent], cuts: list[
                 taken += message["body"] if message is not None else b""
             if not exchange.body_complete:
                 break
-            seen.append((exchange.method, exchange.target, bytes(taken)))
+            seen.append((exchange.head.method, exchange.head.target, bytes(taken)))
             taken.clear()
             complete(exchange)
             assert protocol.after_response() in (Next.REQUEST, Next.IDLE)

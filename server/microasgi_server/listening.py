@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -35,6 +35,16 @@ def bound_sockets(config: Config) -> Iterator[list[socket.socket]]:
             yield [stack.enter_context(_bind_unix(config.uds))]
         else:
             yield [stack.enter_context(sock) for sock in _bind_tcp(config.host, config.port)]
+
+
+@contextmanager
+def borrowed_sockets(sockets: Sequence[socket.socket]) -> Iterator[list[socket.socket]]:
+    """The same, of sockets that are somebody else's: what is closed here is only a second handle of each."""
+    with ExitStack() as stack:
+        own = [stack.enter_context(sock.dup()) for sock in sockets]
+        for sock in own:
+            sock.setblocking(False)
+        yield own
 
 
 def describe(sockets: list[socket.socket]) -> list[str]:

@@ -1,10 +1,11 @@
 """The transport over plain sockets, for a loop that has no callbacks of its own: trio.
 
-One task waits for all sockets at once, and calls whichever is ready. A connection has no task, and a request one that was there before.
+One task waits for all sockets at once, and calls whichever is ready: by epoll or kqueue, which can themselves be waited for, and one of
+which trio needs anyhow where it isn't on Windows. A connection has no task, and a request one that was there before.
 
     sockets ──ready──► selector ──readable──► Reactor ──ready──► SocketTransport ──received, hang_up, drained──► Connection
 
-Why not anyio's streams here (`stream_transport.py`): a connection that waits costs two tasks and two nurseries there, 20 KiB, a read
+Why not anyio's streams here: a connection that waits costs two tasks and two nurseries there, 20 KiB, a read
 costs two more system calls, and a departure takes four times as long, most of it trio's work at the ends of tasks and nurseries.
 """
 
@@ -19,21 +20,15 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server.connection import Connection
-from microasgi_server.shared import Shared
-from microasgi_server.sockets import accept, client_of, send, server_of
-from microasgi_server.transport import HIGH_WATER, RECEIVE
-from microasgi_server.workers import Workers
+from microasgi_server.listening import accept, client_of, send, server_of
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import HIGH_WATER, RECEIVE
+from microasgi_server.transports.tasks import Tasks
 
 logger = logging.getLogger("microasgi_server")
 
 SEND = 256 * 1024
 """Bytes to offer to the system at once, of what it didn't take before."""
-
-
-def is_supported() -> bool:
-    """Whether this system has a selector that can itself be waited for, as epoll and kqueue can."""
-    return hasattr(selectors.DefaultSelector, "fileno")
 
 
 class Ending(Enum):
@@ -47,7 +42,7 @@ class Ending(Enum):
     """It has been closed."""
 
 
-NOTHING, SHUT, CLOSE, CLOSED = Ending  # as in exchange.py
+NOTHING, SHUT, CLOSE, CLOSED = Ending  # as in http1/phases.py
 
 
 class SocketTransport:
@@ -57,29 +52,33 @@ class SocketTransport:
         "_ending",
         "_events",
         "_outgoing",
-        "_paused",
         "_reactor",
-        "_shared",
+        "_running",
         "_socket",
         "client",
         "congested",
         "connection",
+        "paused",
         "server",
     )
 
-    def __init__(self, shared: Shared, sock: socket.socket, remote: Any, reactor: "Reactor") -> None:
-        self._shared = shared
+    def __init__(self, running: RunningServer, sock: socket.socket, remote: Any, reactor: "Reactor") -> None:
+        self._running = running
         self._socket = sock
         self._reactor = reactor
         self._ending = NOTHING
         self._events = 0  # what the reactor watches for
-        self._paused = False
+        self.paused = False
         self._outgoing = bytearray()  # what the socket didn't take at once
         self.client = client_of(remote)
         self.server = server_of(sock.getsockname())
         self.congested = False
         self._watch()
-        self.connection = Connection(shared, self)
+        self.connection = running.connection_class(running, self)
+
+    def __repr__(self) -> str:
+        state = self._ending.name if self._ending is not NOTHING else "paused" if self.paused else "reading"
+        return f"<SocketTransport {self.client} {state}, {self.unsent()} bytes unsent>"
 
     def ready(self, events: int) -> None:
         """The socket can be read, or written to, or it is broken, which is both."""
@@ -134,29 +133,29 @@ class SocketTransport:
         self.connection.hang_up("the connection was reset (RST)")
 
     def pause_reading(self) -> None:
-        if self._paused or self._ending is CLOSED:
+        if self.paused or self._ending is CLOSED:
             return
-        self._paused = True
+        self.paused = True
         self._watch()
-        if data := self._shared.watch(self._socket, self.connection.hang_up):
+        if data := self._running.watch(self._socket, self.connection.hang_up):
             self.connection.received(data)
 
     def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._shared.paused.discard(self._socket)
+        if self.paused:
+            self.paused = False
+            self._running.paused.discard(self._socket)
             self._watch()
 
     def _watch(self) -> None:
         """Have the reactor watch for what is wanted now."""
-        reads = not self._paused and self._ending in (NOTHING, SHUT)
+        reads = not self.paused and self._ending in (NOTHING, SHUT)
         events = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
         if events != self._events:
             self._reactor.watch(self._socket, self._events, events, self)
             self._events = events
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> anyio.CancelScope:
-        return self._reactor.workers.spawn(run)
+        return self._reactor.tasks.spawn(run)
 
     def unsent(self) -> int:
         return len(self._outgoing)
@@ -195,11 +194,11 @@ class SocketTransport:
 class Reactor:
     """Waits for all sockets at once.
 
-    workers: run the requests of all connections.
+    tasks: run the requests of all connections.
     """
 
-    def __init__(self, workers: Workers) -> None:
-        self.workers = workers
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
         self._selector = selectors.DefaultSelector()
 
     def watch(self, sock: socket.socket, before: int, events: int, transport: SocketTransport) -> None:
@@ -225,33 +224,33 @@ class Reactor:
                     del key  # or the last one would be kept until the next is ready
 
 
-async def _run(shared: Shared, server: TaskGroup, *, task_status: TaskStatus[Reactor]) -> None:
+async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskStatus[Reactor]) -> None:
     """Serve the connections until the server ends, and then those that are left, whom `server._end` tells to."""
-    async with anyio.create_task_group() as tasks:
-        workers = Workers(shared.context, tasks)
-        reactor = Reactor(workers)
+    async with anyio.create_task_group() as group:
+        tasks = Tasks(running.context, group, running.config.limits.kept_tasks)
+        reactor = Reactor(tasks)
         reading = anyio.CancelScope(shield=True)
-        tasks.start_soon(reactor.run, reading)
+        group.start_soon(reactor.run, reading)
         task_status.started(reactor)
         try:
             await anyio.sleep_forever()
         finally:
-            shared.stopping = True
+            running.stopping = True
             server.cancel_scope.cancel()  # if it isn't yet: an error has ended this task, as an app's KeyboardInterrupt does
             with anyio.CancelScope(shield=True):
-                await shared.changed.wait_until(lambda: not shared.connections and not shared.calls)
+                await running.changed.wait_until(lambda: not running.connections and not running.calls)
             reading.cancel()
-            workers.release()
+            tasks.release()
 
 
 @asynccontextmanager
-async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
+async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
-    reactor: Reactor = await tasks.start(_run, shared, tasks)
+    reactor: Reactor = await tasks.start(_run, running, tasks)
     async with anyio.create_task_group() as accepting:
         for sock in sockets:
             sock.setblocking(False)
-            sock.listen(shared.config.backlog)
-            accepting.start_soon(accept, sock, lambda sock, remote: SocketTransport(shared, sock, remote, reactor))
+            sock.listen(running.config.backlog)
+            accepting.start_soon(accept, sock, lambda sock, remote: SocketTransport(running, sock, remote, reactor))
         yield
         accepting.cancel_scope.cancel()

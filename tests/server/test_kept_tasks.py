@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import anyio
 import pytest
 import trio
-from microasgi_server import workers
+from microasgi_server import Limits
 
 from microasgi import Request, Router
 from tests.conftest import LOOPS
@@ -38,9 +38,8 @@ async def test_a_connection_that_waits_has_no_task(caplog: pytest.LogCaptureFixt
     assert loud_lines(caplog) == []
 
 
-async def test_tasks_beyond_some_end_with_their_requests(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tasks_beyond_some_end_with_their_requests(caplog: pytest.LogCaptureFixture) -> None:
     """A crowd has a task for each request, and what stays behind it is bounded."""
-    monkeypatch.setattr(workers, "KEPT", 10)
     count, arrived, release, routes = 30, 0, anyio.Event(), Router()
 
     @routes.get("/")
@@ -50,7 +49,7 @@ async def test_tasks_beyond_some_end_with_their_requests(caplog: pytest.LogCaptu
         await release.wait()
         return "served"
 
-    async with serving(routes) as served, AsyncExitStack() as stack:
+    async with serving(routes, limits=Limits(kept_tasks=10)) as served, AsyncExitStack() as stack:
         before = tasks()
         clients = [await stack.enter_async_context(await served.connect()) for _ in range(count)]
         for client in clients:

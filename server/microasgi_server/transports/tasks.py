@@ -14,9 +14,6 @@ from anyio.abc import TaskGroup
 
 logger = logging.getLogger("microasgi_server")
 
-KEPT = 1_000
-"""Tasks that may wait for a next request; what more there are end with theirs. A waiting one takes 5 KiB."""
-
 
 class InFreshContext:
     """Awaits what `run` returns, with its context variables kept apart from the surrounding task's.
@@ -68,17 +65,19 @@ class Handover:
         return self._call
 
 
-class Workers:
+class Tasks:
     """The tasks that run requests, all in one task group.
 
     What cancels the group doesn't reach them: the server's end tells each request first (`server._end`).
 
     :param context: what each request's own context is copied from
+    :param kept: how many may wait for a next request; what more there are end with theirs
     """
 
-    def __init__(self, context: Context, tasks: TaskGroup) -> None:
+    def __init__(self, context: Context, group: TaskGroup, kept: int) -> None:
+        self._kept = kept
         self._context = context
-        self._tasks = tasks
+        self._group = group
         self._idle: list[Handover] = []
         self._released = False
 
@@ -90,10 +89,10 @@ class Workers:
             handover.hand_over(call)
             return handover.scope
         scope = anyio.CancelScope(shield=True)
-        self._context.copy().run(self._tasks.start_soon, self._work, call, scope)
+        self._context.copy().run(self._group.start_soon, self._run, call, scope)
         return scope
 
-    async def _work(self, call: InFreshContext | None, scope: anyio.CancelScope) -> None:
+    async def _run(self, call: InFreshContext | None, scope: anyio.CancelScope) -> None:
         try:
             with scope:
                 while call is not None:
@@ -101,7 +100,7 @@ class Workers:
                     call = None  # what it holds must not live as long as the wait for the next
                     # The scope's own, or that of another which the app has left open: the next request must not run in there.
                     ending = anyio.current_effective_deadline() < math.inf
-                    if self._released or ending or len(self._idle) >= KEPT:
+                    if self._released or ending or len(self._idle) >= self._kept:
                         return
                     handover = Handover(scope)
                     self._idle.append(handover)

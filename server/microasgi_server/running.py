@@ -1,4 +1,4 @@
-"""What all connections of one running server share."""
+"""The running server: what its connections, its calls and its end share."""
 
 import socket
 import time
@@ -6,19 +6,46 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anyio
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.encoder import Field
-from microasgi_server.paused import PausedSockets
-from microasgi_server.protocol import validated_field
+from microasgi_server.deadlines import Deadlines, deadlines
+from microasgi_server.http1.fields import Field, validated_field
+from microasgi_server.transports import Served, Transport
+from microasgi_server.transports.paused import PausedSockets
 
-if TYPE_CHECKING:
-    from microasgi_server.call import Call
-    from microasgi_server.connection import Connection
+
+class Connected(Served, Protocol):
+    """What the running server, too, needs of a connection.
+
+    deadline: when `expire` is due, by the server's clock.
+    """
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+    def shut_down(self) -> None:
+        """The server stops: finish what runs, begin nothing new."""
+
+    def abort(self) -> None:
+        """Close now, whatever is unsent."""
+
+
+class Called(Protocol):
+    """What the running server needs of a call of the app."""
+
+    @property
+    def told(self) -> bool:
+        """Whether a subscriber of this call has heard that it is to end."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop it, wherever it is."""
 
 
 class Signal:
@@ -37,13 +64,15 @@ class Signal:
 
 
 @dataclass(eq=False)
-class Shared:
-    """One running server, as its connections see it. Needs a running event loop.
+class RunningServer:
+    """One running server. Needs a running event loop.
 
     app: the ASGI app.
     config: the options.
     state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
-    access_log, trace: whether these logs are written at all, asked once instead of at every request.
+    access_log: whether it is written at all, asked once instead of at every request.
+    connection_class: what is made for every connection.
+    clock: seconds, for deadlines; not the time of day.
     connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
     stopping: every connection closes after its response.
@@ -56,15 +85,20 @@ class Shared:
     config: Config
     state: dict[str, Any]
     access_log: bool
-    trace: bool
-    connections: "set[Connection]" = field(default_factory=set)
-    calls: "set[Call]" = field(default_factory=set)
+    connection_class: Callable[["RunningServer", Transport], Connected]
+    clock: Callable[[], float] = time.monotonic
+    connections: set[Connected] = field(default_factory=set)
+    calls: set[Called] = field(default_factory=set)
     stopping: bool = False
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
+    deadlines: Deadlines = field(init=False)
     _second: int = 0
     _identity: list[Field] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.deadlines = deadlines(self.config)
 
     def identity(self) -> list[Field]:
         """The Date and Server fields (RFC 9110 §6.6.1, §10.2.4), made once a second. Not to be changed in place."""

@@ -13,50 +13,53 @@ from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
-from microasgi_server.connection import Connection
-from microasgi_server.shared import Shared
-from microasgi_server.sockets import client_of, server_of
-from microasgi_server.transport import HIGH_WATER
+from microasgi_server.listening import client_of, server_of
+from microasgi_server.running import RunningServer
+from microasgi_server.transports import HIGH_WATER, RECEIVE
 
 
 class AsyncioTransport:
     """`transport.Transport` over an asyncio transport."""
 
-    __slots__ = ("_loop", "_paused", "_shared", "_socket", "_transport", "client", "congested", "connection", "server")
+    __slots__ = ("_loop", "_running", "_socket", "_transport", "client", "congested", "connection", "paused", "server", "write")
 
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
-        self._shared = shared
+    def __init__(self, running: RunningServer, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._running = running
         self._loop = loop
         self._transport = transport
+        self.write: Callable[[bytes], None] = transport.write
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._paused = False
+        self.paused = False
         self.client = client_of(transport.get_extra_info("peername"))
         self.server = server_of(transport.get_extra_info("sockname"))
         self.congested = False
         transport.set_write_buffer_limits(high=HIGH_WATER)  # `congested` ends at a quarter of that
-        self.connection = Connection(shared, self)
+        if hasattr(transport, "max_size"):  # asyncio's: it allocates as much for each read, 256 KiB, which costs more than reading
+            transport.max_size = RECEIVE
+        self.connection = running.connection_class(running, self)
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
+    def __repr__(self) -> str:
+        state = "closing" if self._transport.is_closing() else "paused" if self.paused else "reading"
+        return f"<AsyncioTransport {self.client} {state}, {self.unsent()} bytes unsent>"
 
     def pause_reading(self) -> None:
-        if self._paused or self._transport.is_closing():
+        if self.paused or self._transport.is_closing():
             return
-        self._paused = True
+        self.paused = True
         self._transport.pause_reading()
-        if data := self._shared.watch(self._socket, self.connection.hang_up):
+        if data := self._running.watch(self._socket, self.connection.hang_up):
             self.connection.received(data)
 
     def resume_reading(self) -> None:
-        if not self._paused:
+        if not self.paused:
             return
-        self._paused = False
-        self._shared.paused.discard(self._socket)
+        self.paused = False
+        self._running.paused.discard(self._socket)
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        loop, context = self._loop, self._shared.context.copy()
+        loop, context = self._loop, self._running.context.copy()
         factory = loop.get_task_factory()
         if factory is None:
             return loop.create_task(run(), context=context)
@@ -106,15 +109,15 @@ async def _in_its_own_turn(run: Callable[[], Coroutine[Any, Any, None]]) -> None
 class AsyncioProtocol(asyncio.Protocol):
     """What the loop calls. One per connection; it works from `connection_made` on, as asyncio would have it."""
 
-    __slots__ = ("_connection", "_loop", "_shared", "_transport")
+    __slots__ = ("_connection", "_loop", "_running", "_transport")
 
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
-        self._shared = shared
+    def __init__(self, running: RunningServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._running = running
         self._loop = loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._transport = AsyncioTransport(self._shared, self._loop, transport)
+        self._transport = AsyncioTransport(self._running, self._loop, transport)
         self._connection = self._transport.connection
 
     def data_received(self, data: bytes) -> None:
@@ -141,11 +144,11 @@ class AsyncioProtocol(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def listening(shared: Shared, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
+async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on: here asyncio keeps them, not `tasks`."""
     loop = asyncio.get_running_loop()
-    factory = partial(AsyncioProtocol, shared, loop)
-    listeners = [await loop.create_server(factory, sock=sock, backlog=shared.config.backlog) for sock in sockets]
+    factory = partial(AsyncioProtocol, running, loop)
+    listeners = [await loop.create_server(factory, sock=sock, backlog=running.config.backlog) for sock in sockets]
     try:
         yield
     finally:

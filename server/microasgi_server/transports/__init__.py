@@ -1,7 +1,12 @@
-"""What a connection needs of a socket: the border between the shell and the transports."""
+"""Where bytes come from and go to, one module for each kind of loop; and here, what a connection needs of any of them.
+
+`asyncio`: asyncio and uvloop, whose loops call. `sockets` (with `tasks`): trio. `paused`: sees departures on sockets that aren't read.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
+
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 HIGH_WATER = 64 * 1024
 """Bytes unsent at which a connection counts as congested."""
@@ -16,15 +21,37 @@ class Cancellable(Protocol):
     def cancel(self) -> object: ...
 
 
+class Served(Protocol):
+    """What a transport needs of a connection: to tell it what happens."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def shut(self) -> bool:
+        """The client has shut its sending side. True if it is still to be served."""
+        ...
+
+    def hang_up(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> None:
+        """The socket broke, or the server stops: whatever runs for this client is to end now. `status` is for the log."""
+
+    def drained(self) -> None:
+        """`congested` has ended."""
+
+    def lost(self, why: str) -> None:
+        """The socket is closed."""
+
+
 class Transport(Protocol):
     """What a connection needs of a socket. Nothing here blocks; the transport reports by calling the connection.
 
     client, server: the two addresses, as the ASGI scope wants them; None where there is none, as on a unix socket.
     congested: whether the client takes less than is written; the transport calls `Connection.drained` when it ends.
+    paused: whether reading is paused.
     """
 
     client: tuple[str, int] | None
     congested: bool
+    paused: bool
 
     @property
     def server(self) -> tuple[str, int | None] | None: ...

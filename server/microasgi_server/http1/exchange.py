@@ -1,0 +1,245 @@
+"""One request and its response, as the app sees them: ASGI messages on one side, an encoder of bytes on the other.
+
+A response is in one `Phase`, and `phases.TRANSITIONS` says how it moves. `leave` and `fail` do what that table does not hold.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from microasgi_server.asgi import Message, Scope
+from microasgi_server.errors import AppError
+from microasgi_server.exchange import Address
+from microasgi_server.http1.encoder import ResponseEncoder
+from microasgi_server.http1.fields import Field
+from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import (
+    BODY,
+    DONE,
+    GONE,
+    HINT,
+    LAST_BODY,
+    LAST_BODY_BEFORE_TRAILERS,
+    LAST_TRAILERS,
+    MORE_TRAILERS,
+    START,
+    STARTED,
+    TRANSITIONS,
+    WAITING,
+    Phase,
+    Step,
+)
+from microasgi_server.http1.reader import Head
+from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
+
+CRUMB = 4096
+"""Bytes below which a piece of the body is joined to the next: one that comes byte by byte must not cost an object for each."""
+
+_SORRY = b"Internal Server Error\n"
+
+
+class Exchange(Presence):
+    """One request and its response, seen from the app's side: `exchange.Exchange` for HTTP/1.1. Made by `Protocol`, one at a time.
+
+    Most requests have no body, and most clients stay: what only these change is the class's own until then.
+
+    head: the request's, checked.
+    phase: how far the response is. Only `send`, `fail` and `leave` change it.
+    body_complete: whether the request's body has arrived to its end.
+    ahead: bytes of it that have arrived and were not taken yet: the look-ahead.
+    received: bytes of it that have arrived so far, taken or not.
+    closing: whether the connection ends behind it, as the request, the app or the shell has it; the response's head says so, if it can.
+    """
+
+    ahead = 0
+    received = 0
+    closing = False
+    _awaits_go_ahead = False  # whether the client holds its body back
+    _taken = False  # whether the app has the whole body
+    _last_body = LAST_BODY  # what ends the body: else LAST_BODY_BEFORE_TRAILERS, which the response's head announced
+
+    def __init__(self, head: Head, identity: Callable[[], list[Field]], limits: Limits) -> None:
+        self.head = head
+        self.phase = WAITING
+        self.body_complete = head.length == 0
+        self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
+        self._encoder = ResponseEncoder(head, identity)
+        self._limits = limits
+        if head.closes:
+            self.closing = True
+        if head.expects:
+            self._awaits_go_ahead = True
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.line!r} {self.phase.name}>"
+
+    @property
+    def line(self) -> str:
+        """The request as a log shows it. The target stays percent-encoded: the reader lets nothing but visible ASCII pass."""
+        head = self.head
+        return f"{head.method.decode('ascii')} {head.target.decode('ascii')} HTTP/{head.version.decode('ascii')}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request has arrived to its end."""
+        return self.body_complete
+
+    def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
+        """The ASGI scope (ASGI HTTP spec, HTTP Connection Scope).
+
+        `path` and `raw_path` include `root_path`, as the spec's `root_path` asks of a server behind a prefix.
+        """
+        head = self.head
+        raw_path = head.raw_path
+        path = raw_path.decode()
+        if "%" in path:
+            path = unquote(path)
+        if root_path and path != "*":  # the asterisk is no path
+            path = root_path + path
+            raw_path = quote(root_path).encode() + raw_path
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": "1.1" if head.version == b"1.1" else "1.0",
+            "method": head.method.decode(),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": head.query,
+            "root_path": root_path,
+            "headers": head.fields,
+            "client": client,
+            "server": server,
+            "scheme": "http",
+            "state": state,
+            "extensions": {
+                "http.response.early_hint": {},
+                "http.response.trailers": {},
+                "microasgi.disconnect": {"subscribe": self.subscribe},
+            },
+        }
+
+    # The request: what `receive()` answers.
+
+    def take(self) -> Message | None:
+        """The next ASGI message for the app, or None: there is none yet.
+
+        After a disconnect, and after the response, it is `http.disconnect`, every time (ASGI HTTP spec, Disconnect).
+        """
+        if self.phase is DONE or self.phase is GONE:
+            return {"type": "http.disconnect"}
+        if self._pieces or (self.body_complete and not self._taken):
+            body = b"".join(self._pieces)
+            self._forget()
+            self._taken = self.body_complete
+            return {"type": "http.request", "body": body, "more_body": not self.body_complete}
+        return None
+
+    def arrived(self, data: bytes) -> None:
+        """The next piece of the body is here. Behind the response, and behind the client, nobody wants it any more."""
+        self._awaits_go_ahead = False  # it didn't
+        self.received += len(data)
+        if self.phase is not DONE and self.phase is not GONE:
+            if self._pieces and len(self._pieces[-1]) < CRUMB:
+                self._pieces[-1] += data
+            else:
+                self._pieces.append(data)
+            self.ahead += len(data)
+
+    def _forget(self) -> None:
+        self._pieces.clear()
+        self.ahead = 0
+
+    def asked(self) -> bytes:
+        """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""
+        if not self._awaits_go_ahead or self.body_complete or (self.phase is not WAITING and self.phase is not STARTED):
+            return b""
+        self._awaits_go_ahead = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    # The response: what `send()` does.
+
+    def send(self, message: Message) -> bytes:
+        """Turn one ASGI message into the bytes to write now: often none, as the head waits for the first body message.
+
+        Once the client has left there are none, whatever the message.
+
+        :raises AppError: the message is malformed, or doesn't belong here; nothing of it is on the wire
+        """
+        before, kind = self.phase, message.get("type")
+        if before is GONE:
+            return b""
+        if kind == "http.response.body":
+            step = BODY if message.get("more_body", False) else self._last_body
+        else:
+            step = START if kind == "http.response.start" else _rare_step(message)
+        phase = TRANSITIONS[before].get(step)
+        if phase is None:
+            raise AppError(f"{message['type']!r} can't be sent now: the response is {before.name}")
+        try:
+            data = self._encode(message, step, before)
+        except (TypeError, ValueError) as error:  # parts that aren't what ASGI says, or that HTTP doesn't allow
+            raise AppError(f"{message['type']!r} can't be sent: {error}") from error
+        self.phase = phase
+        if phase is DONE:
+            self.fulfil()
+            if self._pieces:
+                self._forget()
+        return data
+
+    def _encode(self, message: Message, step: Step, before: Phase) -> bytes:
+        encoder = self._encoder
+        if step is START:
+            encoder.start(message)
+            self.status = int(message["status"])
+            self._last_body = LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
+            return b""
+        if step is HINT:
+            return encoder.hint(message)
+        if step is MORE_TRAILERS or step is LAST_TRAILERS:
+            return encoder.trailers(message, step)
+        if before is not STARTED:
+            return encoder.body(message, step, False)
+        data = encoder.body(message, step, self.closing or (not self.body_complete and self._must_close()))
+        if encoder.closes:
+            self.closing = True
+        return data
+
+    def fail(self) -> bytes | None:
+        """A clean 500 if nothing of a response is on the wire yet; None if there is, and only closing is left."""
+        if self.phase is not WAITING and self.phase is not STARTED:
+            return None
+        self.phase = WAITING
+        start = {"type": "http.response.start", "status": 500, "headers": plain_text(len(_SORRY))}
+        return self.send(start) + self.send({"type": "http.response.body", "body": _SORRY})
+
+    def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
+        if self.phase is DONE or self.phase is GONE:
+            return False
+        self.phase = GONE
+        self._forget()
+        return super().leave(why, status)
+
+    def _must_close(self) -> bool:
+        """Whether this connection can't be used again, as the client should learn from the head (RFC 9112 §9.6).
+
+        A client that waits for its 100 and gets a final answer may or may not send the body after all: nobody could tell
+        the body from the next request. And a long body that the app didn't want costs more to read than a new connection.
+        """
+        if self._awaits_go_ahead:
+            return True
+        return (self.head.length or 0) - self.received > self._limits.drain
+
+
+def _rare_step(message: Message) -> Step:
+    match message.get("type"):
+        case "http.response.early_hint":
+            return HINT
+        case "http.response.trailers":
+            return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
+        case other:
+            raise AppError(f"an HTTP response has no message of type {other!r}")
+
+
+def plain_text(length: int) -> list[tuple[bytes, bytes]]:
+    """The header fields of the few texts that the server itself sends."""
+    return [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % length)]

@@ -1,0 +1,130 @@
+"""The core that decides: bytes in, exchanges out; ASGI messages in, bytes out.
+
+No I/O, no event loop, no clock: every function here returns at once, and whoever calls it does the waiting.
+
+                  bytes ──► Protocol.receive_bytes ──► Exchange      one request and its response (exchange.py)
+    (from the socket)             │                       │
+                            Reader, Body                  ├─ take()         ──► ASGI messages for the app
+                                  │                       ├─ send(message)  ──► ResponseEncoder ──► bytes for the socket
+                                  └── after_response ◄────┘ done            ──► what comes next
+
+`reader.py` alone says what a request may be; `body.py`, where it ends.
+"""
+
+from collections.abc import Callable
+
+from microasgi_server.exchange import Next
+from microasgi_server.http1.body import NO_BODY, Body, Chunked, Sized
+from microasgi_server.http1.encoder import STATUS_LINES
+from microasgi_server.http1.exchange import Exchange, plain_text
+from microasgi_server.http1.fields import Field, validated_field
+from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import DONE, STARTED, WAITING
+from microasgi_server.http1.reader import Reader
+
+REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next  # as in phases.py
+
+
+class Protocol:
+    """One connection's side of HTTP/1.1: RFC 9112's framing, one exchange at a time, in order.
+
+    exchange_class: what it makes, as in `Connection`.
+    exchange: the newest request and its response, or None while there is none in progress.
+    mid_head: whether the first bytes of a request are here, but not yet its whole head.
+    served: whether a request has been served on this connection.
+    """
+
+    __slots__ = ("_behind", "_body", "_drained", "_identity", "_limits", "_reader", "exchange", "served")
+
+    exchange_class: type[Exchange] = Exchange
+
+    def __init__(self, identity: Callable[[], list[Field]], limits: Limits) -> None:
+        self._identity = identity  # the Date and Server fields of this second
+        self._limits = limits
+        self._reader = Reader(limits)
+        self._body: Body = NO_BODY  # of `exchange`
+        self._behind = bytearray()  # what came behind the request in progress
+        self._drained = 0  # bytes of its body that came after its response
+        self.exchange: Exchange | None = None
+        self.served = False
+
+    def __repr__(self) -> str:
+        return f"<Protocol {self.exchange!r}, {self.look_ahead} bytes ahead>"
+
+    @property
+    def mid_head(self) -> bool:
+        """Whether the first bytes of a request are here, but not yet its whole head."""
+        return self._reader.begun
+
+    @property
+    def look_ahead(self) -> int:
+        """Bytes that have arrived and that nobody has asked for yet."""
+        return len(self._behind) + (self.exchange.ahead if self.exchange is not None else 0)
+
+    def receive_bytes(self, data: bytes) -> bool:
+        """Take what the socket gave. True if that began a new `exchange`.
+
+        :raises Refusal: what came is not HTTP, or not what this server serves
+        """
+        exchange = self.exchange
+        if exchange is None:
+            return self._read_head(data)
+        if exchange.body_complete:
+            self._behind += data
+        else:
+            self._read_body(exchange, data)
+        return False
+
+    def _read_head(self, data: bytes) -> bool:
+        found = self._reader.read(data)
+        if found is None:
+            return False
+        head, rest = found
+        self.exchange = exchange = self.exchange_class(head, self._identity, self._limits)
+        if exchange.body_complete:
+            self._behind += rest
+            return True
+        self._drained = 0
+        self._body = Chunked(self._limits) if head.length is None else Sized(head.length)
+        self._read_body(exchange, rest)
+        return True
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        body, rest = self._body.read(data)
+        self._behind += rest
+        exchange.body_complete = self._body.complete
+        if body:
+            if exchange.phase is DONE:
+                self._drained += len(body)
+            exchange.arrived(body)
+
+    def after_response(self) -> Next:
+        """Decide what follows a response that is complete. May be asked again as more arrives.
+
+        :raises Refusal: the next request was here already, and is none
+        """
+        exchange = self.exchange
+        assert exchange is not None
+        assert exchange.phase is DONE
+        keep = not exchange.closing
+        if not exchange.body_complete:
+            return DRAIN if keep and self._drained <= self._limits.drain else LINGER
+        if not keep:
+            return LINGER if self._behind else CLOSE
+        self.served = True
+        self.exchange = None
+        if not self._behind:
+            return IDLE
+        behind, self._behind = self._behind, bytearray()
+        return REQUEST if self._read_head(bytes(behind)) else IDLE
+
+    def refuse(self, status: int, reason: str) -> bytes:
+        """The last words to a client whose request won't be served: nothing, if a response is on the wire already."""
+        exchange = self.exchange
+        if exchange is not None and exchange.phase is not WAITING and exchange.phase is not STARTED:
+            return b""
+        text = reason.encode() + b"\n"
+        fields = [validated_field(*field) for field in [*plain_text(len(text)), (b"connection", b"close")]] + self._identity()
+        head = b"%b%b\r\n" % (STATUS_LINES[status], b"".join([field[2] for field in fields]))
+        bodyless = self._reader.bodyless if exchange is None else exchange.head.method == b"HEAD"  # RFC 9110 §9.3.2
+        return head if bodyless else head + text

@@ -1,0 +1,266 @@
+"""Bytes to a checked head, or a refusal: the one place that says what a request may be (RFC 9112 §2 to §6).
+
+                    ┌─ an ordinary head ──► one regular expression ─┐
+    Reader.read ────┤                                               ├──► Head
+                    └─ anything else ─────► h11, then `_judge` ─────┘      or Refusal
+
+The fast way takes the strict grammar of what browsers and programs send, and nothing else. Whatever it doesn't take is h11's to
+decide: rare but legal forms, and the reasons for refusals. What the fast way takes, the other takes too, and makes the same of it: the
+tests hold each against the other. Nothing downstream checks again.
+"""
+
+import re
+from functools import lru_cache
+
+import h11
+
+from microasgi_server.errors import Refusal
+from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
+from microasgi_server.http1.limits import Limits
+
+# Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
+_ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\r\n)++)\r\n" % (TOKEN, TOKEN, VALUE)).match
+
+_END = re.compile(rb"\n\r?\n")  # as h11 has it: RFC 9112 §2.2 lets a bare LF end a line
+
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*+").match
+
+_SPEAKING = frozenset([b"content-length", b"transfer-encoding", b"connection", b"expect"])
+"""The fields of a request that speak of its body or of the connection. Most requests have at most one of them."""
+
+# RFC 3986 §3.2.2, but for a comma and an apostrophe in a name: where two Hosts were joined, or quoted, somebody has tampered.
+_AUTHORITY = re.compile(rb"(?:(?:[A-Za-z0-9\-._~!$&()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]*+)?").fullmatch
+
+# RFC 9112 §3.2.2: a server must accept the absolute form, which proxies send.
+_ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#@]+)(?P<target>[/?][^#]*)?", re.IGNORECASE)
+
+_FAULTY_CHUNKS = re.compile(rb"\n(?i:transfer-encoding):[^\n]*(?i:chunked)").search
+
+_DIGITS = 18
+"""A Content-Length of more digits is no length of anything."""
+
+
+class Head:
+    """A request's head, checked.
+
+    method, target, version: the request line as it came.
+    fields: in order, names in lower case; Host as the target's authority has it, if it has one.
+    raw_path, query: what the target asks for.
+    length: bytes of the body; 0 if there is none, None if it comes in chunks.
+    closes: whether the connection ends behind this request, as HTTP/1.0's do (RFC 9112 §9.3).
+    expects: whether the client holds its body back until it is told to go ahead (RFC 9110 §10.1.1).
+    """
+
+    length: int | None = 0
+    closes = False
+    expects = False
+
+    def __init__(self, method: bytes, target: bytes, version: bytes, fields: Fields, raw_path: bytes, query: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.fields = fields
+        self.raw_path = raw_path
+        self.query = query
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method.decode()} {self.target.decode()} HTTP/{self.version.decode()}, {len(self.fields)} fields>"
+
+
+class Reader:
+    """Reads one head after another. It keeps what has come of a head that is still incomplete, or was refused."""
+
+    __slots__ = ("_held", "_limits", "_searched")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = bytearray()
+        self._searched = 0  # bytes of it that have no end of a head in them
+
+    @property
+    def begun(self) -> bool:
+        """Whether something of a head is here, but not yet all."""
+        return bool(self._held)
+
+    @property
+    def bodyless(self) -> bool:
+        """Whether an answer to what was refused can't have a body (RFC 9110 §9.3.2)."""
+        return self._held.startswith(b"HEAD ")
+
+    def read(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Take what came: the head and what is behind it, or None while it is incomplete.
+
+        :raises Refusal: it is no HTTP, or not what this server serves
+        """
+        if not self._held:
+            match = _ORDINARY(data)
+            if match is not None:
+                head = _ordinary(match, self._limits)
+                if head is not None:
+                    end = match.end()
+                    return head, data[end:] if end < len(data) else b""
+        return self._read_on(data)
+
+    def _read_on(self, data: bytes) -> tuple[Head, bytes] | None:
+        held = self._held
+        held += data
+        if not self._searched and (empty := _EMPTY_LINES(held)):
+            del held[: empty.end()]  # RFC 9112 §2.2: an old client may send some in front
+        end = _END.search(held, max(0, self._searched - 2))
+        self._limit(len(held) if end is None else end.end())
+        if end is None:
+            self._searched = len(held)
+            if held and held[0] < 0x21 and held != b"\r":
+                raise Refusal(400, "no request begins with a control character")  # and whoever speaks TLS shouldn't have to wait
+            return None
+        data = bytes(held[: end.end()])
+        match = _ORDINARY(data)
+        head = (match and _ordinary(match, self._limits)) or _judge(_arbitrate(data), self._limits)
+        rest = bytes(held[end.end() :])
+        self._held = bytearray()
+        self._searched = 0
+        return head, rest
+
+    def _limit(self, size: int) -> None:
+        """RFC 9110 §15.5.15, RFC 6585 §5: what is too long, the request line or all of it."""
+        limits = self._limits
+        if size > limits.request_line and self._held.find(b"\n", 0, limits.request_line) < 0:
+            raise Refusal(414, f"a request line has at most {limits.request_line} bytes")
+        if size > limits.head:
+            raise _too_large(limits)
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return Refusal(431, f"a request's head has at most {limits.head} bytes, and {limits.fields} fields")
+
+
+def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
+    """The head that the expression has found; None if something in it is for the arbiter to decide."""
+    method, target, block = match.groups()
+    fields = []
+    for line in block.splitlines():
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), value.strip()))  # a space or a tab: nothing else that `strip` takes got through
+    named = dict(fields)
+    host = named.get(b"host", b"")
+    if len(host) > REMEMBERED or not _is_authority(host) or (len(named) < len(fields) and _repeats(fields)):
+        return None
+    if match.end() > limits.head or len(target) > limits.request_line - 100 or len(fields) > limits.fields:
+        return None
+    raw_path, _, query = target.partition(b"?")
+    head = Head(method, target, b"1.1", fields, raw_path, query)
+    return head if _SPEAKING.isdisjoint(named) or _heed(head, named) else None
+
+
+def _repeats(fields: Fields) -> bool:
+    """Whether there is more than one of what there is usually only one of."""
+    names = [name for name, _ in fields]
+    return any(names.count(name) > 1 for name in (b"host", *_SPEAKING))
+
+
+def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
+    """Take in what the fields say of the body and of the connection, each once; False if that is for the arbiter to decide."""
+    length = named.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > _DIGITS or b"transfer-encoding" in named:
+        return False
+    head.length = int(length)
+    connection = named.get(b"connection", b"").lower()
+    head.closes = connection != b"keep-alive" and b"close" in listed(connection)
+    head.expects = b"expect" in named and b"100-continue" in listed(named[b"expect"].lower())
+    return True
+
+
+def _arbitrate(data: bytes) -> h11.Request:
+    """What h11 makes of a whole head.
+
+    :raises Refusal: nothing
+    """
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data))
+    parser.receive_data(data)
+    try:
+        request = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        # RFC 9112 §6.3: chunks that aren't last, or come twice, are faulty; h11 says of them, too, that it doesn't know the coding.
+        status = 400 if _FAULTY_CHUNKS(data) else error.error_status_hint
+        reason = str(error)  # "illegal header line: …" goes on with the line
+        raise Refusal(status, reason.partition(": ")[0] if reason.startswith("illegal") else reason) from error
+    assert isinstance(request, h11.Request)
+    return request
+
+
+def _judge(request: h11.Request, limits: Limits) -> Head:
+    """What h11's grammar leaves open: versions, forms of a target, what Host is, which framings can be believed.
+
+    :raises Refusal: 505 for a version other than 1.0 and 1.1, 501 for CONNECT and unknown codings, 431, and 400 for the rest
+    """
+    version = request.http_version
+    if version not in (b"1.1", b"1.0"):
+        raise Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
+    if len(fields) > limits.fields:
+        raise _too_large(limits)
+    for name, value in fields:
+        if not _FIELD_VALUE(value):  # h11 lets most control characters pass
+            raise Refusal(400, f"the field {name.decode()[:100]!r} has a control character in its value")
+        if name == b"host" and not _AUTHORITY(value):
+            raise Refusal(400, "a Host is a name or an address, and a port at most (RFC 9112 §3.2)")
+    raw_path, query, authority = split_target(request.method, request.target)
+    if authority is not None:
+        if not _AUTHORITY(authority):
+            raise Refusal(400, "the authority of the request target isn't one (RFC 9112 §3.2.2)")
+        fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
+    head = Head(request.method, request.target, version, fields, raw_path, query)
+    head.length = _length(fields, old=version == b"1.0")
+    # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
+    head.closes = version == b"1.0" or b"close" in options(fields)
+    head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
+    return head
+
+
+_FIELD_VALUE = re.compile(VALUE).fullmatch
+
+
+def _length(fields: Fields, *, old: bool) -> int | None:
+    """Bytes of the body; None if it comes in chunks (RFC 9112 §6.3). h11 has checked what the fields say, each by itself."""
+    lengths = [value for name, value in fields if name == b"content-length"]
+    if any(name == b"transfer-encoding" for name, _ in fields):
+        if old or lengths:
+            # RFC 9112 §6.1: somebody between the client and here may have read it otherwise.
+            other = "an HTTP/1.0 request" if old else "one with a Content-Length"
+            raise Refusal(400, f"a request with a Transfer-Encoding isn't {other}")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths[0]) > _DIGITS:
+        raise Refusal(413, f"a Content-Length has at most {_DIGITS} digits here")
+    return int(lengths[0])
+
+
+def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Split a request target into raw path, query and, for the absolute form, authority.
+
+    :raises Refusal: 501 for CONNECT, 400 for a target that isn't one of RFC 9112 §3.2's other forms
+    """
+    if method == b"CONNECT":
+        raise Refusal(501, "CONNECT is for proxies, and this is an origin server")
+    authority = None
+    if target[0] != 0x2F:  # not "/": not the origin form
+        if target == b"*" and method == b"OPTIONS":
+            return target, b"", None
+        absolute = _ABSOLUTE_FORM.fullmatch(target)
+        if absolute is None:
+            raise Refusal(400, "the request target must start with a slash")
+        authority = absolute["authority"]
+        target = absolute["target"] or b"/"
+        if target[0] == 0x3F:  # "?": an empty path with a query
+            target = b"/" + target
+    elif b"#" in target:
+        raise Refusal(400, "a request target has no fragment")
+    raw_path, _, query = target.partition(b"?")
+    return raw_path, query, authority
+
+
+@lru_cache(maxsize=256)
+def _is_authority(value: bytes) -> bool:
+    """Whether it is `uri-host [":" port]` (RFC 9112 §3.2). A server has few names, and hears them often."""
+    return _AUTHORITY(value) is not None

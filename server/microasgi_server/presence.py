@@ -1,0 +1,81 @@
+"""Whether the client of an exchange is still there, and who wants to know when it isn't any more."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status, for the log only: the client left before it had its response."""
+
+_NOBODY: dict[object, Callable[[], object]] = {}  # never changed: whoever subscribes first gets a mapping of its own
+
+
+class Presence:
+    """One client's, as long as one exchange lasts. Most clients stay: what only a departure changes is the class's own until then.
+
+    gone: whether the client left before it had all that it came for.
+    complete: whether it has that. From then on it can't disconnect.
+    status: what the log says became of the exchange, as soon as anybody knows; else 0.
+    why_gone: why the client counts as gone, for the log; empty while it doesn't.
+    cancelled: whether something was stopped because the client left: a subscriber said so, or the shell did it.
+    told: whether anybody heard of it, as a subscriber.
+    faults: what subscribers raised when the client left, against the contract.
+    """
+
+    gone = False
+    complete = False
+    status = 0
+    why_gone = ""
+    cancelled = False
+    told = False
+    faults: Sequence[Exception] = ()
+    _subscribers = _NOBODY
+
+    @property
+    def attended(self) -> bool:
+        """Whether a subscriber is there that has not taken its subscription back, told or not."""
+        return bool(self._subscribers)
+
+    def fulfil(self) -> None:
+        """The client has all that it came for: nobody will be told of anything."""
+        self.complete = True
+        self._subscribers = _NOBODY
+
+    def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
+        """The client is gone. Tell every subscriber, once, now; True unless the exchange was complete (or the client gone) already.
+
+        :param why: the reason, for the log and for `send()`'s error
+        :param status: the status to log
+        """
+        if self.complete or self.gone:
+            return False
+        self.gone = True
+        self.status = status
+        self.why_gone = why
+        for callback in list(self._subscribers.values()):
+            try:
+                self._tell(callback)
+            except Exception as error:  # one subscriber's bug must not keep the news from the others
+                self.faults = [*self.faults, error]
+        return True
+
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """The extension `microasgi.disconnect`: call `callback` when the client leaves before the exchange is complete.
+
+        It is called at most once, synchronously, in the event loop's thread; at once if the client is gone already; never
+        after the exchange is complete. It must neither raise nor block. It may return True to say, for the log, that it
+        cancelled something.
+
+        :return: a function that takes the subscription back, and may be called at any time
+        """
+        token = object()
+        if self.gone:
+            self._tell(callback)
+        if not self.complete:
+            if not self._subscribers:
+                self._subscribers = {}
+            self._subscribers[token] = callback
+        return partial(self._subscribers.pop, token, None)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        self.told = True
+        self.cancelled = callback() is True or self.cancelled
