@@ -1,8 +1,8 @@
 """The stacks: which framework runs on which server, and how each is started.
 
 A stack is one app of `benchmarks/apps`, one server and one event loop. All that differs between two servers is in `SERVERS`, all that
-differs between two frameworks in `FRAMEWORKS`. Access logs are off everywhere, and nothing is tuned but what a part would run into:
-how long a connection may be idle, and how many there may be.
+differs between two frameworks in `FRAMEWORKS`. Access logs are off where the server's name doesn't say otherwise, and nothing is tuned but
+what a part would run into: how long a connection may be idle, and how many there may be.
 """
 
 import sys
@@ -56,18 +56,19 @@ class Framework:
     server: str | None = None
 
 
-_UVICORN = f"uvicorn {{app}} --port {{port}} --loop {{loop}} --no-access-log --log-level warning --timeout-keep-alive {IDLE}"
+_QUIET = "--no-access-log --log-level warning"
+_OURS = f"microasgi serve {{app}} --port {{port}} --loop {{loop}} --timeout-keep-alive {IDLE}"
+_UVICORN = f"uvicorn {{app}} --port {{port}} --loop {{loop}} --timeout-keep-alive {IDLE}"
 _HYPERCORN = f"hypercorn {{app}} --bind 127.0.0.1:{{port}} -k {{loop}} --workers 0 --log-level warning --keep-alive {IDLE}"
 
 SERVERS = {
-    "microasgi": Server(
-        "microasgi",
-        "microasgi",
-        f"microasgi serve {{app}} --port {{port}} --loop {{loop}} --no-access-log --log-level warning --timeout-keep-alive {IDLE}",
-        EVERY,
+    "microasgi": Server("microasgi", "microasgi", f"{_OURS} {_QUIET}", EVERY),
+    "microasgi-logging": Server("microasgi with its access log", "microasgi", f"{_OURS} --access-log", EVERY),
+    "uvicorn-h11": Server("uvicorn h11", "uvicorn", f"{_UVICORN} {_QUIET} --http h11", ASYNCIO),
+    "uvicorn-httptools": Server("uvicorn httptools", "httptools", f"{_UVICORN} {_QUIET} --http httptools", ASYNCIO),
+    "uvicorn-httptools-logging": Server(
+        "uvicorn httptools with its access log", "httptools", f"{_UVICORN} --access-log --http httptools", ASYNCIO
     ),
-    "uvicorn-h11": Server("uvicorn h11", "uvicorn", f"{_UVICORN} --http h11", ASYNCIO),
-    "uvicorn-httptools": Server("uvicorn httptools", "httptools", f"{_UVICORN} --http httptools", ASYNCIO),
     "hypercorn": Server("hypercorn", "hypercorn", _HYPERCORN, EVERY),
     "granian": Server(
         "granian",
@@ -84,6 +85,7 @@ SERVERS = {
         f" --worker-connections {MANY}",
         ASYNCIO,
     ),
+    "constant": Server("an asyncio.Protocol with a constant answer", "microasgi", "benchmarks.apps.constant {port} {loop}", ASYNCIO),
     "aiohttp": Server("aiohttp", "aiohttp", "benchmarks.apps.aiohttp {app} {port} {loop}", ASYNCIO, framework="aiohttp"),
     "sanic": Server("Sanic", "sanic", "benchmarks.apps.sanic {app} {port} {loop}", ASYNCIO, framework="Sanic"),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.limits import allowed_connections
 from benchmarks.load import find_wrk
 from benchmarks.measuring import Data, Part, Run, Table, Target
+from benchmarks.parts import throughput_prices as prices
 from benchmarks.parts.throughput_contest import CROWD, DUELS, FRAMEWORKS_ON_SERVERS, HELLO, SERVERS_ALONE, workloads
 from benchmarks.parts.throughput_standings import (
     ahead,
@@ -41,23 +42,27 @@ SECONDS_OF_EACH = 0.4
 
 
 def measure(run: Run) -> Data:
-    """The duels, then everything once."""
+    """The duels, the prices, then everything once."""
     allowed = allowed_connections(run, CROWD.connections)
     wrk = find_wrk(run.progress)
-    rounds, seconds, seconds_of_each = (1, 0.3, 0.2) if run.quick else (ROUNDS, SECONDS, SECONDS_OF_EACH)
+    rounds, rounds_of_prices, seconds, seconds_of_each = (
+        (1, 1, 0.3, 0.2) if run.quick else (ROUNDS, prices.ROUNDS, SECONDS, SECONDS_OF_EACH)
+    )
     fighters, everybody = _contestants(run)
     heats = [list(heat) for _, heat in groupby(fighters, lambda stack: (stack.framework == "bare", stack.loop))]
-    run.progress.total(len(heats) * (run.rounds or rounds) + len(everybody))
+    priced = prices.heats(run)
+    run.progress.total(len(heats) * (run.rounds or rounds) + len(priced) * (run.rounds or rounds_of_prices) + len(everybody))
     samples: list[Sample] = []
     for number, heat in run.turns(heats, rounds):
         with run.step(f"round {number + 1}: {' against '.join(named(stack) for stack in heat)}"):
             samples += take_heat(heat, number, [HELLO], seconds, wrk)
+    of_prices = list(prices.measure(run, priced, rounds_of_prices, seconds, wrk))
     for stack in everybody:
         possible = [each for each in workloads(stack) if each.connections <= allowed and (wrk or not each.needs_wrk)]
         asked = [each for each in possible if each is not HELLO or stack not in fighters]
         with run.step(f"{len(asked)} workloads: {stack.name}"):
             samples += take_turn(stack, 0, asked, seconds_of_each, wrk)
-    return {"samples": plain(samples), "wrk": wrk is not None}
+    return {"samples": plain(samples), "prices": plain(of_prices), "wrk": wrk is not None}
 
 
 def _contestants(run: Run) -> tuple[list[Stack], list[Stack]]:
@@ -71,16 +76,17 @@ def _contestants(run: Run) -> tuple[list[Stack], list[Stack]]:
 
 
 def tables(data: Data) -> list[Table]:
-    """The duels, who stands where, and what failed."""
-    samples = Samples(data)
-    found = [of_duels(samples), of_servers(samples), of_frameworks(samples), of_bodies(samples), of_those_ahead(samples)]
-    if failures := samples.failures():
+    """The duels, the prices, who stands where, and what failed."""
+    samples, of_prices = Samples(data), prices.samples(data)
+    found = [of_duels(samples), *([prices.table(data)] if of_prices.all else [])]
+    found += [of_servers(samples), of_frameworks(samples), of_bodies(samples), of_those_ahead(samples)]
+    if failures := [*samples.failures(), *of_prices.failures()]:
         found.append(Table("What failed", ("stack", "workload", "why"), failures))
     return found
 
 
 def targets(data: Data) -> list[Target]:
-    """Those of the duels."""
+    """Those of the duels, and of the prices."""
     samples, found = Samples(data), []
     for duel, rates, costs in duels(samples):
         if duel.at_least is not None:
@@ -89,7 +95,7 @@ def targets(data: Data) -> list[Target]:
             if samples.saturated(identifier(duel.ours), HELLO.name):
                 told += "; the load generator was our limit"
             found.append(Target(what, f"at least {duel.at_least:g}", told, bool(rates) and median(rates) >= duel.at_least))
-    return found
+    return found + prices.targets(data)
 
 
 def figures(data: Data) -> "dict[str, Figure]":
@@ -106,6 +112,7 @@ def readme(data: Data) -> str:
         "",
         f"Asked by {generator}, in one thread; one worker of each server. {verdict(targets(data))}".strip(),
         "",
+        *([line, ""] if (line := prices.line(data)) else []),
         "Ahead of us with a hello-world, in requests a second as a multiple of ours on the same loop:",
         "",
         f"* servers of bare ASGI: {_ahead(samples, SERVERS_ALONE)}",

@@ -1,10 +1,12 @@
 """The part `throughput`: what it makes of its data."""
 
-from benchmarks.measuring import Data
+from benchmarks.measuring import Data, Run
 from benchmarks.parts import throughput
+from benchmarks.parts import throughput_prices as prices
 from benchmarks.parts.throughput_contest import BODIES, DUELS, FRAMEWORKS_ON_SERVERS, HELLO, SERVERS_ALONE, UPLOAD, workloads
 from benchmarks.parts.throughput_standings import ahead, of_bodies, of_duels, of_servers, of_those_ahead
-from benchmarks.sampling import Sample, Samples, plain
+from benchmarks.sampling import Sample, Samples, identifier, plain
+from tests.benchmarks.harness import Told
 
 OURS, H11, GRANIAN = "bare/microasgi/uvloop", "bare/uvicorn-h11/uvloop", "bare/granian/uvloop"
 
@@ -71,3 +73,35 @@ def test_every_duel_has_its_place_in_the_full_tables() -> None:
         assert duel.ours.loop == duel.theirs.loop
     assert all(HELLO in workloads(stack) for stack in SERVERS_ALONE + FRAMEWORKS_ON_SERVERS)
     assert all(body in workloads(stack) for stack in SERVERS_ALONE for body in BODIES)
+
+
+def test_the_price_of_a_request_is_judged_by_the_median_of_its_rounds() -> None:
+    """CPU time is what counts, whatever the requests a second; a pair that wasn't tried isn't listed, and older data have none at all."""
+    log = [f"bare/{server}-logging/asyncio" for server in ("microasgi", "uvicorn-httptools")]
+    cheap = [hello(log[0], number, 9_000, cpu) for number, cpu in enumerate((0.5, 0.63, 0.9))]
+    priced = THREE | {"prices": plain([*cheap, *(hello(log[1], number, 9_000) for number in range(3))])}
+    target = throughput.targets(priced)[-1]
+    assert target.what == (
+        "CPU time of a request, bare ASGI, hello, with the access log, asyncio, as a multiple of uvicorn httptools with its access log"
+    )
+    assert (target.wanted, target.measured, target.met) == ("at most 0.70", "0.63 (0.50 to 0.90)", True)
+    assert len(throughput.targets(priced)) == len(throughput.targets(THREE)) + 1
+    assert next(list(row) for row in prices.table(priced).rows)[2:] == ["70.0", "111.1", "0.63 (0.50 to 0.90)", "0.7", "3"]
+    line = "bare ASGI, hello, with the access log, against uvicorn httptools with its access log 0.63 on asyncio."
+    assert f": {line}\n" in throughput.readme(priced)
+    assert "CPU time of a request" not in throughput.readme(THREE)
+    failed = THREE | {"prices": plain([hello(log[0], 0, 9_000), Sample(log[1], HELLO.name, 0, failure="it was ill")])}
+    assert [target.met for target in throughput.targets(failed)][1:] == [False]
+    assert next(iter(throughput.tables(failed)[-1].rows))[2] == "it was ill"
+
+
+def test_every_price_is_taken_side_by_side() -> None:
+    """Who is compared runs in the same heat, with the same workload and on the same loop, and on both loops."""
+    heats = [({identifier(stack) for stack in stacks}, workload) for stacks, workload in prices.heats(Run(Told()))]
+    for price in prices.PRICES:
+        assert any(
+            {identifier(price.ours), identifier(price.theirs)} <= stacks and workload == price.workload for stacks, workload in heats
+        )
+        assert price.ours.loop == price.theirs.loop
+    assert len(prices.PRICES) == 14
+    assert len(heats) == 10
