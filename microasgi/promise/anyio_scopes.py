@@ -134,19 +134,16 @@ def is_a_threads(scope: Any, roots: Collection[Any]) -> bool:
 def below(scope: Any, told: Collection[Task], listener: Any) -> Iterator[Task]:
     """The tasks below a scope that were not told, as far as no shield protects them. Adopts the scopes on the way.
 
-    But not those that a task has opened which was told: what cleans up speaks anyio in there.
+    But not those that a task has opened which was told: what cleans up speaks anyio in there, and the listener hears of them.
     """
     for child in tuple(scope._child_scopes):
-        if child._host_task not in told or is_adopted(child):
-            adopt(child, listener)
-            if not child._shield:
-                yield from below(child, told, listener)
+        if child._host_task in told and not is_adopted(child):
+            listener.came(child)
+            continue
+        adopt(child, listener)
+        if not child._shield:
+            yield from below(child, told, listener)
     yield from [task for task in scope._tasks if task not in told and not task.done()]
-
-
-def opened_in(scope: Any) -> list[Any]:
-    """The scopes in this one that nobody has adopted."""
-    return [child for child in scope._child_scopes if not is_adopted(child)]
 
 
 def is_below_a_level(scope: Any) -> bool:

@@ -286,7 +286,7 @@ class Block:
         """The scope that the call's own are in."""
         above = self.enclosing
         if above is not None and above._at_begin is self._at_begin:
-            return (above._telling.root if above._telling is not None else above.scope) or above.around
+            return above.scope or above.around
         return self._at_begin
 
     @property
