@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
-from microasgi.promise.delivery import missing
+from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import PROGRESS, Progress, Request
 from microasgi.responses import PlainTextResponse, call_any, to_response

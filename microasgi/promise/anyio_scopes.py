@@ -113,11 +113,6 @@ def owner(scope: Any) -> Task | None:
     return task
 
 
-def is_shield(scope: Any) -> bool:
-    """Whether a scope shields what is in it."""
-    return bool(scope._shield)
-
-
 def is_shielded(scope: Any, outermost: Any) -> bool:
     """Whether this scope, or one around it up to `outermost`, shields what is in it."""
     return any(one._shield for one in around(scope, outermost))
@@ -165,7 +160,7 @@ def deliver(scope: Any) -> None:
 def deliver_from(scope: Any, outermost: Any) -> bool:
     """Cancel, once, whoever waits in this scope, on behalf of the cancelled one below `outermost`. True if somebody is still there."""
     *_, origin = around(scope, outermost)
-    return bool(scope._deliver_cancellation(origin))
+    return not scope._shield and bool(scope._deliver_cancellation(origin))
 
 
 class _Watched(set[Any]):

@@ -65,6 +65,7 @@ class Telling:
             self._timer.cancel()
         if self._block.scope is not None:
             anyio_scopes.leave(self._host, self._block.scope)
+            self._block.scope = None
         for task in self._mine:
             _told.pop(task, None)
 
@@ -162,7 +163,7 @@ class Telling:
             found = [other for task in ready if task not in _told for other in self._tell(task)]
             self._news += [task for task in found if not asyncio_tasks.is_ready(task)]
         self._opened = [scope for scope in self._opened if anyio_scopes.owner(scope) is not None]
-        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened if not anyio_scopes.is_shield(scope)]
+        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened]
         if any(busy) or self._news:
             self._schedule()
 
