@@ -15,7 +15,7 @@ import microasgi_server
 from microasgi_server.logs import TRACE
 
 from microasgi.asgi import ASGIApp
-from microasgi.promise.delivery import missing, way
+from microasgi.promise.unknown import missing, way
 from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router

@@ -20,7 +20,7 @@ from microasgi.calling import call_any
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
 from microasgi.matching import RouteTable
-from microasgi.promise.delivery import missing
+from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
 from microasgi.requests import BEGUN, OURS, PROGRESS, THEIRS, Progress, Request
 from microasgi.responses import PlainTextResponse, to_response

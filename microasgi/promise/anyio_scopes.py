@@ -113,11 +113,6 @@ def owner(scope: Any) -> Task | None:
     return task
 
 
-def is_shield(scope: Any) -> bool:
-    """Whether a scope shields what is in it."""
-    return bool(scope._shield)
-
-
 def is_shielded(scope: Any, outermost: Any) -> bool:
     """Whether this scope, or one around it up to `outermost`, shields what is in it."""
     return any(one._shield for one in around(scope, outermost))
@@ -134,19 +129,16 @@ def is_a_threads(scope: Any, roots: Collection[Any]) -> bool:
 def below(scope: Any, told: Collection[Task], listener: Any) -> Iterator[Task]:
     """The tasks below a scope that were not told, as far as no shield protects them. Adopts the scopes on the way.
 
-    But not those that a task has opened which was told: what cleans up speaks anyio in there.
+    But not those that a task has opened which was told: what cleans up speaks anyio in there, and the listener hears of them.
     """
     for child in tuple(scope._child_scopes):
-        if child._host_task not in told or is_adopted(child):
-            adopt(child, listener)
-            if not child._shield:
-                yield from below(child, told, listener)
+        if child._host_task in told and not is_adopted(child):
+            listener.came(child)
+            continue
+        adopt(child, listener)
+        if not child._shield:
+            yield from below(child, told, listener)
     yield from [task for task in scope._tasks if task not in told and not task.done()]
-
-
-def opened_in(scope: Any) -> list[Any]:
-    """The scopes in this one that nobody has adopted."""
-    return [child for child in scope._child_scopes if not is_adopted(child)]
 
 
 def is_below_a_level(scope: Any) -> bool:
@@ -168,7 +160,7 @@ def deliver(scope: Any) -> None:
 def deliver_from(scope: Any, outermost: Any) -> bool:
     """Cancel, once, whoever waits in this scope, on behalf of the cancelled one below `outermost`. True if somebody is still there."""
     *_, origin = around(scope, outermost)
-    return bool(scope._deliver_cancellation(origin))
+    return not scope._shield and bool(scope._deliver_cancellation(origin))
 
 
 class _Watched(set[Any]):

@@ -10,18 +10,19 @@ import asyncio
 import gc
 import inspect
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, _AsyncGeneratorContextManager, contextmanager
 from functools import cache
 from opcode import opmap
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 Task = asyncio.Task[Any]
 
 running_loop = asyncio._get_running_loop
 
 _SUSPENDABLE = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
 _ENTERS = opmap.get("BEFORE_ASYNC_WITH") or opmap["LOAD_SPECIAL"]
 """The instruction by which a block is entered: up to Python 3.13, and since."""
 
@@ -35,16 +36,9 @@ _plain: dict[int, CodeType] = {}
 @cache
 def missing() -> tuple[str, ...]:
     """The names that this Python doesn't have, of those that are used here."""
-    group = asyncio.TaskGroup()
-    names = [
-        (asyncio.Task, "_fut_waiter"),
-        (group, "_tasks"),
-        (group, "_abort"),
-        (group, "_aborting"),
-        (group, "_exiting"),
-        (group, "_parent_task"),
-    ]
-    names += [(asyncio.tasks, "_enter_task"), (asyncio.tasks, "_leave_task")]
+    group: Any = asyncio.TaskGroup()
+    names = [(asyncio.Task, "_fut_waiter"), (asyncio.tasks, "_enter_task"), (asyncio.tasks, "_leave_task")]
+    names += [(group, name) for name in ("_tasks", "_abort", "_aborting", "_exiting", "_parent_task")]
     return tuple(f"asyncio's {name}" for owner, name in names if not hasattr(owner, name))
 
 
@@ -57,36 +51,37 @@ def is_ready(task: Task) -> bool:
     return not isinstance(call, CoroutineType) or inspect.getcoroutinestate(call) != inspect.CORO_CREATED
 
 
-def company(task: Task, call: Any) -> tuple[list[Task], list[asyncio.TaskGroup]]:
-    """Who waits with a task whose suspended call this is, as far as it can be seen.
+class Company(NamedTuple):
+    """Who waits with a task, as far as it can be seen."""
 
-    Returns the tasks that are cancelled with it, since it awaits them, and the task groups whose blocks it is in.
-    """
-    waiters = [task._fut_waiter]  # type: ignore[attr-defined]
-    tasks: list[Task] = []
-    groups: list[asyncio.TaskGroup] = []
-    for frame in frames(call, _plain):
-        code = next(getattr(frame, name) for name in ("cr_code", "gi_code", "ag_code") if hasattr(frame, name))
+    tasks: list[Task]
+    """Those that are cancelled with it, since it awaits them."""
+    groups: list[asyncio.TaskGroup]
+    """Those whose blocks it is in."""
+    forgetful: list[asyncio.Future[Any]]
+    """What it waits for by `asyncio.wait_for`, where that forgets a cancellation if this ends first."""
+
+
+def company(task: Task, *calls: Any) -> Company:
+    """Who waits with a task that is suspended in these coroutines."""
+    found = Company([], [], [])
+    for thing, code in [frame for call in calls for frame in frames(call)]:
         if code is _WAIT_FOR:  # it waits for something else, and cancels this in the next turn
-            waiters.append(frame.cr_frame.f_locals["fut"])
+            found.forgetful.append(thing.cr_frame.f_locals["fut"])
+        elif id(code) in _plain:
+            continue
         elif _enters_blocks(code):
-            for thing in gc.get_referents(frame):
-                _look_into(thing, task, groups)
+            for held in gc.get_referents(thing):
+                _look_into(held, task, found.groups)
         else:
             _plain[id(code)] = code
+    waiters = [task._fut_waiter, *found.forgetful]  # type: ignore[attr-defined]
     for waiter in waiters:
         if isinstance(waiter, asyncio.Task):
-            tasks.append(waiter)
+            found.tasks.append(waiter)
         elif type(waiter) is not asyncio.Future:
             waiters += getattr(waiter, "_children", ())
-    return tasks, groups
-
-
-def waited_for(call: Any) -> list[asyncio.Future[Any]]:
-    """What a suspended call waits for by `asyncio.wait_for`, where that forgets a cancellation if this ends first."""
-    if _WAIT_FOR is None:
-        return []
-    return [frame.cr_frame.f_locals["fut"] for frame in frames(call, _plain) if getattr(frame, "cr_code", None) is _WAIT_FOR]
+    return found
 
 
 def has_a_result(future: asyncio.Future[Any]) -> bool:
@@ -94,18 +89,20 @@ def has_a_result(future: asyncio.Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def frames(call: Any, but: Container[int] = ()) -> list[Any]:
-    """A suspended coroutine, what it awaits, and so on, as far as that has frames; but not those with code of these ids."""
-    found = []
+def frames(call: Any) -> list[tuple[Any, CodeType]]:
+    """A suspended coroutine, what it awaits, and so on, as far as that has frames; each with its code."""
+    found: list[tuple[Any, CodeType]] = []
     while call is not None:
         kind = type(call)
         if kind is CoroutineType:
-            if id(call.cr_code) not in but:
-                found.append(call)
+            found.append((call, call.cr_code))
             call = call.cr_await
-        elif kind is GeneratorType or kind is AsyncGeneratorType:
-            found.append(call)
-            call = call.gi_yieldfrom if kind is GeneratorType else call.ag_await
+        elif kind is GeneratorType:
+            found.append((call, call.gi_code))
+            call = call.gi_yieldfrom
+        elif kind is AsyncGeneratorType:
+            found.append((call, call.ag_code))
+            call = call.ag_await
         else:  # an asynchronous generator's step, say, which holds the generator
             call = next((thing for thing in gc.get_referents(call) if isinstance(thing, _SUSPENDABLE)), None)
     return found
@@ -113,12 +110,12 @@ def frames(call: Any, but: Container[int] = ()) -> list[Any]:
 
 def handles_an_error(call: Any) -> bool:
     """Whether a suspended call is in an `except` or a `finally` that an exception led into: in its cleanup, then."""
-    return any(isinstance(thing, BaseException) for frame in frames(call) for thing in gc.get_referents(frame))
+    return any(isinstance(held, BaseException) for thing, _ in frames(call) for held in gc.get_referents(thing))
 
 
 def is_being_cancelled(task: Task, call: Any) -> bool:
     """Whether a task that was cancelled has still to do with that: cleans up, or waits for others that were cancelled with it."""
-    return handles_an_error(call) or any(child.cancelling() for child in company(task, call)[0])
+    return handles_an_error(call) or any(child.cancelling() for child in company(task, call).tasks)
 
 
 def _enters_blocks(code: CodeType) -> bool:
@@ -136,7 +133,7 @@ def _look_into(thing: Any, task: Task, found: list[asyncio.TaskGroup]) -> None:
         if thing._parent_task is task and thing not in found:  # type: ignore[attr-defined]
             found.append(thing)
     elif isinstance(thing, _AsyncGeneratorContextManager):
-        found += [group for group in company(task, thing.gen)[1] if group not in found]
+        found += [group for group in company(task, thing.gen).groups if group not in found]
     elif isinstance(thing, AsyncExitStack):
         for _, callback in thing._exit_callbacks:  # type: ignore[attr-defined]
             _look_into(callback, task, found)

@@ -5,11 +5,9 @@ asyncio expect an *edge*: one CancelledError, after which their cleanup may awai
 a connection back. Under a level that cleanup fails at its first await, and the query burns on. (60 requests cancelled in the middle of
 a PostgreSQL query: by level, 60 queries go on with SQLAlchemy and with psycopg_pool; delivered once, none does.)
 
-So on asyncio every task of the request is told by `task.cancel()`, once (telling.py), and level follows when its grace ends. Nothing is
-put around the call before that. No scope costs less than one, and hardly any request needs it; what anyio must know is put into its
-tree when the client has left. That needs names which anyio and asyncio keep to themselves (anyio_scopes.py, asyncio_tasks.py). Without
-one of them the block opens a scope before the call begins, asks anyio in public whether a shield is in between, tells the call alone,
-and has the scope cancelled when the grace ends: the call's children get no grace, and its threads learn late.
+So on asyncio every task of the request is told by `task.cancel()`, once (telling.py), and level follows when its grace ends. No scope
+costs less than one, and hardly any request needs it: what anyio must know is put into its tree when the client has left. That needs
+names which anyio and asyncio keep to themselves (anyio_scopes.py, asyncio_tasks.py); without one of them, unknown.py does what it can.
 
 On trio there is but one scope, opened when the client leaves, and no edge: trio's libraries are written for levels, and shield the
 cleanup that awaits.
@@ -17,17 +15,15 @@ cleanup that awaits.
 
 import asyncio
 import logging
-import math
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from enum import Enum
-from functools import cache
 from typing import Any
 
-import anyio
-
 from microasgi.promise import anyio_scopes, asyncio_tasks, trio_scope
+from microasgi.promise.stages import CALLED, HEARD, OPEN, OVER, SENT, TRANSITIONS, Stage
 from microasgi.promise.telling import REASON, Telling, blocks
+from microasgi.promise.trio_scope import UNKNOWN
+from microasgi.promise.unknown import Asking, is_below_a_level, missing
 
 logger = logging.getLogger("microasgi")
 
@@ -46,49 +42,8 @@ def current_task() -> Any:
     return task if task is not None else trio_scope.current_task()
 
 
-@cache
-def missing() -> tuple[str, ...]:
-    """The private names that a delivery on asyncio needs, and that aren't there. Warns of them, once."""
-    names = anyio_scopes.missing() + asyncio_tasks.missing()
-    if names:
-        logger.warning("%s; these versions lack %s", way(names), ", ".join(names))
-    return names
-
-
-def way(names: tuple[str, ...]) -> str:
-    """How a departure is delivered on asyncio, where these names are missing."""
-    if not names:
-        return "on asyncio every task of a request is cancelled once, and has a grace to clean up"
-    return "on asyncio only a handler's own task has a grace to clean up, not its task groups' children, and its threads learn late"
-
-
-class Stage(Enum):
-    """How far the cancellation has come."""
-
-    __hash__ = object.__hash__  # Enum's own is written in Python
-
-    OPEN = "nobody has cancelled the block"
-    CALLED = "it is cancelled, but the call can't be told yet: it is shielded, or it isn't waiting"
-    SENT = "the call's task is cancelled, and what it waits for hasn't ended yet"
-    HEARD = "an exception came out of the await: the call knows"
-    OVER = "the call has ended"
-
-
-OPEN, CALLED, SENT, HEARD, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs five times as much
-
-TRANSITIONS: dict[Stage, set[Stage]] = {
-    OPEN: {CALLED},  # a call that nobody cancels ends as it is
-    CALLED: {SENT, HEARD, OVER},  # HEARD: from its thread, or from a scope that was cancelled at the same time
-    SENT: {HEARD, CALLED, OVER},  # CALLED: what it waited for has swallowed the cancellation
-    HEARD: {SENT, OVER},  # SENT: a group had other errors in its place
-    OVER: set(),
-}
-
 RUNNING = object()
 """In place of what a call waits for."""
-
-UNKNOWN = trio_scope.UNKNOWN
-"""In place of a scope, where the library's tree isn't known."""
 
 
 class Block:
@@ -97,20 +52,21 @@ class Block:
     cleanup_grace: seconds that cleanup may take, looked up when the cancellation comes through; 0 means level from the start.
     task, call: where the call runs, and its coroutine, once it has begun.
     trap: what the call waits for, as it has told the loop or is about to; or `RUNNING`.
-    scope: around the call, where there is one: on trio once the client has left; on asyncio where the tree isn't known, or there may be a
-        thread below somebody else's scope.
+    enclosing: the block that this one is in, of the same task.
+    stage: how far the cancellation has come. Only `_move` moves it.
+    scope: around the call, where there is one: once the client has left, or from the beginning where the tree isn't known, or on asyncio
+        where there may be a thread below somebody else's scope.
     """
 
     task: Any = None
     call: Any = None
     trap: Any = RUNNING
-    _stage = OPEN
+    stage = OPEN
+    enclosing: "Block | None" = None
+    scope: Any = None
     _on_trio = False
     _at_begin: Any = None  # the scope that the task was in when the call began
-    enclosing: "Block | None" = None
-    _telling: Telling | None = None  # on asyncio, once the client has left
-    scope: Any = None
-    _reached = False  # whether a cancellation of that scope would reach the call where it waits
+    _telling: Telling | Asking | None = None  # on asyncio, once the client has left, or where the tree isn't known
     _before = 0  # the task's cancellations when the call began
     _sent = 0  # how many of those since then are ours
     _timer: asyncio.TimerHandle | None = None
@@ -120,19 +76,16 @@ class Block:
         self.cleanup_grace = cleanup_grace
 
     def __repr__(self) -> str:
-        return f"<Block {self._stage.name}{', running' if self.trap is RUNNING else ''}>"
+        return f"<Block {self.stage.name}{'' if self.waits else ', running'}>"
 
     @property
     def cancelled(self) -> bool:
         """Whether the call was told to stop, or will be."""
-        return self._stage is not OPEN
+        return self.stage is not OPEN
 
     def cancel(self, describe: Callable[[], str] = str) -> None:
-        """Tell the call to stop: now, or as soon as it waits unshielded.
-
-        :param describe: says what runs here, for a warning
-        """
-        if self._stage is not OPEN:
+        """Tell the call to stop: now, or as soon as it waits unshielded. For a warning, `describe` says what runs here."""
+        if self.stage is not OPEN:
             return
         self._move(CALLED)
         self._describe = describe
@@ -141,10 +94,10 @@ class Block:
 
     def cancel_after(self, seconds: float, describe: Callable[[], str] = str) -> None:
         """Cancel the call if it is still there when so many seconds have passed; at its next wait, if it isn't waiting now."""
-        if self.trap is RUNNING:
-            self.cancel(describe)
-        else:
+        if self.waits:
             self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel, describe)
+        else:
+            self.cancel(describe)
 
     def holds(self, task: Any) -> bool:
         """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
@@ -164,22 +117,24 @@ class Block:
         :param attach: called at the first wait: from now on, whoever may `cancel` should know of this block. Returns the undo
         """
         loop = asyncio_tasks.running_loop()
-        task = asyncio.current_task(loop) if loop is not None else None
-        if task is not None:
-            self._before = task.cancelling()
-            self._at_begin = anyio_scopes.scope_of(task) if not missing() else UNKNOWN
-        else:  # also where trio is a guest of asyncio's loop
+        task: Any = asyncio.current_task(loop) if loop is not None else None
+        if task is None:  # also where trio is a guest of asyncio's loop
             task, self._on_trio = trio_scope.current_task(), True
-        self.task, self.call = task, call
-        if task in blocks:
-            self.enclosing = blocks[task]
-            self.enclosing._open()  # or it would open between this block and what is around it
-        if self._on_trio:
-            self._at_begin = trio_scope.scope_of(task)
+        self.task, self.call, self.enclosing = task, call, blocks.get(task)
         blocks[task] = self
-        if self._at_begin is UNKNOWN:
-            self._open()
-        if self._stage is CALLED:  # before it has begun
+        if self._on_trio:
+            if self.enclosing is not None:
+                self.enclosing._open()  # or it would open between this block and what is around it
+            self._at_begin = trio_scope.scope_of(task)
+            if self._at_begin is UNKNOWN:
+                self._open()
+        else:
+            self._before = task.cancelling()
+            if not missing():
+                self._at_begin = anyio_scopes.scope_of(task)
+            else:
+                self._at_begin, self._telling = UNKNOWN, Asking(self)
+        if self.stage is CALLED:  # before it has begun
             self._depart()
         try:
             trap = call.send(None)
@@ -194,21 +149,32 @@ class Block:
     async def _run(self, call: Call, trap: Any, attach: Attach) -> None:
         """The rest of the call, and what its end means for others who cancel."""
         task = self.task
+        rest: BaseException | None = None
+        news: BaseException | None = None
         try:
-            stopped = await self._drive(call, trap, attach)
+            await self._drive(call, trap, attach)
         except BaseException as error:
-            if not self._end(error):
-                raise
-            return
-        self._end(None)
-        # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
-        if stopped is not None and task.cancelling() > self._before and not self._is_below_a_level(task):
-            raise stopped
+            rest = error if self.stage is OPEN else _without_news(error)
+            if rest is error:
+                rest = None  # as below
+                if not self._end(error):
+                    raise
+                return
+            news = error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError(REASON)
+        try:
+            if self._end(rest):
+                return
+            if rest is not None:
+                raise rest
+            # Somebody else has cancelled the task too? An anyio scope does it again at the next await, `task.cancel()` doesn't.
+            if news is not None and task.cancelling() > self._before and not self._is_below_a_level(task):
+                raise news.with_traceback(None)
+        finally:
+            rest = news = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
 
     def _is_below_a_level(self, task: Any) -> bool:
-        if self._at_begin is UNKNOWN:
-            return anyio.current_effective_deadline() == -math.inf
-        return anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
+        """Whether a scope that cancels by level would reach the call's task."""
+        return is_below_a_level() if self._at_begin is UNKNOWN else anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
 
     def _end(self, error: BaseException | None) -> bool:
         """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
@@ -218,33 +184,33 @@ class Block:
             blocks[self.task] = self.enclosing
         if self._timer is not None:
             self._timer.cancel()
-        if self._stage is not OPEN:
+        if self.stage is not OPEN:
             self._move(OVER)
             self._describe = str  # who says what runs here may hold this block
             for _ in range(self._sent):
                 self.task.uncancel()
-            if self._telling is not None:
-                self._telling.end()
-                self._telling = self.scope = None
+        if self._telling is not None:
+            self._telling.end()
+            self._telling = None
         self.task = None  # a cancellation that comes now finds nobody
         return self.scope is not None and bool(self.scope.__exit__(type(error) if error is not None else None, error, None))
 
     def _move(self, stage: Stage) -> None:
         """The one place that moves the stage."""
-        if stage not in TRANSITIONS[self._stage]:
-            raise AssertionError(f"a block that is {self._stage.name} can't become {stage.name}")
-        self._stage = stage
+        if stage not in TRANSITIONS[self.stage]:
+            raise AssertionError(f"a block that is {self.stage.name} can't become {stage.name}")
+        self.stage = stage
 
     @types.coroutine
-    def _drive(self, call: Call, trap: Any, attach: Attach) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Drive the call by hand from its first wait on, standing between it and its cancellation. Return that if it ended the call."""
+    def _drive(self, call: Call, trap: Any, attach: Attach) -> Generator[Any, Any, None]:
+        """Drive the call by hand from its first wait on, standing between it and its cancellation."""
         send, throw = call.send, call.throw
         error: BaseException | None = None
         value: Any = None
         undo = attach()
         try:
             while True:
-                if self._stage is not OPEN or self._at_begin is not None:
+                if self.stage is not OPEN or self._at_begin is not None:
                     self._is_about_to_wait(trap)
                 self.trap = trap
                 try:
@@ -252,41 +218,26 @@ class Block:
                 except BaseException as raised:
                     error = raised
                 self.trap = RUNNING
-                if self._stage is SENT:
+                if self.stage is SENT:
                     self._woke(error)
                 try:
                     trap = send(value) if error is None else throw(error)
                 except StopIteration:
-                    return None
+                    return
                 finally:
                     error = None
-        except asyncio.CancelledError as cancellation:
-            if self._stage is OPEN:
-                raise
-            return cancellation.with_traceback(None)
-        except BaseExceptionGroup as group:
-            rest = group.split(asyncio.CancelledError)[1] if self._stage is not OPEN else group
-            if rest is group:
-                raise
-            cause = rest
         finally:
             undo()
-            value = trap = None  # an exception in this frame, with its traceback, is a cycle that holds all the call's frames
-        if cause is None:
-            return asyncio.CancelledError(REASON)
-        try:
-            raise cause
-        finally:
-            cause = rest = None  # as above
+            value = trap = None  # as in `_run`
 
-    # Telling: what `Telling` asks of its host, and without it.
+    # What `Telling` and `Asking` ask of their host, and what is asked of them.
 
     @property
     def around(self) -> Any:
         """The scope that the call's own are in."""
         above = self.enclosing
         if above is not None and above._at_begin is self._at_begin:
-            return (above._telling.root if above._telling is not None else above.scope) or above.around
+            return above.scope or above.around
         return self._at_begin
 
     @property
@@ -304,7 +255,7 @@ class Block:
 
     def heard(self) -> None:
         """The call has the news already."""
-        if self._stage is CALLED:
+        if self.stage is CALLED:
             self._move(HEARD)
 
     def warn(self) -> None:
@@ -316,75 +267,33 @@ class Block:
         if self._on_trio:
             self._open()
             self.scope.cancel(REASON)
-        elif self._at_begin is UNKNOWN:
-            self._ask()
+        elif isinstance(self._telling, Asking):
+            self._telling.ask()
         else:
             self._telling = Telling(self)
 
     def _open(self) -> None:
-        """Put a scope around the call, where it needs one and there is none yet. On trio also from outside of the task."""
+        """On trio: put a scope around the call, if there is none yet. Another task may run."""
         if self.scope is None and self.task is not None:
-            if self._on_trio:
-                self.scope = trio_scope.enter(self.task, self._at_begin)
-            elif self._at_begin is UNKNOWN:
-                self.scope = anyio.CancelScope().__enter__()
+            self.scope = trio_scope.enter(self.task, self._at_begin)
 
     def _is_about_to_wait(self, trap: Any) -> None:
-        if self._on_trio:
-            return  # which asks nobody
         if self._telling is not None:
             self._telling.waits_again()
-        elif self._at_begin is UNKNOWN:
-            self._reached = _reaches(self.scope)
-            if self._stage is CALLED:
-                asyncio.get_running_loop().call_soon(self._ask)
-        elif trap is None and self.scope is None and not Telling.has_told(self.task):
+        elif trap is None and self.scope is None and not self._on_trio and not Telling.has_told(self.task):
             # A worker thread asks the scope that it was started in whether it is cancelled. That must be one of the call's, and anyio
             # starts threads behind a wait for nothing but the next turn.
             self.scope = anyio_scopes.enter(self.task, self.around)
 
     def _woke(self, error: BaseException | None) -> None:
         """What the call waited for has ended since it was told. Without an error, it has swallowed the cancellation: once more, then."""
-        if error is not None:
-            self._move(HEARD)
-            return
-        self._move(CALLED)
-        if self._telling is not None:
+        self._move(HEARD if error is not None else CALLED)
+        if error is None and self._telling is not None:
             self._telling.lost()
 
-    def _ask(self) -> None:
-        """Without the tree: tell the call if it can be told now. Else it is asked again when it waits again."""
-        if self._stage is not CALLED or not self.waits or not self._reached:
-            return
-        if isinstance(self.trap, asyncio.Future) and self.trap.done():
-            asyncio.get_running_loop().call_soon(self._ask)
-            return
-        self.tell()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self.cleanup_grace, self._end_grace)
 
-    def _end_grace(self) -> None:
-        if self.cleanup_grace:
-            self.warn()
-        self.scope.cancel(REASON)
-
-
-def _reaches(scope: anyio.CancelScope) -> bool:
-    """Whether the running task would feel that scope's cancellation: whether it would feel its deadline.
-
-    No, if another deadline is so near that one before it might pass while it is looked at. Then there will be another wait soon.
-    """
-    now, own = anyio.current_time(), anyio.current_effective_deadline()
-    if own < now + 2.0:
-        return False
-    scope.deadline = now + 1.0
-    reached = anyio.current_effective_deadline() < own
-    scope.deadline = math.inf
-    return reached
-
-
-def innermost_call(task: Any) -> Any:
-    """The coroutine that a task's innermost block drives by hand, which Python doesn't see from the task; None without a block."""
-    block = blocks.get(task)
-    return block.call if block is not None else None
+def _without_news(error: BaseException) -> BaseException | None:
+    """What is left of an error without the cancellations in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(asyncio.CancelledError)[1]
+    return error if not isinstance(error, asyncio.CancelledError) else None

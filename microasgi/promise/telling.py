@@ -13,6 +13,7 @@ It is cancelled, so that anyio takes the request for cancelled: at the end of a 
 """
 
 import asyncio
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,9 +46,8 @@ class Telling:
         self._opened: list[Any] = []  # scopes that cleanup has opened
         self._waited_for: list[asyncio.Future[Any]] = []  # by the call, when it was told
         self._doubtful: set[Task] = set()  # told, but a group had other errors in place of the news
-        self._scheduled = False  # whether there will be a look
-        self._thread_told = False
-        self._settles = self._is_level = self._warned = self._over = False
+        self._scheduled = self._settles = False  # whether there will be a look; and one behind it
+        self._thread_told = self._is_level = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         if anyio_scopes.scope_of(self._host) is not None:
             self._news += self._plant(self._host)
@@ -58,18 +58,14 @@ class Telling:
         if self._news:
             self._look()
 
-    @property
-    def root(self) -> Any:
-        """The scope around the block's call; None while it needs none."""
-        return self._roots.get(self._host)
-
     def end(self) -> None:
         """The call has ended."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        if self.root is not None:
-            anyio_scopes.leave(self._host, self.root)
+        if self._block.scope is not None:
+            anyio_scopes.leave(self._host, self._block.scope)
+            self._block.scope = None
         for task in self._mine:
             _told.pop(task, None)
 
@@ -167,7 +163,7 @@ class Telling:
             found = [other for task in ready if task not in _told for other in self._tell(task)]
             self._news += [task for task in found if not asyncio_tasks.is_ready(task)]
         self._opened = [scope for scope in self._opened if anyio_scopes.owner(scope) is not None]
-        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened if not anyio_scopes.is_shield(scope)]
+        busy = [anyio_scopes.deliver_from(scope, self._block.around) for scope in self._opened]
         if any(busy) or self._news:
             self._schedule()
 
@@ -190,33 +186,29 @@ class Telling:
     def _tell(self, task: Task) -> list[Task]:
         """Tell a task. Returns those that can be told with it."""
         found: list[Task] = []
+        if task is self._host and self._block.scope is None and anyio_scopes.scope_of(task) is not None:  # opened since its client left
+            found = self._plant(task)
+        found += self._mark(task)
         if task is self._host:
-            if task not in self._roots and anyio_scopes.scope_of(task) is not None:  # opened since its client left
-                found += self._plant(task)
-            found += self._mark(task)
-            self._waited_for = asyncio_tasks.waited_for(self._block.call)
             self._block.tell()
         else:
-            found += self._mark(task)
             task.cancel(REASON)
         self._settle_soon()
         return found
 
     def _mark(self, task: Task) -> list[Task]:
-        """This task is told, and what it awaits with it."""
+        """This task is told, and what it awaits with it. Returns those that can be told with them."""
         self._mine.append(task)
         _told[task] = self._loop.time() + self._grace
+        company = asyncio_tasks.company(task, *self._calls(task))
+        if task is self._host:
+            self._waited_for = company.forgetful
         found: list[Task] = []
-        children, groups = self._company(task)
-        for child in children:
+        for child in company.tasks:
             if child not in _told and not child.done():
                 found += self._plant(child)
                 found += self._mark(child)
-        return found + self._take_over(groups)
-
-    def _company(self, task: Task) -> tuple[list[Task], list[asyncio.TaskGroup]]:
-        parts = [asyncio_tasks.company(task, call) for call in self._calls(task)]
-        return [child for children, _ in parts for child in children], [group for _, groups in parts for group in groups]
+        return found + self._take_over(company.groups)
 
     def _take_over(self, groups: list[asyncio.TaskGroup]) -> list[Task]:
         members = [member for group in groups for member in asyncio_tasks.take_over(group)]
@@ -232,14 +224,13 @@ class Telling:
 
     def _plant(self, task: Task) -> list[Task]:
         """Put a cancelled scope around all of a task's own. Returns the tasks below it."""
-        root = self._block.scope if task is self._host else None
-        if root is None:
-            root = anyio_scopes.enter(task, self._block.around if task is self._host else None)
+        if task is not self._host:
+            root = anyio_scopes.enter(task, None)
+        else:
+            root = self._block.scope = self._block.scope or anyio_scopes.enter(task, self._block.around)
         self._roots[task] = root
         anyio_scopes.adopt(root, self)
         found = list(anyio_scopes.below(root, _told, self))
-        for scope in anyio_scopes.opened_in(root):
-            self.came(scope)  # cleanup was quicker
         root.cancel(REASON)
         return found
 
@@ -264,7 +255,7 @@ class Telling:
     def _settle(self) -> None:
         self._settles = False
         if not self._over:
-            if self._host not in self._roots:
+            if self._block.scope is None:
                 self._news += self._plant(self._host)
                 self._look()  # at once, before the first await of its cleanup has ended
             self._expire()
@@ -272,18 +263,18 @@ class Telling:
     def _expire(self) -> None:
         """Let anyio cancel by level whoever has had its grace, and come again when the next has."""
         now = self._loop.time()
-        late = [task for task in self._mine if task in _told and _told[task] <= now and not task.done()]
+        late = [task for task in self._mine if _told.get(task, math.inf) <= now and not task.done()]
         if late:
-            self._is_level = True
-            if self._grace and not self._warned:
-                self._warned = True
+            if self._grace and not self._is_level:
                 self._block.warn()
-            for member in [member for task in late for member in self._take_over(self._company(task)[1])]:
-                self._mine.append(member)  # of a group that cleanup has opened
+            self._is_level = True
+            opened = [group for task in late for group in asyncio_tasks.company(task, *self._calls(task)).groups]
+            for member in self._take_over(opened):  # of groups that cleanup has opened
+                self._mine.append(member)
                 _told[member] = now
             for root in self._roots.values():
                 anyio_scopes.deliver(root)
-        due = [_told[task] for task in self._mine if task in _told and _told[task] > now]
+        due = [_told[task] for task in self._mine if _told.get(task, now) > now]
         if late:
             due.append(now + max(self._grace, AGAIN))
         if self._timer is not None:

@@ -29,8 +29,9 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
-from microasgi.promise.delivery import Block, current_task, missing
+from microasgi.promise.delivery import Block, current_task
 from microasgi.promise.pump import Pump
+from microasgi.promise.unknown import missing
 
 logger = logging.getLogger("microasgi")
 

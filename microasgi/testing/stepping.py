@@ -6,7 +6,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from microasgi.promise.delivery import current_task, innermost_call
+from microasgi.promise.delivery import current_task
+from microasgi.promise.telling import blocks
 
 
 class Stepper:
@@ -34,8 +35,8 @@ class Stepper:
 
 def place(coroutine: Coroutine[Any, Any, None]) -> str:
     """Where the running task's coroutine is about to wait: the innermost line of the app's own code, else the innermost of all."""
-    driven = innermost_call(current_task())
-    frames = [*_frames(coroutine), *(_frames(driven) if driven is not None else ())]
+    block = blocks.get(current_task())
+    frames = [*_frames(coroutine), *(_frames(block.call) if block is not None else ())]
     own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
     frame = (own or frames)[-1]
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -12,9 +12,9 @@ from anyio._backends import _asyncio as anyios
 from microasgi import CancelOnDisconnect, Router
 from microasgi.asgi import Message
 from microasgi.cli import main
-from microasgi.promise import anyio_scopes, asyncio_tasks, delivery
+from microasgi.promise import anyio_scopes, asyncio_tasks, unknown
 
-CACHES = (anyio_scopes.missing, asyncio_tasks.missing, delivery.missing)
+CACHES = (anyio_scopes.missing, asyncio_tasks.missing, unknown.missing)
 
 GONE: dict[str, tuple[Any, str]] = {
     "anyio's _task_states": (anyios, "_task_states"),
@@ -62,13 +62,13 @@ def gone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_nothing_is_missing_here() -> None:
     """With the versions that the suite runs on, every name is there."""
-    assert delivery.missing() == ()
+    assert unknown.missing() == ()
 
 
 def test_what_is_missing_is_said_once(gone: str, caplog: pytest.LogCaptureFixture) -> None:
     """One warning names what is gone, and what that costs."""
     for _ in range(2):
-        assert gone in delivery.missing()
+        assert gone in unknown.missing()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert gone in record.getMessage()
@@ -88,7 +88,7 @@ def test_the_version_says_which_way_is_in_use(gone: str, capsys: pytest.CaptureF
 async def test_it_is_said_at_startup(wrap: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The warning comes when the app starts, not with its first request."""
     monkeypatch.setattr(anyio_scopes, "missing", lambda: ("anyio's something",))
-    delivery.missing.cache_clear()
+    unknown.missing.cache_clear()
     try:
         app = CancelOnDisconnect(Router()) if wrap else Router()
         messages = iter(["lifespan.startup", "lifespan.shutdown"])
@@ -102,5 +102,5 @@ async def test_it_is_said_at_startup(wrap: bool, monkeypatch: pytest.MonkeyPatch
         await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
     finally:
         monkeypatch.undo()
-        delivery.missing.cache_clear()
+        unknown.missing.cache_clear()
     assert ["anyio's something" in record.getMessage() for record in caplog.records] == [True]
