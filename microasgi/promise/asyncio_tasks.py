@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, _AsyncGeneratorContextManager, contextmanager
 from functools import cache
 from opcode import opmap
-from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType, UnionType
 from typing import Any, NamedTuple
 
 Task = asyncio.Task[Any]
@@ -108,14 +108,14 @@ def frames(call: Any) -> list[tuple[Any, CodeType]]:
     return found
 
 
-def handles_an_error(call: Any) -> bool:
-    """Whether a suspended call is in an `except` or a `finally` that an exception led into: in its cleanup, then."""
-    return any(isinstance(held, BaseException) for thing, _ in frames(call) for held in gc.get_referents(thing))
+def handles(call: Any, errors: type[BaseException] | UnionType = BaseException) -> bool:
+    """Whether a suspended call is in an `except` or a `finally` that such an error led into: in its cleanup, then."""
+    return any(isinstance(held, errors) for thing, _ in frames(call) for held in gc.get_referents(thing))
 
 
 def is_being_cancelled(task: Task, call: Any) -> bool:
     """Whether a task that was cancelled has still to do with that: cleans up, or waits for others that were cancelled with it."""
-    return handles_an_error(call) or any(child.cancelling() for child in company(task, call).tasks)
+    return handles(call, asyncio.CancelledError | BaseExceptionGroup) or any(child.cancelling() for child in company(task, call).tasks)
 
 
 def _enters_blocks(code: CodeType) -> bool:

@@ -238,7 +238,7 @@ class Telling:
         """Whoever left a group with other errors than the news, and isn't in its cleanup now, goes on: it is told again."""
         now = self._loop.time()
         for task in tuple(self._doubtful):
-            if task.done() or _told.get(task, now) <= now or not any(map(asyncio_tasks.handles_an_error, self._calls(task))):
+            if task.done() or _told.get(task, now) <= now or not any(map(asyncio_tasks.handles, self._calls(task))):
                 self._doubtful.discard(task)
                 if _told.get(task, now) > now:
                     del _told[task]

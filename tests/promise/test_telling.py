@@ -218,7 +218,8 @@ async def test_when_the_grace_ends_nobody_may_await(place: Any, caplog: pytest.L
     work = visit.work
     visit.work = lambda name, awaits=10_000: work(name, awaits)  # type: ignore[method-assign]
     marks = await visit.run(place)
-    assert sorted(marks) == sorted(f"{name} {what}" for name in ("host", "child", "grandchild") for what in ("told", "torn"))
+    everything = sorted(f"{name} {what}" for name in ("host", "child", "grandchild") for what in ("told", "torn"))
+    await eventually(lambda: sorted(marks) == everything)  # up to 3.11, `wait_for` doesn't wait for what it has cancelled, then
     assert len(caplog.records) == 1
 
 
