@@ -266,8 +266,8 @@ class Model:
         host = next(task for task in seen.tasks if task.started_by == "host")
         # Before 3.13, a TaskGroup that has failed at its end forgets to take its own cancellation back: it looks like somebody else's.
         failed = sys.version_info < (3, 13) and any(part.kind == "asyncio" and part.outcome.errors for part in seen.parts)
-        # So do timeouts of both libraries in each other that end in the departure's turn.
-        others = seen.outcome.cancelled and (failed or host in self.loose)
+        # A cancellation that the handler had before its client left, and that nobody had to tell it of, isn't ours.
+        others = seen.outcome.cancelled and (failed or host not in self.told)
         if seen.outcome != Outcome(others, host.outcome.errors):
             self.wrong.append(f"the block has ended by {seen.outcome}, the handler by {host.outcome}")
         if (seen.cancelling and not (failed or others)) or seen.scope is not None:
