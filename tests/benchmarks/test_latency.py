@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -98,17 +99,21 @@ def test_a_client_ends_with_its_block() -> None:
 def test_requests_that_fall_due_in_a_standstill_are_all_late() -> None:
     """A prober counts from when a request was due: a standstill of 100 ms is dozens of late requests, not one."""
 
+    enough = threading.Event()
+
     def serve(sock: socket.socket) -> None:
         for number in count(1):
             if not sock.recv(1000):
                 return
             if number == 3:
                 time.sleep(0.1)
+            if number == 100:
+                enough.set()
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
 
     with listening(serve) as port, remote("prober", port) as prober:
         prober.tell("probe")
-        time.sleep(0.3)  # the measurement's length; it needs no more than its first half
+        assert enough.wait(10)
         prober.tell("stop")
         late = [answered - due for due, answered, _ in prober.answer() if answered - due > 0.02]
     assert len(late) >= 30
