@@ -36,9 +36,11 @@ _plain: dict[int, CodeType] = {}
 @cache
 def missing() -> tuple[str, ...]:
     """The names that this Python doesn't have, of those that are used here."""
-    group: Any = asyncio.TaskGroup()
-    names = [(asyncio.Task, "_fut_waiter"), (asyncio.tasks, "_enter_task"), (asyncio.tasks, "_leave_task")]
-    names += [(group, name) for name in ("_tasks", "_abort", "_aborting", "_exiting", "_parent_task")]
+    names: list[tuple[Any, str]] = [(asyncio.tasks, "_enter_task"), (asyncio.tasks, "_leave_task")]
+    names += [(asyncio.TaskGroup(), name) for name in ("_tasks", "_abort", "_aborting", "_exiting", "_parent_task")]
+    # Tasks in C have it in their class; those in Python, which debuggers and nested loops use, set it as they begin.
+    if "_fut_waiter" not in getattr(getattr(asyncio.Task.__init__, "__code__", None), "co_names", ()):
+        names.append((asyncio.Task, "_fut_waiter"))
     return tuple(f"asyncio's {name}" for owner, name in names if not hasattr(owner, name))
 
 
