@@ -22,6 +22,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import anyio
@@ -53,14 +54,12 @@ class Visit:
     route: the template of the route that was found, for the log.
     answered: whether a response has begun.
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
-    subscribe: the server's, if it has the extension.
     """
 
     gone = False
     answered = False
     route = ""
     afterwards: Callable[[], Awaitable[object]] | None = None
-    subscribe: Callable[[Callable[[], object]], Callable[[], object]] | None = None
     _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
@@ -69,10 +68,6 @@ class Visit:
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]
-
-    def attach(self) -> Callable[[], object]:
-        """Have the server tell us."""
-        return self.subscribe(self.leave) if self.subscribe is not None else lambda: None
 
     def leave(self) -> bool:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -157,19 +152,17 @@ async def run_while_connected(
     pump: Pump | None = None
     server_send = send
     if extension is not None:
-        visit.subscribe = extension["subscribe"]
+        subscribe = extension["subscribe"]
     else:
         pump = Pump(receive, send, scope)
-        visit.subscribe, receive, send = pump.subscribe, pump.receive, pump.send
+        subscribe, receive, send = pump.subscribe, pump.receive, pump.send
     try:
-        rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
+        rest = visit.block.start(app(scope, receive, send), partial(subscribe, visit.leave))  # type: ignore[arg-type]
         if rest is not None:
             await (rest if pump is None else _run_pumped(rest, visit, pump))
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
-    finally:
-        visit.subscribe = None  # the server's scope holds the visit, and this holds what is the server's
     if visit.block.cancelled and not visit.answered:
         await _answer_nobody(server_send)
     if visit.afterwards is not None:

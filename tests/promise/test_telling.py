@@ -96,49 +96,43 @@ def assert_at_once(marks: list[str], *names: str) -> None:
 # Where tasks may stand.
 
 
-async def anyios_group(visit: Visit) -> None:
-    async def deeper() -> None:
-        async with anyio.create_task_group() as more:
-            more.start_soon(visit.work, "grandchild")
-            await visit.work("child")
+async def in_anyios(visit: Visit) -> None:
+    """A child, in whose group is a grandchild."""
+    async with anyio.create_task_group() as more:
+        more.start_soon(visit.work, "grandchild")
+        await visit.work("child")
 
+
+async def in_asyncios(visit: Visit) -> None:
+    """The same with asyncio's group."""
+    async with asyncio.TaskGroup() as more:
+        more.create_task(visit.work("grandchild"))
+        await visit.work("child")
+
+
+async def anyios_group(visit: Visit) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(deeper)
+        tasks.start_soon(in_anyios, visit)
         await visit.ready()
         await visit.work("host")
 
 
 async def asyncios_group(visit: Visit) -> None:
-    async def deeper() -> None:
-        async with asyncio.TaskGroup() as more:
-            more.create_task(visit.work("grandchild"))
-            await visit.work("child")
-
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(deeper())
+        tasks.create_task(in_asyncios(visit))
         await visit.ready()
         await visit.work("host")
 
 
 async def both_groups(visit: Visit) -> None:
-    async def deeper() -> None:
-        async with asyncio.TaskGroup() as more:
-            more.create_task(visit.work("grandchild"))
-            await visit.work("child")
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(deeper)
+        tasks.start_soon(in_asyncios, visit)
         await visit.ready()
         await visit.work("host")
 
 
 async def a_gathered_group(visit: Visit) -> None:
-    async def deeper() -> None:
-        async with anyio.create_task_group() as more:
-            more.start_soon(visit.work, "grandchild")
-            await visit.work("child")
-
-    await asyncio.gather(deeper(), visit.work("host"), visit.ready(), return_exceptions=True)  # which waits for all
+    await asyncio.gather(in_anyios(visit), visit.work("host"), visit.ready(), return_exceptions=True)  # which waits for all
 
 
 async def a_group_in_wait_for(visit: Visit) -> None:
