@@ -32,6 +32,10 @@ _told: dict[Task, float] = {}
 """When the grace ends of each task that was told, by its loop's clock. Of all requests: those of one within another are both's."""
 
 
+def _forget(task: Task) -> None:
+    _told.pop(task, None)
+
+
 class Telling:
     """One departure. It begins when this is made; `block` (delivery.py) is told with the others, and says when it is over."""
 
@@ -59,15 +63,29 @@ class Telling:
             self._look()
 
     def end(self) -> None:
-        """The call has ended."""
+        """The call has ended. What it leaves behind, as `gather` and `wait_for` may, has its grace still, and no more than that."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
         if self._block.scope is not None:
             anyio_scopes.leave(self._host, self._block.scope)
             self._block.scope = None
+        left: list[Task] = []
         for task in self._mine:
-            _told.pop(task, None)
+            if task.done() or task is self._host:
+                _forget(task)
+            else:
+                task.add_done_callback(_forget)
+                left.append(task)
+        if left:
+            self._loop.call_at(max(_told.get(task, 0.0) for task in left), self._forsake, left)
+
+    def _forsake(self, tasks: list[Task]) -> None:
+        """Have anyio cancel by level whoever of these is still there."""
+        for task in tasks:
+            _forget(task)
+            if task in self._roots and not task.done():
+                anyio_scopes.deliver(self._roots[task])
 
     def lost(self) -> None:
         """The call goes on: what it waited for has swallowed the cancellation. It says when it waits again."""
@@ -86,8 +104,6 @@ class Telling:
     def has_told(task: Any) -> bool:
         """Whether this task was told, for whichever request of those in each other."""
         return task in _told
-
-    # What anyio's scopes say and ask.
 
     def came(self, item: Any) -> None:
         """A scope has been opened, or a task is in another scope than before."""
@@ -196,10 +212,10 @@ class Telling:
         self._settle_soon()
         return found
 
-    def _mark(self, task: Task) -> list[Task]:
+    def _mark(self, task: Task, until: float | None = None) -> list[Task]:
         """This task is told, and what it awaits with it. Returns those that can be told with them."""
         self._mine.append(task)
-        _told[task] = self._loop.time() + self._grace
+        _told[task] = until = until or self._loop.time() + self._grace
         company = asyncio_tasks.company(task, *self._calls(task))
         if task is self._host:
             self._waited_for = company.forgetful
@@ -207,7 +223,7 @@ class Telling:
         for child in company.tasks:
             if child not in _told and not child.done():
                 found += self._plant(child)
-                found += self._mark(child)
+                found += self._mark(child, until)
         return found + self._take_over(company.groups)
 
     def _take_over(self, groups: list[asyncio.TaskGroup]) -> list[Task]:

@@ -218,6 +218,24 @@ async def test_when_the_grace_ends_nobody_may_await(place: Any, caplog: pytest.L
     assert len(caplog.records) == 1
 
 
+async def test_what_a_call_leaves_behind_has_its_grace_and_no_more() -> None:
+    """`gather` ends with the first of its tasks. The others clean up without the call, each as long as the grace, and then by level."""
+    visit = Visit(0.5)
+
+    async def call(visit: Visit) -> None:
+        endless = asyncio.gather(visit.work("grandchild", 10_000), visit.ready())
+        await asyncio.gather(visit.work("host", 0), visit.work("child", 3), endless)
+
+    task = asyncio.create_task(visit.block.run(call(visit)))
+    await within(visit.here)
+    visit.block.cancel(lambda: "GET /")
+    await asyncio.wait_for(task, 10)
+    assert "grandchild torn" not in visit.marks  # the call is over before that
+    await eventually(lambda: "grandchild torn" in visit.marks)
+    assert sorted(visit.marks) == sorted([*all_cleaned("host", "child"), "grandchild told", "grandchild torn"])
+    assert telling._told == {}
+
+
 async def test_a_departure_that_a_child_reports_reaches_all() -> None:
     """It makes no difference which of the tasks finds out that the client has left."""
 
