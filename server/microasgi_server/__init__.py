@@ -11,6 +11,7 @@ To learn how it works, read in this order: `http1`, `connection`, `call`, `trans
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError
 from microasgi_server.http1.limits import Limits
-from microasgi_server.server import run, serve
+from microasgi_server.server import serve
+from microasgi_server.signals import run
 
 __all__ = ["AppError", "ClientDisconnected", "Config", "Limits", "ServerError", "StartupError", "run", "serve"]

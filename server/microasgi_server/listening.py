@@ -16,9 +16,6 @@ from microasgi_server.errors import StartupError
 
 logger = logging.getLogger("microasgi_server")
 
-ACCEPT = 100
-"""Connections to accept before others get their turn."""
-
 # accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
 _ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 _ACCEPT_LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -60,14 +57,16 @@ def describe(sockets: list[socket.socket]) -> list[str]:
     return urls
 
 
-async def accept(listener: socket.socket, serve: Callable[[socket.socket, Any], object]) -> None:
+async def accept(listener: socket.socket, at_once: int, serve: Callable[[socket.socket, Any], object]) -> None:
     """Accept for ever, and call `serve` with each socket and its client's address. Needs a loop that can wait for sockets.
 
     Nothing that accept(2) reports about one connection, or about a full machine, ends this.
+
+    :param at_once: connections to accept before others get their turn
     """
     while True:
         await anyio.wait_readable(listener)
-        for _ in range(ACCEPT):
+        for _ in range(at_once):
             try:
                 sock, remote = listener.accept()
             except BlockingIOError:

@@ -6,13 +6,10 @@ Each of these is a block around the next, so that whatever ends the innermost, a
 """
 
 import asyncio
-import gc
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -32,11 +29,6 @@ from microasgi_server.transports import asyncio as asyncio_transport
 from microasgi_server.transports import sockets as sockets_transport
 
 logger = logging.getLogger("microasgi_server")
-
-COLLECT_AFTER = 50_000, 2
-"""New objects after which `run` lets Python look for garbage in cycles, and after how many such looks it looks through the survivors, too.
-The default (700, or 2,000 from 3.13 on) makes the collector walk through thousands of waiting requests again and again, which costs more
-than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind."""
 
 
 async def serve(
@@ -95,76 +87,6 @@ async def _accept(
             with anyio.CancelScope(shield=True):
                 await end(running)
             tasks.cancel_scope.cancel()
-
-
-def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[str]], object] | None = None) -> None:
-    """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
-
-    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
-    comes before the server accepts cancels the app's startup.
-
-    The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
-    Python's default. What the app's lifespan sets instead stays.
-
-    :param started: called with the bound addresses, as `serve` gives them, once the server accepts
-    :raises StartupError: the address can't be bound, or the app's startup failed
-    """
-    config = config or Config()
-    _collect_rarely()
-    uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
-    if config.loop == "trio":
-        anyio.run(_serve_until_signal, app, config, started, backend="trio")
-    else:
-        anyio.run(_serve_until_signal, app, config, started, backend="asyncio", backend_options={"use_uvloop": uvloop})
-
-
-def _collect_rarely() -> None:
-    gc.collect()
-    gc.freeze()
-    objects, looks = COLLECT_AFTER
-    youngest, _, oldest = gc.get_threshold()
-    if 0 < youngest < objects:  # 0: it is switched off
-        gc.set_threshold(objects, looks, oldest)
-
-
-class _Progress:
-    """How far `serve` is, for the signals; a `TaskStatus`.
-
-    accepting: whether there is something to end gracefully.
-    """
-
-    def __init__(self, announce: Callable[[list[str]], object] | None) -> None:
-        self.accepting = False
-        self._announce = announce
-
-    def started(self, value: list[str] | None = None) -> None:
-        self.accepting = True
-        if self._announce is not None:
-            self._announce(value or [])
-
-
-async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None) -> None:
-    stop = anyio.Event()
-    progress = _Progress(started)
-    with single_error():
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
-            await serve(app, config, stop=stop, task_status=progress)
-            tasks.cancel_scope.cancel()
-
-
-async def _listen_to_signals(stop: anyio.Event, progress: _Progress, scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for received in signals:
-            if not progress.accepting:
-                logger.info("%s during startup: stopping", received.name)
-                scope.cancel()
-            elif stop.is_set():
-                logger.info("%s again: stopping at once", received.name)
-                scope.cancel()
-            else:
-                logger.info("%s: stopping; once more stops at once", received.name)
-                stop.set()
 
 
 async def _sweep(running: RunningServer) -> None:

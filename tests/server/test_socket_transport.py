@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server.transports import HIGH_WATER
+from microasgi_server import Limits
 
 from tests.conftest import LOOPS
 from tests.harness import GET, PATIENCE, Client, Departure, eventually, loud_lines, serving, shared_of, within
@@ -66,7 +66,7 @@ async def test_a_small_message_does_not_end_the_wait_for_a_slow_client(caplog: p
             tasks.start_soon(send_much)
             await eventually(lambda: transport.congested)
             congested.set()
-            while not 0 < transport.unsent() <= HIGH_WATER:  # looked at in every turn: it may not last for two
+            while not 0 < transport.unsent() <= Limits.unsent:  # looked at in every turn: it may not last for two
                 await checkpoint()
             await send({"type": "http.response.body", "body": b"y", "more_body": True})
             small.set()

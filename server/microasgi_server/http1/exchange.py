@@ -32,9 +32,6 @@ from microasgi_server.http1.phases import (
 from microasgi_server.http1.reader import Head
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
 
-CRUMB = 4096
-"""Bytes below which a piece of the body is joined to the next: one that comes byte by byte must not cost an object for each."""
-
 _SORRY = b"Internal Server Error\n"
 
 
@@ -139,7 +136,7 @@ class Exchange(Presence):
         self._awaits_go_ahead = False  # it didn't
         self.received += len(data)
         if self.phase is not DONE and self.phase is not GONE:
-            if self._pieces and len(self._pieces[-1]) < CRUMB:
+            if self._pieces and len(self._pieces[-1]) < self._limits.crumb:
                 self._pieces[-1] += data
             else:
                 self._pieces.append(data)

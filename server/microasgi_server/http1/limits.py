@@ -19,6 +19,14 @@ class Limits:
     :param flush: seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most
     :param stall: seconds in which a client has to take at least something of a complete response that waits for it
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
+    :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
+    :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
+    :param unsent: bytes that a client has yet to take at which it counts as congested, and who sends has to wait
+    :param crumb: bytes below which a piece of a body is joined to the next: one that comes byte by byte must not cost an object for each
+    :param accept: connections to accept at a time, before those that are open get their turn
+    :param collect: new objects after which `run` lets Python look for garbage in cycles, and after how many such looks it looks through the
+        survivors, too. Python's own (700, or 2,000 from 3.13 on) makes it walk through thousands of waiting requests again and again, which
+        costs more than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind
     :param kept_tasks: tasks that may wait for a next request where tasks are dear, on trio. A waiting one takes 5 KiB
     :param look: seconds between two looks at all deadlines; short timeouts make it less
     """
@@ -34,5 +42,11 @@ class Limits:
     flush: float = 10.0
     stall: float = 30.0
     cleanup: float = 5.0
+    read: int = 64 * 1024
+    write: int = 256 * 1024
+    unsent: int = 64 * 1024
+    crumb: int = 4096
+    accept: int = 100
+    collect: tuple[int, int] = (50_000, 2)
     kept_tasks: int = 1_000
     look: float = 1.0

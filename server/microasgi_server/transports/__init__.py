@@ -8,12 +8,6 @@ from typing import Any, Protocol
 
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
-HIGH_WATER = 64 * 1024
-"""Bytes unsent at which a connection counts as congested."""
-
-RECEIVE = 64 * 1024
-"""Bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in."""
-
 
 class Cancellable(Protocol):
     """Something that runs and can be told to stop: an asyncio task, an anyio scope."""

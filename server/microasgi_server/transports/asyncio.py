@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
-from microasgi_server.transports import HIGH_WATER, RECEIVE
 
 
 class AsyncioTransport:
@@ -33,9 +32,9 @@ class AsyncioTransport:
         self.client = client_of(transport.get_extra_info("peername"))
         self.server = server_of(transport.get_extra_info("sockname"))
         self.congested = False
-        transport.set_write_buffer_limits(high=HIGH_WATER)  # `congested` ends at a quarter of that
+        transport.set_write_buffer_limits(high=running.config.limits.unsent)  # `congested` ends at a quarter of that
         if hasattr(transport, "max_size"):  # asyncio's: it allocates as much for each read, 256 KiB, which costs more than reading
-            transport.max_size = RECEIVE
+            transport.max_size = running.config.limits.read
         self.connection = running.connection_class(running, self)
 
     def __repr__(self) -> str:

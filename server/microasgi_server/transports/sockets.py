@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 import anyio
@@ -22,13 +23,9 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server.listening import accept, client_of, send, server_of
 from microasgi_server.running import RunningServer
-from microasgi_server.transports import HIGH_WATER, RECEIVE
 from microasgi_server.transports.tasks import Tasks
 
 logger = logging.getLogger("microasgi_server")
-
-SEND = 256 * 1024
-"""Bytes to offer to the system at once, of what it didn't take before."""
 
 
 class Ending(Enum):
@@ -51,6 +48,7 @@ class SocketTransport:
     __slots__ = (
         "_ending",
         "_events",
+        "_limits",
         "_outgoing",
         "_reactor",
         "_running",
@@ -62,8 +60,9 @@ class SocketTransport:
         "server",
     )
 
-    def __init__(self, running: RunningServer, sock: socket.socket, remote: Any, reactor: "Reactor") -> None:
+    def __init__(self, running: RunningServer, reactor: "Reactor", sock: socket.socket, remote: Any) -> None:
         self._running = running
+        self._limits = running.config.limits
         self._socket = sock
         self._reactor = reactor
         self._ending = NOTHING
@@ -86,7 +85,7 @@ class SocketTransport:
             self._flush()
         if events & self._events & selectors.EVENT_READ:
             try:
-                data = self._socket.recv(RECEIVE)
+                data = self._socket.recv(self._limits.read)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -108,13 +107,13 @@ class SocketTransport:
                 return
         if data:
             self._outgoing += data  # `congested` ends when all of it is sent
-            self.congested = self.congested or len(self._outgoing) > HIGH_WATER
+            self.congested = self.congested or len(self._outgoing) > self._limits.unsent
             self._watch()
 
     def _flush(self) -> None:
         try:
             with memoryview(self._outgoing) as unsent:
-                sent = self._socket.send(unsent[:SEND])
+                sent = self._socket.send(unsent[: self._limits.write])
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -251,6 +250,6 @@ async def listening(running: RunningServer, sockets: list[socket.socket], tasks:
         for sock in sockets:
             sock.setblocking(False)
             sock.listen(running.config.backlog)
-            accepting.start_soon(accept, sock, lambda sock, remote: SocketTransport(running, sock, remote, reactor))
+            accepting.start_soon(accept, sock, running.config.limits.accept, partial(SocketTransport, running, reactor))
         yield
         accepting.cancel_scope.cancel()
