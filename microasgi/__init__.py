@@ -13,6 +13,7 @@ Run it with `microasgi serve module:routes`, or on any other ASGI server. To lea
 """
 
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State
+from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException
 from microasgi.forms import FormData
 from microasgi.promise.visit import CancelOnDisconnect
@@ -36,6 +37,8 @@ __all__ = [
     "BackgroundTask",
     "CancelOnDisconnect",
     "ClientDisconnect",
+    "Event",
+    "EventStream",
     "FormData",
     "HTMLResponse",
     "HTTPException",

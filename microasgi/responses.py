@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.calling import call_any, is_async
-from microasgi.iterating import close, in_thread
+from microasgi.iterating import iterated
 
 Background = Callable[[], Any]
 
@@ -207,20 +207,13 @@ class StreamingResponse(Response):
         return f"streamed from {type(self.content).__name__}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = self.content
-        iterator = content.__aiter__() if isinstance(content, AsyncIterable) else in_thread(iter(content))
-        try:
+        async with iterated(self.content) as chunks:
             await send(self._start())
             if scope["method"] != "HEAD":
-                async for chunk in iterator:
+                async for chunk in chunks:
                     body = chunk.encode() if isinstance(chunk, str) else chunk
                     await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        finally:
-            try:
-                await close(iterator)
-            finally:
-                await close(content)
 
 
 def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awaitable[None]]":
