@@ -16,7 +16,7 @@ from typing import Any
 try:
     from starlette import responses, staticfiles
 except ImportError as error:
-    raise ImportError("microasgi.files needs starlette>=1: it is in the extra microasgi[files]") from error
+    raise ImportError("microasgi.files needs starlette>=1.8: it is in the extra microasgi[files]") from error
 
 PIECE = 256 * 1024
 """Bytes that are read at once: each read goes through a thread, which costs as much as reading 100 KiB."""
