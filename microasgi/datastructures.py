@@ -98,16 +98,6 @@ class URL:
         self._url = url
         self._parts = urlsplit(url)
 
-    @classmethod
-    def of(cls, scope: Mapping[str, Any], host: str | None) -> "URL":
-        """The URL that a request's scope tells of. Without a Host field the server's own address stands in for it."""
-        if host is None:
-            name, port = scope.get("server") or ("localhost", None)
-            host = name if port is None else f"{name}:{port}"
-        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        query = scope["query_string"].decode("latin-1")
-        return cls(f"{scope.get('scheme', 'http')}://{host}{path}{'?' + query if query else ''}")
-
     @property
     def scheme(self) -> str:
         return self._parts.scheme

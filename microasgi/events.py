@@ -11,7 +11,6 @@ It is closed at every end: its own, its client's, and the server's. When the ser
 then: the generator is stopped as for a departure, and the response is complete. EventSource comes back by itself, to the next server.
 """
 
-import json
 import math
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
@@ -26,7 +25,7 @@ from microasgi.asgi import Receive, Scope, Send
 from microasgi.iterating import iterated
 from microasgi.promise.delivery import Block
 from microasgi.promise.visit import VISIT, Visit
-from microasgi.responses import Background, Response
+from microasgi.responses import Background, JSONResponse, Response
 
 SHUTDOWN = "microasgi.shutdown"
 """The server's extension that tells of its end: `subscribe(callback)`, which returns the undo."""
@@ -66,9 +65,10 @@ class Event:
     def encode(self) -> bytes:
         """The event as it is sent.
 
-        :raises TypeError: the data can't be JSON
+        :raises TypeError: the data is nothing that JSON has
+        :raises ValueError: it has a number that JSON doesn't have, such as NaN
         """
-        data = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+        data = self.data if isinstance(self.data, str) else JSONResponse(self.data).body.decode()
         lines = [f"{field}: {value}" for field, value in (("id", self.id), ("event", self.event)) if value is not None]
         lines += [f"data: {line}" for line in _LINE_END.split(data)]
         return "\n".join([*lines, "\n"]).encode()

@@ -99,7 +99,14 @@ class Request:
     @cached_property
     def url(self) -> URL:
         """The URL the client asked for, as far as the server knows it."""
-        return URL.of(self.scope, self.headers.get("host"))
+        scope = self.scope
+        host = self.headers.get("host")
+        if host is None:
+            name, port = scope.get("server") or ("localhost", None)
+            host = name if port is None else f"{name}:{port}"
+        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        return URL(f"{scope.get('scheme', 'http')}://{host}{path}{'?' + query if query else ''}")
 
     @cached_property
     def state(self) -> State:
