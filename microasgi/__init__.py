@@ -13,7 +13,9 @@ Run it with `microasgi serve module:routes`, or on any other ASGI server. To lea
 """
 
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State
+from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.forms import FormData
 from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.requests import Request
 from microasgi.responses import (
@@ -27,6 +29,7 @@ from microasgi.responses import (
 )
 from microasgi.routes import Middleware, Mount, Route
 from microasgi.routing import Router
+from microasgi.uploads import UploadFile
 
 __all__ = [
     "URL",
@@ -34,6 +37,9 @@ __all__ = [
     "BackgroundTask",
     "CancelOnDisconnect",
     "ClientDisconnect",
+    "Event",
+    "EventStream",
+    "FormData",
     "HTMLResponse",
     "HTTPException",
     "Headers",
@@ -49,4 +55,5 @@ __all__ = [
     "Router",
     "State",
     "StreamingResponse",
+    "UploadFile",
 ]

@@ -1,8 +1,10 @@
 """What a request is made of: headers, query, cookies, address, URL, state. Read-only, but for state."""
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
+
+Value = TypeVar("Value")
 
 
 class Address(NamedTuple):
@@ -12,17 +14,17 @@ class Address(NamedTuple):
     port: int
 
 
-class MultiMapping(Mapping[str, str]):
+class MultiMapping(Mapping[str, Value]):
     """A mapping whose keys may have several values, in order. Looked up by key, it answers with the last one.
 
     :param pairs: the keys and values, in order
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, Value]]) -> None:
         self._pairs = list(pairs)
         self._last = dict(self._pairs)
 
-    def __getitem__(self, key: str) -> str:
+    def __getitem__(self, key: str) -> Value:
         return self._last[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -31,11 +33,11 @@ class MultiMapping(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._last)
 
-    def getlist(self, key: str) -> list[str]:
+    def getlist(self, key: str) -> list[Value]:
         """All values of `key`, in order; empty if there is none."""
         return [value for name, value in self._pairs if name == key]
 
-    def multi_items(self) -> list[tuple[str, str]]:
+    def multi_items(self) -> list[tuple[str, Value]]:
         """All pairs, in order."""
         return list(self._pairs)
 
@@ -43,7 +45,7 @@ class MultiMapping(Mapping[str, str]):
         return f"{type(self).__name__}({self._pairs!r})"
 
 
-class QueryParams(MultiMapping):
+class QueryParams(MultiMapping[str]):
     """A URL's query, decoded: `?tag=a&tag=b` has two values for `tag`."""
 
     def __init__(self, query: bytes | str) -> None:

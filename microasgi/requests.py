@@ -1,16 +1,17 @@
 """The request, as a handler sees it."""
 
-import json
 from collections.abc import AsyncGenerator
 from enum import Enum, auto
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack, overload
 
 from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Receive, Scope
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
-from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.exceptions import ClientDisconnect
+from microasgi.forms import FormLimits, FormReading
+from microasgi.parsing import Model, gather, parse_json
 from microasgi.promise.visit import VISIT, Visit
 
 _TURNS = 3
@@ -42,11 +43,13 @@ class Progress:
 
     kept_body: the request's body, once somebody has read all of it.
     body_streamed: whether somebody has begun to read it.
+    form: the body as a form, once somebody has asked for it.
     answer: what has come of the answer.
     """
 
     kept_body: bytes | None = None
     body_streamed = False
+    form: FormReading | None = None
     answer = NOBODY
 
 
@@ -131,26 +134,40 @@ class Request:
             if body := message.get("body", b""):
                 yield body
 
-    async def body(self) -> bytes:
+    async def body(self, limit: int | None = None) -> bytes:
         """The whole body, which is kept: ask as often as you like.
 
+        :param limit: how many bytes it may have
+        :raises HTTPException: 413, if it has more; unread, where its Content-Length says so
         :raises ClientDisconnect: the client left in the middle of it
         """
-        if self._progress.kept_body is None:
-            self._progress.kept_body = b"".join([chunk async for chunk in self.stream()])
-        return self._progress.kept_body
+        progress = self._progress
+        if progress.kept_body is None or limit is not None:
+            progress.kept_body = await gather(self.stream(), self.headers, limit)
+        return progress.kept_body
 
-    async def json(self) -> Any:
+    @overload
+    async def json(self, model: None = None, *, limit: int | None = None) -> Any: ...
+    @overload
+    async def json(self, model: type[Model], *, limit: int | None = None) -> Model: ...
+    async def json(self, model: Any = None, *, limit: int | None = None) -> Any:
         """The body, read as JSON.
 
-        :raises HTTPException: 400, if it isn't JSON
+        :param model: the type to make of it: a dataclass, pydantic's or msgspec's models, and what these libraries make of others
+        :param limit: as for `body`
+        :raises HTTPException: 400, if it isn't JSON; 422, with what is wrong where, if it isn't what the model says
         :raises ClientDisconnect: the client left in the middle of it
         """
-        body = await self.body()
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, f"the request's body is not JSON: {error}") from error
+        return parse_json(await self.body(limit), model)
+
+    def form(self, **limits: Unpack[FormLimits]) -> FormReading:
+        """The body as a form, multipart or urlencoded: `await request.form()`, or `async with`, which closes its files at the end.
+
+        What its limits are, and what is raised, stands in `microasgi.forms`. Ask as often as you like, with the first time's limits.
+        """
+        progress = self._progress
+        progress.form = progress.form or FormReading(self.headers, self.stream, limits)
+        return progress.form
 
     @property
     def gone(self) -> bool:

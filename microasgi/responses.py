@@ -1,9 +1,8 @@
 """Responses. Each is an ASGI app: calling it sends it."""
 
-import inspect
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache, partial
@@ -11,10 +10,9 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal
 from urllib.parse import quote
 
-from anyio import CancelScope, to_thread
-
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.calling import call_any, is_async
+from microasgi.iterating import iterated
 
 Background = Callable[[], Any]
 
@@ -209,37 +207,13 @@ class StreamingResponse(Response):
         return f"streamed from {type(self.content).__name__}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = self.content
-        iterator = content.__aiter__() if isinstance(content, AsyncIterable) else _in_thread(iter(content))
-        try:
+        async with iterated(self.content) as chunks:
             await send(self._start())
             if scope["method"] != "HEAD":
-                async for chunk in iterator:
+                async for chunk in chunks:
                     body = chunk.encode() if isinstance(chunk, str) else chunk
                     await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        finally:
-            try:
-                await _close(iterator)
-            finally:
-                await _close(content)
-
-
-async def _in_thread(iterator: Iterator[bytes | str]) -> AsyncIterator[bytes | str]:
-    end = object()
-    while (chunk := await to_thread.run_sync(next, iterator, end)) is not end:
-        yield chunk  # type: ignore[misc]
-
-
-async def _close(iterator: Any) -> None:
-    if (aclose := getattr(iterator, "aclose", None)) is not None:
-        await aclose()
-    elif (close := getattr(iterator, "close", None)) is not None:
-        if isinstance(iterator, Generator) and inspect.getgeneratorstate(iterator) != inspect.GEN_SUSPENDED:
-            close()  # nothing of it runs
-            return
-        with CancelScope(shield=True):  # it may block, as its steps may
-            await to_thread.run_sync(close)
 
 
 def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awaitable[None]]":

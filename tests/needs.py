@@ -26,7 +26,7 @@ _EXTRA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRA} | {"opentelemetry", "psycopg_pool"}
 """The packages of the extra, by the names that they are imported by; two aren't called as what brings them."""
 
-PROGRAMS = {"curl": "curl", "git": "git", "nginx": "nginx-light", "redis-server": "redis-server", "wrk": "wrk"}
+PROGRAMS = {"chromium": "chromium", "curl": "curl", "git": "git", "nginx": "nginx-light", "redis-server": "redis-server", "wrk": "wrk"}
 """Debian's package of each program."""
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,16 @@ def test_every_module_has_a_layer() -> None:
         assert modules == layered
 
 
+EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}}
+"""What else a module of the framework may import, where it is installed."""
+
+
 @pytest.mark.parametrize(("package", "allowed"), [("microasgi", {"anyio"}), ("microasgi_server", {"anyio", "h11"})])
 def test_a_package_imports_only_its_dependencies(package: str, allowed: set[str]) -> None:
-    """Beside the standard library and itself, the framework imports anyio, and the server anyio and h11; only the command line both."""
+    """Beside the standard library, itself and its extras, the framework imports anyio, the server anyio and h11; the command line both."""
     for file in PACKAGES[package].rglob("*.py"):
         own = {package, "microasgi_server"} if file.stem == "cli" else {package}
-        assert imported(file) <= sys.stdlib_module_names | allowed | own, file
+        assert imported(file) <= sys.stdlib_module_names | allowed | own | EXTRAS.get(file.stem, set()), file
 
 
 def imported(file: Path) -> set[str]:
@@ -125,7 +130,10 @@ LOADED = "import sys, {package}; print(*sorted({{name.partition('.')[0] for name
 
 @pytest.mark.parametrize(
     ("package", "forbidden"),
-    [("microasgi", {"microasgi_server", "h11", "trio", "uvloop"}), ("microasgi_server", {"microasgi", "trio", "uvloop"})],
+    [
+        ("microasgi", {"microasgi_server", "h11", "trio", "uvloop", *chain(*EXTRAS.values())}),
+        ("microasgi_server", {"microasgi", "trio", "uvloop"}),
+    ],
 )
 def test_importing_a_package_loads_no_other(package: str, forbidden: set[str]) -> None:
     """Importing the framework loads neither the server nor h11, importing the server not the framework, and neither an extra."""
