@@ -1,12 +1,9 @@
 """The server's options."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from microasgi_server.http1.limits import Limits
-
-Loop = Literal["auto", "asyncio", "uvloop", "trio"]
-LifespanMode = Literal["auto", "on", "off"]
+from microasgi_server.options import OPTIONS, LifespanMode, Loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +27,7 @@ class Config:
         net.ipv4.tcp_rmem allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the kernel's
         own choice
     :param limits: the numbers that few will want to change
-    :raises ValueError: an option is out of its range
+    :raises ValueError: an option has a value that it may not have, by the table in `options.py`
     """
 
     host: str = "127.0.0.1"
@@ -49,13 +46,5 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, choices in (("loop", get_args(Loop)), ("lifespan", get_args(LifespanMode))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)}")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is a number from 0 to 65535, not {self.port}")
-        for name in ("timeout_header", "timeout_keep_alive", "timeout_graceful_shutdown", "receive_buffer", "backlog"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is not negative, but it is {getattr(self, name)}")
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ValueError(f"root_path starts with a slash and ends without one, as /api does, not {self.root_path!r}")
+        for option in OPTIONS:
+            option.check(getattr(self, option.name), option.name)

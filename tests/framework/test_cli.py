@@ -21,8 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import microasgi_server
 import pytest
+from microasgi_server.command.levels import LOG_LEVEL
+from microasgi_server.options import OPTIONS, TEXT, Option
 
+import microasgi
 from microasgi.cli import main
 
 PATIENCE = 20.0
@@ -117,9 +121,11 @@ def app_dir(tmp_path: Path) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's own, less what would change what the command does or says."""
+    """This process's own, less what would change what the command does or says; it runs the code that these tests import."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COLUMNS"))}
-    return {**kept, **changes}
+    ours = [str(Path(package.__file__ or "").parents[1]) for package in (microasgi, microasgi_server)]
+    path = os.pathsep.join([changes.pop("PYTHONPATH", ""), *ours]).removeprefix(os.pathsep)
+    return {**kept, **changes, "PYTHONPATH": path}
 
 
 def run(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
@@ -592,7 +598,7 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
         (["main:number"], ["'main:number' is an int, and not an ASGI app, a Router or a list of routes"]),
         (["main:empty"], ["'main:empty' is a list with nothing in it"]),
         (["main:with_stranger"], ["'main:with_stranger' is a list with an int in it"]),
-        (["main:home"], ["'main:home' is a function, and not an ASGI app", "is it a handler? Then name the Router that it is on"]),
+        (["main:home"], ["'main:home' is a function", "is it a handler? Then name the router or the app that it is on"]),
         (["main:make"], ["'main:make' is a function, and not an ASGI app", "is it a factory? Then say --factory"]),
         (["main:Plain"], ["'main:Plain' is a class, and not an app; make an instance of it, as in app = Plain(…)", "--factory"]),
         (["main:Old"], ["'main:Old' is a class, and not an app; make an instance of it"]),
@@ -645,13 +651,16 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["serv", "main:routes"], ["'serv'", "serve"]),
         (["serve"], ["TARGET"]),
         (["serve", "main:routes", "--reload"], ["--reload"]),
-        (["serve", "main:routes", "--port", "http"], ["--port", "a port is a number from 0 to 65535, not 'http'"]),
+        (["serve", "main:routes", "--port", "http"], ["--port", "--port is a number from 0 to 65535, not 'http'"]),
         (["serve", "main:routes", "--port", "65536"], ["--port", "not '65536'"]),
         (["serve", "main:routes", "--port", "-1"], ["--port", "not '-1'"]),
         (["serve", "main:routes", "--timeout-keep-alive", "soon"], ["--timeout-keep-alive", "a number of seconds, 0 or more, not 'soon'"]),
         (["serve", "main:routes", "--timeout-graceful-shutdown", "-1"], ["--timeout-graceful-shutdown", "not '-1'"]),
         (["serve", "main:routes", "--timeout-keep-alive", "nan"], ["--timeout-keep-alive", "not 'nan'"]),
-        (["serve", "main:routes", "--root-path", "api"], ["--root-path", "starts with a slash, as in /api"]),
+        (
+            ["serve", "main:routes", "--root-path", "api"],
+            ["--root-path", "starts with a slash and ends without one, as /api does"],
+        ),
         (["serve", "main:routes", "--loop", "gevent"], ["--loop", "'gevent'", "trio"]),
         (["serve", "main:routes", "--log-level", "loud"], ["--log-level", "'loud'", "trace"]),
     ],
@@ -686,7 +695,7 @@ def test_a_missing_loop_says_how_to_install_it(app_dir: Path, loop: str, extra: 
     """Where uvloop or trio isn't installed, asking for it is one line with the command that installs it, and exit code 1."""
     (app_dir / "sitecustomize.py").write_text(WITHOUT)
     done = run(app_dir, "serve", "main:routes", "--loop", loop, PYTHONPATH=str(app_dir))
-    check_refusal(done, 1, f"--loop {loop} needs {loop}; install it with: pip install 'microasgi[{extra}]'")
+    check_refusal(done, 1, f"the loop {loop} is not installed; install it with: pip install 'microasgi[{extra}]'")
 
 
 def test_without_the_extras_it_serves_on_asyncio(app_dir: Path) -> None:
@@ -754,12 +763,9 @@ def test_the_table_of_routes_needs_a_router(app_dir: Path) -> None:
 def test_the_help_names_every_option(app_dir: Path) -> None:
     """`serve --help` explains every option, with its default where it has one."""
     done = say(app_dir, "serve", "--help", COLUMNS="200")
-    options = (
-        "--factory --app-dir --host --port --uds --loop --log-level --access-log --no-access-log --root-path --lifespan --half-close"
-        " --timeout-keep-alive --timeout-header --timeout-graceful-shutdown --cancel-on-disconnect"
-    )
-    for option in options.split():
-        assert re.search(rf"^  (--access-log, )?{option}(, --no-access-log)?( \S+)?\s+\w", done.stdout, re.MULTILINE), option
+    options = [*OPTIONS, LOG_LEVEL, *(Option(name, TEXT, "") for name in ("factory", "app_dir", "cancel_on_disconnect"))]
+    for option in options:
+        assert re.search(rf"^  {option.flag}(, --no-\S+)?( \S+)?\s+\w", done.stdout, re.MULTILINE), option
     assert "{critical,error,warning,info,debug,trace}" in done.stdout
     assert "{auto,asyncio,uvloop,trio}" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
