@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,7 @@ def app_dir(tmp_path: Path) -> Path:
     (tmp_path / "misspelt.py").write_text("def (:\n")
     (tmp_path / "crashes.py").write_text("\n\nraise LookupError('two\\nlines')\n")
     (tmp_path / "deep.py").write_text("import json\n\nsettings = json.loads('{')\n")
+    (tmp_path / "chain.py").write_text("def load():\n    import crashes\n\nload()\n")
     (tmp_path / "exits.py").write_text("raise SystemExit('no settings')\n")
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     package = tmp_path / "package"
@@ -130,7 +132,17 @@ def environment(**changes: str) -> dict[str, str]:
 
 def run(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end."""
-    command = [sys.executable, "-m", "microasgi", *arguments]
+    return end(app_dir, "-m", "microasgi", *arguments, **changes)
+
+
+def script(app_dir: Path, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end, in a shell where Ctrl+C is heard."""
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    return end(app_dir, "-c", heard + textwrap.dedent(program), *arguments)
+
+
+def end(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=app_dir, env=environment(**changes), capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
@@ -572,6 +584,25 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_output_that_nobody_reads_is_no_traceback(app_dir: Path) -> None:
+    """In a pipe whose reader has left, as `head` does, the command ends with the shell's exit code for it, and without a word."""
+    (app_dir / "many.py").write_text(MAIN + "for number in range(2000): routes.get(f'/{number}')(home)")
+    command = [sys.executable, "-m", "microasgi", "routes", "many:routes"]
+    with subprocess.Popen(command, cwd=app_dir, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(PATIENCE)) == (b"", 141)
+
+
+def test_a_closed_stdout_is_no_error(app_dir: Path) -> None:
+    """Who closes the standard output hears nothing, and the command works."""
+    command = ["sh", "-c", f"exec {sys.executable} -m microasgi routes main:routes >&-"]
+    done = subprocess.run(command, cwd=app_dir, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # What can't be served.
 
 
@@ -593,7 +624,11 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
         (["needs:app"], ["importing 'needs' failed: ModuleNotFoundError: No module named 'no_such_package'", "needs.py, line 1"]),
         (["misspelt:app"], ["importing 'misspelt' failed: SyntaxError: ", "misspelt.py, line 1"]),
         (["crashes:app"], ["importing 'crashes' failed: LookupError: two lines", "crashes.py, line 3", "--log-level debug shows more"]),
-        (["deep:app"], ["importing 'deep' failed: JSONDecodeError: ", "deep.py, line 3"]),
+        (["deep:app"], ["importing 'deep' failed: JSONDecodeError: ", "deep.py, line 3)"]),
+        (
+            ["chain:app"],
+            ["importing 'chain' failed: LookupError", "line 3; from ", "chain.py, line 2; from ", "chain.py, line 4)"],
+        ),
         (["exits:app"], ["importing 'exits' failed: SystemExit: no settings"]),
         (["main:number"], ["'main:number' is an int, and not an ASGI app, a Router or a list of routes"]),
         (["main:empty"], ["'main:empty' is a list with nothing in it"]),
@@ -647,6 +682,13 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["serve", "main:routes", "--prot", "80"], ["there is no option --prot; did you mean --port?"]),
+        (["serve", "main:routes", "--time"], ["there is no option --time;"]),
+        (["serve", "-w", "4", "main:routes"], ["there is no option -w here: one process serves"]),
+        (["serve", "--bind=:80", "main:routes"], ["there is no option --bind here: write --host HOST --port PORT"]),
+        (["serve", "main:routes", "--ssl-keyfile", "key.pem"], ["there is no option --ssl-keyfile here: there is no TLS yet"]),
+        (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
+        (["routes", "main:routes", "--factoyr"], ["there is no option --factoyr; did you mean --factory?"]),
         ([], ["COMMAND"]),
         (["serv", "main:routes"], ["'serv'", "serve"]),
         (["serve"], ["TARGET"]),

@@ -87,7 +87,7 @@ def test_the_metadata_says_what_it_is(metadata: Message) -> None:
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     """The wheel installs the command `microasgi`."""
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
-    assert "microasgi = microasgi.cli:main" in wheel.read(name).decode().splitlines()
+    assert "microasgi = microasgi.__main__:main" in wheel.read(name).decode().splitlines()
 
 
 def test_the_wheel_works_where_only_its_dependencies_are(built: Path, tmp_path: Path) -> None:

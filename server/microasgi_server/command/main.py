@@ -66,7 +66,7 @@ def ending() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()  # here, where its error can be caught
+            print(end="", flush=True)  # here, where its error can be caught
     except StartupError as error:
         hint = ""
         if error.__cause__ is not None and isinstance(error, TargetError):
