@@ -28,6 +28,7 @@ from microasgi_server.command.levels import LOG_LEVEL
 from microasgi_server.options import OPTIONS, TEXT, Option
 
 import microasgi
+from microasgi import Route, demo
 from microasgi.cli import main
 
 PATIENCE = 20.0
@@ -511,18 +512,18 @@ def test_the_timeout_of_a_graceful_shutdown_ends_requests(app_dir: Path, loop: s
 def test_the_trace_shows_that_a_handler_stops_when_its_client_leaves(app_dir: Path, loop: str) -> None:
     """The post's experiment: the handler sleeps ten seconds, its client leaves after a third of one, and there it ends."""
     with serving(app_dir, "microasgi.demo:routes", "--loop", loop, "--log-level", "trace") as server:
-        server.leave("/", after="started scope", wait=0.3)
+        server.leave("/sleep", after="started scope", wait=0.3)
         server.wait_for("connection lost")
         lines = [line for line in server.stderr.splitlines() if "Serving on" not in line]
     client = re.escape(lines[0].split()[1])
-    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/', .*'headers': '<\.\.\.>'.*\}}"
+    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/sleep', .*'headers': '<\.\.\.>'.*\}}"
     cancelled = rf"TRACE: {client} - cancelled after (0\.[3-9]\d\d) s: the client closed its side \(FIN\)"
     expected = [
         rf"TRACE: {client} - connection made",
         scope,
         cancelled,
         rf"TRACE: {client} - completed",
-        rf'INFO: {client} - "GET / HTTP/1\.1" 499 0\.[3-9]\d\ds cancelled: the client closed its side \(FIN\)',
+        rf'INFO: {client} - "GET /sleep HTTP/1\.1" 499 0\.[3-9]\d\ds cancelled: the client closed its side \(FIN\)',
         rf"TRACE: {client} - connection lost",
     ]
     assert len(lines) == len(expected), lines
@@ -850,7 +851,7 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
         with ask(server, "GET", "/thread") as work, ask(server, "POST", "/pay") as receipt:
             server.leave("/thread", wait=0.3)
             server.leave("/pay", "POST", wait=0.3)
-            server.leave("/", wait=0.3)
+            server.leave("/sleep", wait=0.3)
             assert server.get("/hello/you") == (200, b"Hello, you!\n")
             status, body = server.get("/upload", "POST", b"x" * 1_000_000)
             assert (status, json.loads(body)) == (200, {"bytes": 1_000_000})
@@ -861,11 +862,23 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
         server.wait_for('"GET /thread HTTP/1.1" 200 5')
         assert server.stop() == 0
         assert re.search(r'"GET /thread HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
-        assert re.search(r'"GET / HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
+        assert re.search(r'"GET /sleep HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
         assert re.search(r'"GET /ticks HTTP/1.1" 499 1\.\d+s cancelled: ', server.stderr)
         assert re.search(r'"POST /pay HTTP/1.1" 499 3\.\d+s client left: ', server.stderr)
         assert server.stdout.count("The payment is done") == 2
         assert "ERROR" not in server.stderr
+
+
+def test_the_demos_page_leads_to_every_route(tmp_path: Path) -> None:
+    """The page has a link or a form for each of the demo's other routes, and takes nothing from elsewhere."""
+    with serving(tmp_path, "microasgi.demo:routes") as server:
+        status, body = server.get("/")
+    page = body.decode()
+    named = set(re.findall(r'(?:href|action)="([^"]+)"', page)) - {"data:,"}
+    paths = {route.path for route in demo.routes.routes if isinstance(route, Route)} - {"/"}
+    assert (status, named) == (200, {path.replace("{name}", "you") for path in paths})
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 def test_the_demo_is_in_the_table_of_routes(tmp_path: Path) -> None:
