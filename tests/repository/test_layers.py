@@ -101,7 +101,7 @@ def test_every_module_has_a_layer() -> None:
         assert modules == layered
 
 
-EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}}
+EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}, "plugin": {"pytest"}}
 """What else a module of the framework may import, where it is installed."""
 
 
