@@ -12,6 +12,21 @@ from microasgi_server.command.run import run
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError, TargetError
 from microasgi_server.http1.limits import Limits
+from microasgi_server.noted import request_id
 from microasgi_server.server import serve
+from microasgi_server.stats import Stats, stats
 
-__all__ = ["AppError", "ClientDisconnected", "Config", "Limits", "ServerError", "StartupError", "TargetError", "run", "serve"]
+__all__ = [
+    "AppError",
+    "ClientDisconnected",
+    "Config",
+    "Limits",
+    "ServerError",
+    "StartupError",
+    "Stats",
+    "TargetError",
+    "request_id",
+    "run",
+    "serve",
+    "stats",
+]

@@ -1,5 +1,6 @@
 """The server's options."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
@@ -18,6 +19,15 @@ class Config:
     :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
     :param root_path: the prefix that a proxy in front has stripped (ASGI HTTP spec, `root_path`)
     :param access_log: write a line for each request to the logger `microasgi_server.access`
+    :param access_log_format: what that line says: a text with fields in braces, as in `{client} "{line}" {status} {duration} {bytes}
+        {request_id} {user_agent}`; `access_fields.py` has them all. Empty is the usual line
+    :param access_log_quiet: paths for whose requests there is no line, as long as they go well
+    :param request_id: give each request an id: what its `X-Request-ID` says, if that is one field of 1 to 128 visible ASCII characters,
+        or else 32 new ones. It is in the scope's state as `request_id`, in the context variable `microasgi_server.request_id` and in the
+        response's `X-Request-ID`. A format with `{request_id}` switches this on
+    :param header: fields for every response, as in `["X-Frame-Options: DENY"]`, beside the app's own
+    :param server_header: have `Server: microasgi` in every response that has no other
+    :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
     :param timeout_keep_alive: how long a connection may be idle between two requests
     :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
@@ -38,6 +48,12 @@ class Config:
     lifespan: LifespanMode = "auto"
     root_path: str = ""
     access_log: bool = True
+    access_log_format: str = ""
+    access_log_quiet: Sequence[str] = ()
+    request_id: bool = False
+    header: Sequence[str] = ()
+    server_header: bool = True
+    date_header: bool = True
     timeout_header: float = 10.0
     timeout_keep_alive: float = 5.0
     timeout_graceful_shutdown: float = 10.0

@@ -4,12 +4,20 @@
 gives a wrong value hears the same sentence, whether it came from code or from a command line.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from microasgi_server.access_fields import FIELDS, is_format
+from microasgi_server.http1.fields import TOKEN, VALUE
+
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
+
+
+NOT_THE_OPERATORS = (b"connection", b"content-length", b"transfer-encoding")
+"""Fields that say where a response ends, which differs from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,14 @@ class Kind:
     admits: whether a value is one of them.
     read: makes one of a text, or raises ValueError.
     shown: what stands for the value in a command's help.
+    several: whether a value is any number of texts, so that a command line may have its option more than once.
     """
 
     wanted: str
     admits: Callable[[Any], bool]
     read: Callable[[str], Any]
     shown: str
+    several: bool = False
 
 
 def _whole(text: str) -> int:
@@ -57,6 +67,17 @@ def _switch(text: str) -> bool:
         raise ValueError(text) from None
 
 
+def _is_header(value: Any) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or max(value, default="") > "\xff":
+        return False
+    name, colon, rest = value.encode("latin-1").partition(b":")
+    return bool(colon and re.fullmatch(TOKEN, name) and re.fullmatch(VALUE, rest)) and name.lower() not in NOT_THE_OPERATORS
+
+
+def _all(admits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, list | tuple) and all(map(admits, values))
+
+
 TEXT = Kind("a text", lambda value: isinstance(value, str), str, "TEXT")
 PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and value != ""), str, "PATH")
 DIRECTORY = Kind("a directory", lambda value: isinstance(value, str) and value != "", str, "DIR")
@@ -65,6 +86,21 @@ PORT = Kind("a number from 0 to 65535", lambda value: _is_whole(value) and 0 <= 
 COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
 BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
+LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
+HEADERS = Kind(
+    "NAME: VALUE, one a line, and none that frames a response",
+    _all(_is_header),
+    lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
+    "NAME:VALUE",
+    several=True,
+)
+PATHS = Kind(
+    "paths that start with a slash, with spaces in between",
+    _all(lambda path: isinstance(path, str) and path.startswith("/")),
+    lambda text: tuple(text.split()),
+    "PATH",
+    several=True,
+)
 PREFIX = Kind("a path that starts with a slash and ends without one, as /api does", _is_prefix, lambda text: text.rstrip("/"), "PREFIX")
 
 
@@ -136,7 +172,15 @@ GROUPS: Groups = {
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
     ),
-    "what it says": (Option("access_log", FLAG, "a line for each request"),),
+    "what it says": (
+        Option("access_log", FLAG, "a line for each request"),
+        Option("access_log_format", LINE, "what that line says, as in '{client} {status} {duration} {user_agent}'"),
+        Option("access_log_quiet", PATHS, "no line for requests for this path that go well, as health checks do"),
+        Option("request_id", FLAG, "give each request an id, the client's X-Request-ID or a new one: in logs, scope and response"),
+        Option("header", HEADERS, "one more field for every response"),
+        Option("server_header", FLAG, "have a Server in every response"),
+        Option("date_header", FLAG, "have a Date in every response"),
+    ),
     "how long it waits": (
         Option("timeout_header", SECONDS, "how long a request's head may take"),
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
