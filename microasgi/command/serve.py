@@ -31,6 +31,8 @@ def run(
     app_dir: str = ".",
     cancel_on_disconnect: bool = False,
     log_level: str | None = None,
+    log_format: str = "text",
+    log_config: str | None = None,
     started: Callable[[list[str]], object] | None = None,
     **options: Any,
 ) -> None:
@@ -44,6 +46,8 @@ def run(
     :param app_dir: the directory to import from
     :param cancel_on_disconnect: stop the handlers of another framework's app, too, when their clients leave; a Router does so anyway
     :param log_level: `critical`, `error`, `warning`, `info`, `debug` or `trace`; without it `info`, unless logging is configured already
+    :param log_format: `text`, or `json` for an object a line; not where logging is configured already
+    :param log_config: a file for Python's logging.config, instead of both
     :param started: called with the bound addresses, as in `["http://127.0.0.1:8000"]`, once the server accepts
     :param options: fields of `microasgi_server.Config`, instead of those in `config`
     :raises microasgi_server.TargetError: there is no such app
@@ -51,8 +55,7 @@ def run(
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
-    chosen = chosen_config(config, options)
-    prepare(chosen, log_level, LOGGER)
+    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config, LOGGER)
     app = load_app(target, factory=factory, app_dir=app_dir)
     if cancel_on_disconnect and not isinstance(app, Router):
         app = CancelOnDisconnect(app)

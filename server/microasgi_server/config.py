@@ -26,6 +26,8 @@ class Config:
         or else 32 new ones. It is in the scope's state as `request_id`, in the context variable `microasgi_server.request_id` and in the
         response's `X-Request-ID`. A format with `{request_id}` switches this on
     :param header: fields for every response, as in `["X-Frame-Options: DENY"]`, beside the app's own
+    :param metrics_port: where `run` serves numbers for Prometheus, at the same host, as long as it serves the app; needs the extra
+        `metrics`. Elsewhere see `metrics.py`
     :param server_header: have `Server: microasgi` in every response that has no other
     :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
@@ -52,6 +54,7 @@ class Config:
     access_log_quiet: Sequence[str] = ()
     request_id: bool = False
     header: Sequence[str] = ()
+    metrics_port: int | None = None
     server_header: bool = True
     date_header: bool = True
     timeout_header: float = 10.0

@@ -83,6 +83,7 @@ PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and
 DIRECTORY = Kind("a directory", lambda value: isinstance(value, str) and value != "", str, "DIR")
 FLAG = Kind("on or off", lambda value: isinstance(value, bool), _switch, "")
 PORT = Kind("a number from 0 to 65535", lambda value: _is_whole(value) and 0 <= value <= 65535, _whole, "PORT")
+OPTIONAL_PORT = Kind(PORT.wanted, lambda value: value is None or PORT.admits(value), _whole, "PORT")
 COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
 BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
@@ -178,6 +179,7 @@ GROUPS: Groups = {
         Option("access_log_quiet", PATHS, "no line for requests for this path that go well, as health checks do"),
         Option("request_id", FLAG, "give each request an id, the client's X-Request-ID or a new one: in logs, scope and response"),
         Option("header", HEADERS, "one more field for every response"),
+        Option("metrics_port", OPTIONAL_PORT, "numbers for Prometheus on a port of their own, at the same host; 0 picks a free one"),
         Option("server_header", FLAG, "have a Server in every response"),
         Option("date_header", FLAG, "have a Date in every response"),
     ),

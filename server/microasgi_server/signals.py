@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import anyio
 
+from microasgi_server import metrics
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError, single_error
@@ -32,6 +33,8 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
     :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
     """
     demand_loop(config)
+    if config.metrics_port is not None:
+        metrics.demand()
     _collect_rarely(*config.limits.collect)
     uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
     if config.loop == "trio":
@@ -80,6 +83,12 @@ async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[l
     with single_error():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
+            if config.metrics_port is not None:
+                numbers = Config(
+                    host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header
+                )
+                addresses = await tasks.start(serve, metrics.app(app), numbers)
+                logger.info("Metrics are at %s/metrics", addresses[0])
             await serve(app, config, stop=stop, task_status=progress)
             tasks.cancel_scope.cancel()
 

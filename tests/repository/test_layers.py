@@ -101,8 +101,8 @@ def test_every_module_has_a_layer() -> None:
         assert modules == layered
 
 
-EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}, "plugin": {"pytest"}}
-"""What else a module of the framework may import, where it is installed."""
+EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}, "plugin": {"pytest"}, "metrics": {"prometheus_client"}}
+"""What else a module may import, where it is installed."""
 
 
 @pytest.mark.parametrize(("package", "allowed"), [("microasgi", {"anyio"}), ("microasgi_server", {"anyio", "h11"})])
@@ -132,7 +132,7 @@ LOADED = "import sys, {package}; print(*sorted({{name.partition('.')[0] for name
     ("package", "forbidden"),
     [
         ("microasgi", {"microasgi_server", "h11", "trio", "uvloop", *chain(*EXTRAS.values())}),
-        ("microasgi_server", {"microasgi", "trio", "uvloop"}),
+        ("microasgi_server", {"microasgi", "trio", "uvloop", "prometheus_client"}),
     ],
 )
 def test_importing_a_package_loads_no_other(package: str, forbidden: set[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore"]
 
-EXTRAS = {"fast", "trio", "forms", "files", "test", "bench", "lint"}
+EXTRAS = {"fast", "trio", "metrics", "forms", "files", "test", "bench", "lint"}
 
 
 @pytest.fixture(scope="module")

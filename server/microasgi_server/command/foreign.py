@@ -2,7 +2,7 @@
 
 _ADDRESS = "write --host HOST --port PORT, or --uds PATH"
 _APP_DIR = "write --app-dir DIR"
-_LOG = "there are no files of logs: the log goes to stderr; a program can configure Python's logging, and call microasgi.run"
+_LOG = "the log goes to stderr; for files of logs write --log-config FILE, with a configuration of Python's logging"
 _LOOP = "one process serves on one event loop; --loop chooses it"
 _PROCESSES = "one process serves; start several, each with its own --port or --uds, and a proxy in front"
 _PROXY = "a proxy's fields aren't read yet"
@@ -67,6 +67,7 @@ FOREIGN = {
     "--graceful-timeout": "write --timeout-graceful-shutdown SECONDS",
     "--preload": "one process serves, and it loads the app once",
     "--access-logfile": _LOG,
+    "--access-logformat": "write --access-log-format FORMAT, with fields in braces",
     "--error-logfile": _LOG,
     "--log-file": _LOG,
     "--limit-request-line": "a program can set it: microasgi.run(app, limits=Limits(request_line=…))",

@@ -49,6 +49,8 @@ def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) 
         factory=arguments.factory,
         app_dir=arguments.app_dir,
         log_level=arguments.log_level,
+        log_format=arguments.log_format,
+        log_config=arguments.log_config,
         started=_print_addresses if announce else None,
         **config_fields(arguments),
         **more,

@@ -5,8 +5,10 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from microasgi_server.access import usual
 from microasgi_server.asgi import ASGIApp
-from microasgi_server.command.levels import LOG_LEVEL, LOGGER, set_up_logging
+from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_up_logging
+from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
 from microasgi_server.signals import demand_loop, run_until_signal
@@ -19,6 +21,8 @@ def run(
     factory: bool = False,
     app_dir: str = ".",
     log_level: str | None = None,
+    log_format: str = "text",
+    log_config: str | None = None,
     started: Callable[[list[str]], object] | None = None,
     **options: Any,
 ) -> None:
@@ -35,6 +39,8 @@ def run(
     :param factory: call what the target is or names, without arguments, and serve what it returns
     :param app_dir: the directory to import from
     :param log_level: `critical`, `error`, `warning`, `info`, `debug` or `trace`; without it `info`, unless logging is configured already
+    :param log_format: `text`, or `json` for an object a line; not where logging is configured already
+    :param log_config: a file for Python's logging.config, instead of both
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
     :param options: fields of `Config`, instead of those in `config`
     :raises TargetError: there is no such app
@@ -42,8 +48,7 @@ def run(
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
-    chosen = chosen_config(config, options)
-    prepare(chosen, log_level)
+    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config)
     run_until_signal(load_app(target, factory=factory, app_dir=app_dir), chosen, started=started)
 
 
@@ -61,14 +66,19 @@ def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
     return replace(config or Config(), **options)
 
 
-def prepare(config: Config, log_level: str | None, *loggers: str) -> None:
-    """What comes before the app is even imported.
+def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:
+    """What comes before the app is even imported; gives the options as the log wants them.
 
     :param loggers: to set up beside the server's own
-    :raises StartupError: the loop isn't installed
-    :raises ValueError: there is no such level
+    :raises StartupError: the loop isn't installed, or the file configures nothing
+    :raises ValueError: there is no such level or format
     """
     if log_level is not None:
         LOG_LEVEL.check(log_level, "log_level")
+    LOG_FORMAT.check(log_format, "log_format")
     demand_loop(config)
-    set_up_logging(log_level, [LOGGER, *loggers])
+    if log_config is not None:
+        configure(log_config)
+        return config
+    set_up_logging(log_level, [LOGGER, *loggers], log_format)
+    return replace(config, access_log_format=usual(config.access_log_format)) if log_format == "json" else config
