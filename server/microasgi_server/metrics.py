@@ -8,9 +8,8 @@ A scrape reads a snapshot; between two of them nothing is done for it.
 """
 
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.errors import StartupError
@@ -65,18 +64,19 @@ def app(of: ASGIApp | None = None) -> ASGIApp:
 
 
 def _families(of: ASGIApp | None) -> "Iterator[Metric]":
-    core: Any = import_module("prometheus_client.core")
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
     now = stats(of)
     for name, meaning, value in (
         ("microasgi_connections", "Open connections.", now.connections),
         ("microasgi_requests_in_flight", "Calls of the app that run.", now.in_flight),
     ):
-        yield core.GaugeMetricFamily(name, meaning, value)
+        yield GaugeMetricFamily(name, meaning, value)
     for name, meaning, label, values in (
         ("microasgi_responses", "Complete responses.", "status", now.responses),
         ("microasgi_departures", "Requests whose client left before their response was complete.", "how", now.departures),
     ):
-        family = core.CounterMetricFamily(name, meaning, labels=[label])
+        family = CounterMetricFamily(name, meaning, labels=[label])
         for key, count in values.items():
             family.add_metric([key], count)
         yield family
@@ -85,8 +85,8 @@ def _families(of: ASGIApp | None) -> "Iterator[Metric]":
         ("microasgi_cancelled", "Requests that were told to stop before their response was complete.", now.cancelled),
         ("microasgi_cancelled_seconds", "Seconds that those took from their beginning to their end.", now.cancelled_seconds),
     ):
-        yield core.CounterMetricFamily(name, meaning, total)
-    refused = core.CounterMetricFamily("microasgi_refused", "Requests that were not served.", labels=["status", "reason"])
+        yield CounterMetricFamily(name, meaning, total)
+    refused = CounterMetricFamily("microasgi_refused", "Requests that were not served.", labels=["status", "reason"])
     for (status, reason), count in now.refused.items():
         refused.add_metric([str(status), reason], count)
     yield refused

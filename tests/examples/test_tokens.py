@@ -1,7 +1,7 @@
 """The proxy of a language model, with the model behind it: two servers, a client library between them, and a client that leaves."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import pytest
 
 from microasgi import testing
 from tests.examples.tokens import Model, proxy
-from tests.harness import Client, Departure, Served, access_lines, eventually, loud_lines, serving
+from tests.harness import PATIENCE, Client, Departure, Served, access_lines, eventually, loud_lines, serving
 
 pytestmark = [
     pytest.mark.anyio,
@@ -46,6 +46,15 @@ async def chat(client: Client, **asked: object) -> None:
     await client.send(b"POST /chat HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
+async def stands_still(count: Callable[[], int]) -> None:
+    """Return when a number that grew has not grown for a tenth of a second."""
+    before = -1
+    with anyio.fail_after(PATIENCE):
+        while count() != before:
+            before = count()
+            await anyio.sleep(0.1)
+
+
 async def test_tokens_are_passed_on() -> None:
     """An answer that ends comes whole."""
     async with service() as running, await running.proxy.connect() as client:
@@ -71,6 +80,17 @@ async def test_the_model_stops_when_the_proxys_client_leaves(how: Departure, cap
             await eventually(lambda number=number: len(access_lines(caplog)) == 2 * (number + 1))  # type: ignore[misc]
     assert all(" 499 " in line for line in access_lines(caplog))
     assert loud_lines(caplog) == []
+
+
+async def test_the_model_stops_when_nobody_takes_its_tokens_any_more() -> None:
+    """A client that leaves without having read frees the slot, too: the proxy waits in sending then, and not for the model."""
+    async with service(pace=0) as running:
+        async with await running.proxy.connect(receive_buffer=4096) as client:
+            await chat(client, prompt="x" * 900)
+            await eventually(lambda: running.taken() == 1)
+            await stands_still(lambda: running.model.made)
+            assert running.taken() == 1
+        await eventually(lambda: running.taken() == 0)
 
 
 async def test_the_model_stops_wherever_the_client_leaves() -> None:

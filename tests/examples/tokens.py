@@ -26,12 +26,14 @@ class Model:
 
     slots: what it has of them.
     pace: seconds for one token.
+    made: tokens so far.
     routes: its app.
     """
 
     def __init__(self, slots: int, pace: float) -> None:
         self.slots = anyio.CapacityLimiter(slots)
         self.pace = pace
+        self.made = 0
         self.routes = Router()
         self.routes.post("/generate")(self.generate)
 
@@ -47,6 +49,7 @@ class Model:
             number = 0
             while count is None or number < count:
                 await anyio.sleep(self.pace)
+                self.made += 1
                 yield words[number % len(words)] + "\n"
                 number += 1
 

@@ -7,6 +7,7 @@ import pytest
 from microasgi_server import Config, request_id
 from microasgi_server.access import VALUES
 from microasgi_server.access_fields import FIELDS
+from microasgi_server.logs import TRACE
 
 from tests.harness import Client, access_lines, eventually, serving
 
@@ -122,6 +123,15 @@ async def test_an_id_is_the_apps_if_it_has_one_and_on_its_failure_too(caplog: py
         assert [value for name, value in own.headers if name == b"x-request-id"] == [b"own"]
         failed = await ask(client, "/fail", b"X-Request-ID: 4711")
         assert (failed.status, failed.header(b"x-request-id")) == (500, b"4711")
+
+
+async def test_who_traces_sees_ids_too(caplog: pytest.LogCaptureFixture) -> None:
+    """What `--log-level trace` puts in and what ids put in get along."""
+    caplog.set_level(TRACE, logger="microasgi_server")
+    async with serving(app, request_id=True, access_log_format="{request_id} {bytes}") as served, await served.connect() as client:
+        assert (await ask(client, "/", b"X-Request-ID: 4711")).body == b"4711 4711"
+    assert re.fullmatch(r"4711 \d\d\d", access_lines(caplog)[0])
+    assert [record for record in caplog.records if record.levelname == "TRACE" and "started scope=" in record.getMessage()]
 
 
 async def test_nobody_has_an_id_who_hasnt_asked_for_them() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from microasgi_server.errors import StartupError
 from microasgi_server.options import PATH, Option
 
-LOG_CONFIG = Option("log_config", PATH, "configure Python's logging by this file: .json for dictConfig, else ini for fileConfig")
+LOG_CONFIG = Option("log_config", PATH, "configure logging by this file of Python's instead: .json for dictConfig, else ini for fileConfig")
 
 
 def configure(path: str) -> None:
