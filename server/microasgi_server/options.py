@@ -89,14 +89,14 @@ BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES"
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
 LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
 HEADERS = Kind(
-    "NAME: VALUE, one a line, and none that frames a response",
+    "a list of NAME: VALUE (in the environment a line each), none of which frames a response",
     _all(_is_header),
     lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
     "NAME:VALUE",
     several=True,
 )
 PATHS = Kind(
-    "paths that start with a slash, with spaces in between",
+    "a list of paths that start with a slash (in the environment with spaces between them)",
     _all(lambda path: isinstance(path, str) and path.startswith("/")),
     lambda text: tuple(text.split()),
     "PATH",

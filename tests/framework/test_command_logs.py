@@ -161,7 +161,10 @@ async def where(request):
     [
         ({"MICROASGI_PORT": "many"}, "MICROASGI_PORT is a number from 0 to 65535, not 'many'; see: microasgi serve --help"),
         ({"MICROASGI_ACCESS_LOG": "perhaps"}, "MICROASGI_ACCESS_LOG is on or off, not 'perhaps'"),
-        ({"MICROASGI_HEADER": "A: b\nConnection: close"}, "MICROASGI_HEADER is NAME: VALUE, one a line"),
+        (
+            {"MICROASGI_HEADER": "A: b\nConnection: close"},
+            "MICROASGI_HEADER is a list of NAME: VALUE (in the environment a line each), none of which frames a response",
+        ),
         ({"MICROASGI_ENV_FILE": "none.env"}, "none.env can't be read: No such file or directory"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -174,5 +174,5 @@ async def test_every_response_has_the_operators_fields(options: Any, own: dict[b
 )
 def test_a_field_that_is_none_is_refused(line: Any) -> None:
     """What would break a response is found when the options are made."""
-    with pytest.raises(ValueError, match=r"^header is NAME: VALUE, one a line, and none that frames a response, not "):
+    with pytest.raises(ValueError, match=r"^header is a list of NAME: VALUE .*, none of which frames a response, not "):
         Config(header=[line])
