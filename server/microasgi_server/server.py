@@ -62,10 +62,10 @@ async def serve(
     """
     config = config or Config()
     if connection_class is None:
-        connection_class = noted(TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection, config)
+        connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
     with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
-            with registered(RunningServer(app, config, state, connection_class, clock)) as running:
+            with registered(RunningServer(app, config, state, noted(connection_class, config), clock)) as running:
                 await _accept(running, listeners, stop, task_status)
 
 
