@@ -50,7 +50,7 @@ async def serve(
     their cleanup and the lifespan shutdown still run. Signals are `run`'s business.
 
     :param app: an ASGI 3 application
-    :param config: the options; `config.loop` has no meaning here
+    :param config: the options; `config.loop` and `config.metrics_port` have no meaning here
     :param sockets: bound stream sockets to accept on, instead of those that `config` names. They are set to non-blocking, and stay open
         when this ends: whoever hands them in closes them
     :param stop: set it to stop gracefully
