@@ -101,7 +101,13 @@ def test_every_module_has_a_layer() -> None:
         assert modules == layered
 
 
-EXTRAS = {"forms": {"multipart"}, "files": {"starlette"}, "parsing": {"msgspec", "pydantic"}, "plugin": {"pytest"}, "metrics": {"prometheus_client"}}
+EXTRAS = {
+    "forms": {"multipart"},
+    "files": {"starlette"},
+    "parsing": {"msgspec", "pydantic"},
+    "plugin": {"pytest"},
+    "metrics": {"prometheus_client"},
+}
 """What else a module may import, where it is installed."""
 
 
