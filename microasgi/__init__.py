@@ -8,9 +8,11 @@
     async def hello(request):
         return f"Hello, {request.path_params['name']}!"
 
-Run it with `microasgi serve module:routes`, or on any other ASGI server. To learn how it works, read in this order: `routing`,
-`promise/visit`, `requests`, `responses`.
+Run it with `microasgi serve module:routes` or `microasgi.run(routes)`, or on any other ASGI server. To learn how it works, read in this
+order: `routing`, `promise/visit`, `requests`, `responses`.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State
 from microasgi.events import Event, EventStream
@@ -30,6 +32,9 @@ from microasgi.responses import (
 from microasgi.routes import Middleware, Mount, Route
 from microasgi.routing import Router
 from microasgi.uploads import UploadFile
+
+if TYPE_CHECKING:
+    from microasgi.command.serve import run
 
 __all__ = [
     "URL",
@@ -56,4 +61,14 @@ __all__ = [
     "State",
     "StreamingResponse",
     "UploadFile",
+    "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`run` needs the server; whoever has another one doesn't load it."""
+    if name == "run":
+        from microasgi.command.serve import run
+
+        return run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,23 @@
-"""A small tour: `microasgi serve microasgi.demo:routes --log-level trace`, then ask with curl and leave with Ctrl+C."""
+"""A small tour: `microasgi serve microasgi.demo:routes`, then look at it in a browser, or ask with curl and leave with Ctrl+C."""
 
 import time
 from collections.abc import AsyncIterator
+from importlib.resources import files
 
 import anyio
 from anyio import from_thread
 
-from microasgi import Request, Response, Router, StreamingResponse
+from microasgi import HTMLResponse, Request, Response, Router, StreamingResponse
+
+PAGE = files("microasgi").joinpath("demo.html").read_text(encoding="utf-8")
 
 routes = Router()
+
+
+@routes.get("/")
+async def home(request: Request) -> HTMLResponse:
+    """A page with a link to each of the others."""
+    return HTMLResponse(PAGE)
 
 
 @routes.get("/hello/{name}")
@@ -17,9 +26,9 @@ async def hello(request: Request) -> str:
     return f"Hello, {request.path_params['name']}!\n"
 
 
-@routes.get("/")
+@routes.get("/sleep")
 async def sleep(request: Request) -> None:
-    """curl -m 1 localhost:8000/ and see in the trace that the ten seconds end after one."""
+    """curl -m 1 localhost:8000/sleep and see in the log that the ten seconds end after one."""
     await anyio.sleep(10)
 
 
@@ -34,7 +43,8 @@ async def ticks(request: Request) -> StreamingResponse:
             number += 1
             await anyio.sleep(1)
 
-    return StreamingResponse(tick(), media_type="text/plain")
+    # A browser that may guess at the type waits for more of the text before it shows any.
+    return StreamingResponse(tick(), media_type="text/plain", headers={"x-content-type-options": "nosniff"})
 
 
 @routes.post("/upload")

@@ -156,12 +156,12 @@ class HTMLResponse(Response):
 
 
 class JSONResponse(Response):
-    """Anything that `json.dumps` takes."""
+    """Anything that `json.dumps` takes. Half of a surrogate pair, which JSON may carry and UTF-8 may not, goes out as it came: escaped."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
 class RedirectResponse(Response):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from http.cookies import SimpleCookie
 from typing import Any
 
 import anyio
@@ -12,7 +13,12 @@ from microasgi.asgi import ASGIApp, Message, Scope
 from microasgi.datastructures import Headers
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.visit import EXTENSION
-from microasgi.testing.stepping import Stepper, place
+from microasgi.testing.answer import Answer
+from microasgi.testing.stepping import Stepper, goes_on, is_departure, place
+
+
+class SwallowedCancellation(AssertionError):
+    """A handler has caught its cancellation and gone on to answer, as if its client were there."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,22 @@ class Response:
     def text(self) -> str:
         return self.content.decode()
 
+    @property
+    def cookies(self) -> dict[str, str]:
+        """What it sets, by name."""
+        found: SimpleCookie = SimpleCookie()
+        for cookie in self.headers.getlist("set-cookie"):
+            found.load(cookie)
+        return {name: morsel.value for name, morsel in found.items()}
+
     def json(self) -> Any:
         return json.loads(self.content)
+
+
+_SWALLOWED = (
+    "the handler was cancelled, as its client had left, and went on to answer all the same: something in it catches the cancellation "
+    "(`except BaseException`, a bare `except`, `suppress`) and doesn't raise it again"
+)
 
 
 class Call:
@@ -53,10 +73,9 @@ class Call:
         self._leave_at = leave_at
         self._gone = False
         self._told = False
-        self._complete = False
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._content = bytearray()
+        self._has_heard = False
+        self._swallowed = False
+        self._answer = Answer(scope["method"])
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._error: BaseException | None = None
         self._changed = anyio.Event()
@@ -66,18 +85,23 @@ class Call:
 
     def __repr__(self) -> str:
         request = f"{self._scope['method']} {self._scope['path']!r}"
-        state = "complete" if self._complete else "client gone" if self._gone else "answering" if self._status else "waiting"
-        return f"<Call {request}, {self.awaits} awaits, {state}, {len(self._content)} bytes of a {self._status or 'response'}>"
+        answer = self._answer
+        state = "complete" if answer.complete else "client gone" if self._gone else "answering" if answer.status else "waiting"
+        return f"<Call {request}, {self.awaits} awaits, {state}, {len(answer.content)} bytes of a {answer.status or 'response'}>"
 
     @property
     def response(self) -> Response:
         """What has come of the response so far."""
-        return Response(self._status, Headers(self._headers), bytes(self._content), self._complete)
+        answer = self._answer
+        return Response(answer.status, Headers(answer.headers), bytes(answer.content), answer.complete)
 
     async def finish(self) -> Response:
         """Wait for the app's end, and return its response.
 
         Whatever the app raises is raised here.
+
+        :raises SwallowedCancellation: the client has left, and the handler went on to answer
+        :raises RuntimeError: the app returned without completing its response
         """
         await self._ended.wait()
         if self._error is not None:
@@ -94,7 +118,7 @@ class Call:
 
     def leave(self) -> None:
         """Leave, and don't wait."""
-        if self._gone or self._complete:
+        if self._gone or self._answer.complete:
             return
         self._gone = True
         for callback in tuple(self._callbacks.values()):
@@ -104,13 +128,17 @@ class Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(app(self._scope, self._receive, self._send), self._suspended)  # type: ignore[arg-type]
+            await Stepper(app(self._scope, self._receive, self._send), self._suspended, self._heard)  # type: ignore[arg-type]
+            if not self._gone and not self._answer.complete:
+                self._error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except ClientDisconnect as error:
             if not self._gone:
                 self._error = error
         except Exception as error:
             self._error = error
         finally:
+            if self._swallowed and self._error is None:
+                self._error = SwallowedCancellation(_SWALLOWED)
             self._waiting.set()
             self._ended.set()
 
@@ -121,13 +149,16 @@ class Call:
     def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.awaits += 1
         self._waiting.set()
-        if self.awaits == self._leave_at and not self._complete:
+        if self.awaits == self._leave_at and not self._answer.complete:
             self.where = place(coroutine)
             self.leave()
 
+    def _heard(self, error: BaseException) -> None:
+        self._has_heard = self._has_heard or is_departure(error)
+
     def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         token = object()
-        if not self._complete:
+        if not self._answer.complete:
             self._callbacks[token] = callback
         if self._gone:
             self._tell(callback)
@@ -143,7 +174,7 @@ class Call:
 
     async def _receive(self) -> Message:
         while True:
-            if self._gone or self._complete:
+            if self._gone or self._answer.complete:
                 return {"type": "http.disconnect"}
             if self._body is not None:
                 body, self._body = self._body, None
@@ -152,22 +183,19 @@ class Call:
 
     async def _send(self, message: Message) -> None:
         if self._gone:
+            if self.cancelled and goes_on(heard=self._has_heard):
+                self._swallowed = True
             if self._callbacks or not self._told:
                 raise ClientDisconnect("the client left")
             await checkpoint()  # all who were told have stopped, and nobody is told of what middleware around them says
             return
-        match message["type"]:
-            case "http.response.start":
-                self._status = message["status"]
-                self._headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
-            case "http.response.body":
-                self._content += message.get("body", b"")
-                if message.get("more_body", False):
-                    await checkpoint()
-                    return
-                self._complete = True
-                self._callbacks.clear()
-                self._notify()
+        self._answer.take(message)
+        if not self._answer.complete:
+            if message["type"] == "http.response.body":
+                await checkpoint()
+            return
+        self._callbacks.clear()
+        self._notify()
 
     def _notify(self) -> None:
         self._changed.set()

@@ -1,16 +1,19 @@
 """The client: it makes requests, and leaves in the middle of them."""
 
-import json as json_library
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+import anyio
 
 from microasgi.asgi import ASGIApp, Scope
 from microasgi.testing.call import Call, Response
+from microasgi.testing.cookies import Cookies
 from microasgi.testing.lifespan import running
+from microasgi.testing.sent import Pairs, Sent, sent
 from microasgi.testing.tasks import beside_the_block
 
 
@@ -19,13 +22,33 @@ class Client:
 
     As an async context manager it runs the app's lifespan around the block; used without, it doesn't.
 
+    cookies: kept between calls, as in a browser; a mapping of names to values.
+
     :param app: an ASGI 3 application
     :param headers: header fields for every request
+    :param cookies: cookies to begin with
+    :param base_url: scheme and host of every request: `Secure` cookies are sent with https only
+    :param timeout: seconds after which a client that still has no complete response leaves; None: never
+    :raises ValueError: the base URL is none
     """
 
-    def __init__(self, app: ASGIApp, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        headers: Pairs | None = None,
+        cookies: Mapping[str, str] | None = None,
+        base_url: str = "http://testserver",
+        timeout: float | None = None,
+    ) -> None:
+        base = urlsplit(base_url)
+        if base.scheme not in ("http", "https") or not base.hostname or base.path.strip("/") or base.query:
+            raise ValueError(f"a base URL is a scheme and a host, as in https://testserver, not {base_url!r}")
         self.app = app
-        self._headers = dict(headers or {})
+        self.cookies = Cookies(cookies, base.hostname)
+        self._base_url = f"{base.scheme}://{base.netloc}"
+        self._headers = headers or {}
+        self._timeout = timeout
         self._state: dict[str, Any] = {}
         self._stack = AsyncExitStack()
 
@@ -36,10 +59,19 @@ class Client:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self._stack.__aexit__(kind, error, traceback)
 
-    async def request(self, method: str, url: str, **options: Any) -> Response:
-        """Send a request and wait for the app's end, its background tasks too. The options are those of `open`."""
+    async def request(self, method: str, url: str, *, timeout: float | None = None, **options: Any) -> Response:  # noqa: ASYNC109
+        """Send a request and wait for the app's end, its background tasks too. The options are those of `open`.
+
+        :param timeout: seconds after which the client leaves, instead of the client's own
+        :raises TimeoutError: it has left, and the app has ended
+        """
+        seconds = self._timeout if timeout is None else timeout
         async with self.open(method, url, **options) as call:
-            return await call.finish()
+            with anyio.move_on_after(seconds) as waiting:
+                return await call.finish()
+            if waiting.cancelled_caught:
+                await call.hang_up()
+        raise TimeoutError(f"{method} {url} had no end within {seconds:g} s; the client left then")
 
     async def get(self, url: str, **options: Any) -> Response:
         return await self.request("GET", url, **options)
@@ -56,33 +88,44 @@ class Client:
     async def delete(self, url: str, **options: Any) -> Response:
         return await self.request("DELETE", url, **options)
 
+    async def head(self, url: str, **options: Any) -> Response:
+        return await self.request("HEAD", url, **options)
+
+    async def options(self, url: str, **options: Any) -> Response:
+        return await self.request("OPTIONS", url, **options)
+
     @asynccontextmanager
     async def open(
         self,
         method: str,
         url: str,
         *,
-        content: bytes = b"",
+        params: Pairs | str | None = None,
+        content: bytes | str | None = None,
+        data: Pairs | None = None,
+        files: Pairs | None = None,
         json: Any = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Pairs | None = None,
+        cookies: Mapping[str, str] | None = None,
         leave_at: int = 0,
     ) -> AsyncIterator[Call]:
         """A request that is on its way: the block begins when the app first waits for something, or has ended.
 
         A client that is still there at the end of the block leaves then, and the app's end is waited for.
 
-        :param url: path and query
-        :param content: the request's body
-        :param json: a body to be sent as JSON, instead of `content`
+        :param url: path and query; `params` are more of the query
+        :param content: the request's body, or:
+        :param data: a form's fields, sent as application/x-www-form-urlencoded
+        :param files: a form's files, by field: content, or (name, content) or (name, content, media type); sent as multipart/form-data
+        :param json: a body to be sent as JSON
+        :param headers: header fields for this request alone, and so are `cookies`
         :param leave_at: leave by itself at the app's so many-th await; 0: not by itself
+        :raises ValueError: the URL isn't a path, or a field has a character that HTTP doesn't allow
+        :raises TypeError: there is more than one body
         """
-        fields = {"host": "testserver", **self._headers, **(headers or {})}
-        if json is not None:
-            content = json_library.dumps(json).encode()
-            fields.setdefault("content-type", "application/json")
-        if content:
-            fields.setdefault("content-length", str(len(content)))
-        call = Call(_scope(method, url, fields, self._state), content, leave_at)
+        body = {"content": content, "data": data, "files": files, "json": json}
+        request = sent(method, url, self._defaults(url, cookies or {}), params=params, headers=headers, **body)
+        call = Call(_scope(request, self._base_url, self._state), request.content, leave_at)
         async with beside_the_block() as tasks:
             tasks.start_soon(call.run, self.app)
             await call.wait_suspended()
@@ -90,6 +133,13 @@ class Client:
                 yield call
             finally:
                 call.leave()
+                self.cookies.take(self._base_url + url, call.response.headers.raw)
+
+    def _defaults(self, url: str, cookies: Mapping[str, str]) -> list[tuple[str, Any]]:
+        """The fields that go with every request."""
+        jar = self.cookies.header(self._base_url + url, cookies)
+        general = self._headers.items() if isinstance(self._headers, Mapping) else self._headers
+        return [("host", urlsplit(self._base_url).netloc), *([("cookie", jar)] if jar else []), *general]
 
     def hang_up_everywhere(self, url: str, method: str = "GET", *, limit: int = 1000, **options: Any) -> "Departures":
         """Run a request again and again, leaving at the app's first await, at its second, and so on; to be iterated over.
@@ -155,22 +205,20 @@ class Departures:
         return Departure(number, call.where, call.cancelled)
 
 
-def _scope(method: str, url: str, headers: Mapping[str, str], state: Mapping[str, Any]) -> Scope:
-    raw_path, _, query = url.partition("?")
-    if not raw_path.startswith("/"):
-        raise ValueError(f"a test client's URL is a path and a query, as in /items?page=2, not {url!r}")
+def _scope(request: Sent, base_url: str, state: Mapping[str, Any]) -> Scope:
+    base = urlsplit(base_url)
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
-        "method": method.upper(),
-        "scheme": "http",
-        "path": unquote(raw_path),
-        "raw_path": raw_path.encode(),
-        "query_string": query.encode(),
+        "method": request.method,
+        "scheme": base.scheme,
+        "path": unquote(request.path),
+        "raw_path": request.path.encode(),
+        "query_string": request.query.encode(),
         "root_path": "",
-        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
         "client": ("testclient", 50000),
-        "server": ("testserver", 80),
+        "server": (base.hostname, base.port or (443 if base.scheme == "https" else 80)),
         "state": dict(state),
     }

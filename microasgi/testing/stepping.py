@@ -6,16 +6,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anyio
+
 from microasgi.promise.delivery import current_task
-from microasgi.promise.telling import blocks
+from microasgi.promise.stages import HEARD
+from microasgi.promise.telling import REASON, blocks
 
 
 class Stepper:
-    """Awaits a coroutine and says each time it is about to wait."""
+    """Awaits a coroutine, says each time it is about to wait, and when a wait ends with a cancellation."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], suspended: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        suspended: Callable[[Coroutine[Any, Any, None]], None],
+        cancelled: Callable[[BaseException], None],
+    ) -> None:
         self._coroutine = coroutine
         self._suspended = suspended
+        self._cancelled = cancelled
 
     def __await__(self) -> Generator[Any, Any, None]:
         step: Callable[[Any], Any] = self._coroutine.send
@@ -28,9 +37,25 @@ class Stepper:
             self._suspended(self._coroutine)
             try:
                 value = yield trap
-                step = self._coroutine.send
+                step, raised = self._coroutine.send, getattr(value, "error", None)  # trio sends an `outcome.Error`
             except BaseException as error:
-                step, value = self._coroutine.throw, error
+                step, value, raised = self._coroutine.throw, error, error
+            if isinstance(raised, anyio.get_cancelled_exc_class()):
+                self._cancelled(raised)
+
+
+def is_departure(error: BaseException) -> bool:
+    """Whether a cancellation of trio's is the departure's. On asyncio one that has gone through other tasks doesn't tell."""
+    return getattr(error, "reason", None) == REASON
+
+
+def goes_on(*, heard: bool) -> bool:
+    """Whether the running task's call knows of the departure, and is still at work.
+
+    :param heard: whether its cancellation has come, by what trio says: there the call's block doesn't see who has heard
+    """
+    block = blocks.get(current_task())
+    return block is not None and (heard or block.stage is HEARD)
 
 
 def place(coroutine: Coroutine[Any, Any, None]) -> str:

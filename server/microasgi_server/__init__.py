@@ -2,16 +2,31 @@
 
     import microasgi_server
 
-    microasgi_server.run(app, microasgi_server.Config(port=8000))           # blocks, until Ctrl+C
+    microasgi_server.run(app, port=8000)                                    # blocks, until Ctrl+C
     await microasgi_server.serve(app, microasgi_server.Config(port=8000))   # inside a running event loop
 
 To learn how it works, read in this order: `http1`, `connection`, `call`, `transports.asyncio`, `server`.
 """
 
+from microasgi_server.command.run import run
 from microasgi_server.config import Config
-from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError
+from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError, TargetError
 from microasgi_server.http1.limits import Limits
+from microasgi_server.noted import request_id
 from microasgi_server.server import serve
-from microasgi_server.signals import run
+from microasgi_server.stats import Stats, stats
 
-__all__ = ["AppError", "ClientDisconnected", "Config", "Limits", "ServerError", "StartupError", "run", "serve"]
+__all__ = [
+    "AppError",
+    "ClientDisconnected",
+    "Config",
+    "Limits",
+    "ServerError",
+    "StartupError",
+    "Stats",
+    "TargetError",
+    "request_id",
+    "run",
+    "serve",
+    "stats",
+]

@@ -41,10 +41,11 @@ class Call:
 
     app: what is called.
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
+    began: when the request did, by the server's clock.
     begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_began", "_connection", "_listeners", "_waiters", "app", "begun", "exchange", "scope", "task")
+    __slots__ = ("_connection", "_listeners", "_waiters", "app", "began", "begun", "exchange", "scope", "task")
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -53,7 +54,7 @@ class Call:
         self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
         self.begun = False
         running, transport = connection.running, connection.transport
-        self._began = running.clock()
+        self.began = running.clock()
         self.app = running.app
         self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
         self.task: Cancellable = transport.spawn(self.run)
@@ -65,10 +66,6 @@ class Call:
     def told(self) -> bool:
         """Whether a subscriber has heard that the client is gone."""
         return self.exchange.told
-
-    def age(self) -> float:
-        """Seconds since the request began."""
-        return self._connection.running.clock() - self._began
 
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
@@ -90,8 +87,8 @@ class Call:
                 logs.app_unfinished(exchange)
                 self._give_up()
         finally:
-            if exchange.gone and running.access_log:
-                logs.access(self._connection.transport.client, exchange, self.age())
+            if exchange.gone:
+                running.journal.left(self._connection.transport.client, exchange, self.began)
             running.calls.discard(self)
             if not exchange.complete:  # else it is another's turn already
                 self._connection.ended(self)

@@ -1,12 +1,10 @@
 """The server's options."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from microasgi_server.http1.limits import Limits
-
-Loop = Literal["auto", "asyncio", "uvloop", "trio"]
-LifespanMode = Literal["auto", "on", "off"]
+from microasgi_server.options import OPTIONS, LifespanMode, Loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +19,17 @@ class Config:
     :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
     :param root_path: the prefix that a proxy in front has stripped (ASGI HTTP spec, `root_path`)
     :param access_log: write a line for each request to the logger `microasgi_server.access`
+    :param access_log_format: what that line says: a text with fields in braces, as in `{client} "{line}" {status} {duration} {bytes}
+        {request_id} {user_agent}`; `access_fields.py` has them all. Empty is the usual line
+    :param access_log_quiet: paths for whose requests there is no line, as long as they go well
+    :param request_id: give each request an id: what its `X-Request-ID` says, if that is one field of 1 to 128 visible ASCII characters,
+        or else 32 new ones. It is in the scope's state as `request_id`, in the context variable `microasgi_server.request_id` and in the
+        response's `X-Request-ID`. A format with `{request_id}` switches this on
+    :param header: fields for every response, as in `["X-Frame-Options: DENY"]`, beside the app's own
+    :param metrics_port: where `run` serves numbers for Prometheus, at the same host, as long as it serves the app; needs the extra
+        `metrics`. Elsewhere see `metrics.py`
+    :param server_header: have `Server: microasgi` in every response that has no other
+    :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
     :param timeout_keep_alive: how long a connection may be idle between two requests
     :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
@@ -30,7 +39,7 @@ class Config:
         net.ipv4.tcp_rmem allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the kernel's
         own choice
     :param limits: the numbers that few will want to change
-    :raises ValueError: an option is out of its range
+    :raises ValueError: an option has a value that it may not have, by the table in `options.py`
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +50,13 @@ class Config:
     lifespan: LifespanMode = "auto"
     root_path: str = ""
     access_log: bool = True
+    access_log_format: str = ""
+    access_log_quiet: Sequence[str] = ()
+    request_id: bool = False
+    header: Sequence[str] = ()
+    metrics_port: int | None = None
+    server_header: bool = True
+    date_header: bool = True
     timeout_header: float = 10.0
     timeout_keep_alive: float = 5.0
     timeout_graceful_shutdown: float = 10.0
@@ -49,13 +65,5 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, choices in (("loop", get_args(Loop)), ("lifespan", get_args(LifespanMode))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)}")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is a number from 0 to 65535, not {self.port}")
-        for name in ("timeout_header", "timeout_keep_alive", "timeout_graceful_shutdown", "receive_buffer", "backlog"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is not negative, but it is {getattr(self, name)}")
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ValueError(f"root_path starts with a slash and ends without one, as /api does, not {self.root_path!r}")
+        for option in OPTIONS:
+            option.check(getattr(self, option.name), option.name)

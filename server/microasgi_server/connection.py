@@ -199,8 +199,7 @@ class Connection:
         logs.call_failed(exchange, error)
         exchange.closing = True
         self.transport.write(exchange.fail() or b"")
-        if self.running.access_log:
-            logs.access(self.transport.client, exchange, 0.0)
+        self.running.journal.completed(self.transport.client, exchange, self.running.clock())
         self._go_on()
 
     def ended(self, call: Call) -> None:
@@ -212,8 +211,7 @@ class Connection:
         """The last byte of a response is handed over."""
         self._call = None
         call.wake()
-        if self.running.access_log:
-            logs.access(self.transport.client, call.exchange, call.age())
+        self.running.journal.completed(self.transport.client, call.exchange, call.began)
         self._go_on()
         if self.transport.paused:
             self.regulate()
@@ -269,7 +267,7 @@ class Connection:
 
     def _refuse(self, status: int, reason: str) -> None:
         data = self.protocol.refuse(status, reason)
-        logs.refused(self.transport.client, status, reason)
+        self.running.journal.refused(self.transport.client, status, reason)
         call, self._call = self._call, None
         if data:
             self.transport.write(data)

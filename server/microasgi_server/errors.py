@@ -5,6 +5,7 @@ ServerError
 ├── AppError             the app's: a message that can't be sent, or not now
 ├── Refusal              the client's: a request that won't be served
 └── StartupError         the operator's: the server can't start
+    └── TargetError      what is to be served can't be
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,11 @@ class Refusal(ServerError):
 
 
 class StartupError(ServerError):
-    """The server can't start: the address can't be bound, or the app's lifespan failed."""
+    """The server can't start: the address can't be bound, the loop isn't installed, or the app's lifespan failed."""
+
+
+class TargetError(StartupError):
+    """What is to be served can't be: it isn't there, can't be imported or is no app. `__cause__` is what the app's own code raised."""
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 
 from microasgi_server.asgi import ASGIApp, Message, Scope
-from microasgi_server.config import LifespanMode
 from microasgi_server.errors import AppError, StartupError
+from microasgi_server.options import LifespanMode
 
 logger = logging.getLogger("microasgi_server")
 

@@ -52,7 +52,7 @@ class TracedConnection(Connection):
     def _abandon(self, call: Call) -> None:
         exchange = call.exchange
         what = "cancelled" if exchange.cancelled else "client left"
-        trace(self.transport.client, f"{what} after {call.age():.3f} s: {exchange.why_gone}")
+        trace(self.transport.client, f"{what} after {self.running.clock() - call.began:.3f} s: {exchange.why_gone}")
         super()._abandon(call)
 
     def lost(self, why: str) -> None:

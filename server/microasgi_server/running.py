@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import anyio
 
+from microasgi_server.access import writer
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.deadlines import Deadlines, deadlines
 from microasgi_server.http1.fields import Field, validated_field
+from microasgi_server.journal import Journal
 from microasgi_server.transports import Served, Transport
 from microasgi_server.transports.paused import PausedSockets
 
@@ -70,7 +72,6 @@ class RunningServer:
     app: the ASGI app.
     config: the options.
     state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
-    access_log: whether it is written at all, asked once instead of at every request.
     connection_class: what is made for every connection.
     clock: seconds, for deadlines; not the time of day.
     connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
@@ -78,13 +79,13 @@ class RunningServer:
     stopping: every connection closes after its response.
     changed: notified when `calls` or `connections` shrink.
     paused: watches the sockets that aren't being read.
+    journal: what becomes of requests.
     context: where every request's own context is copied from, so that none inherits another's variables.
     """
 
     app: ASGIApp
     config: Config
     state: dict[str, Any]
-    access_log: bool
     connection_class: Callable[["RunningServer", Transport], Connected]
     clock: Callable[[], float] = time.monotonic
     connections: set[Connected] = field(default_factory=set)
@@ -94,20 +95,33 @@ class RunningServer:
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
     deadlines: Deadlines = field(init=False)
+    journal: Journal = field(init=False)
     _second: int = 0
     _identity: list[Field] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.deadlines = deadlines(self.config)
+        self.journal = Journal(writer(self.config), self.clock)
 
     def identity(self) -> list[Field]:
-        """The Date and Server fields (RFC 9110 §6.6.1, §10.2.4), made once a second. Not to be changed in place."""
+        """The fields of every response, made once a second. Not to be changed in place."""
         now = int(time.time())
         if now != self._second:
             self._second = now
-            date = formatdate(now, usegmt=True).encode()
-            self._identity = [validated_field(b"date", date), validated_field(b"server", b"microasgi")]
+            self._identity = [validated_field(*field) for field in self._fields(now)]
         return self._identity
+
+    def _fields(self, now: int) -> Iterator[tuple[bytes, bytes]]:
+        """Date and Server (RFC 9110 §6.6.1, §10.2.4), and what the operator adds."""
+        config = self.config
+        lines = [line.encode("latin-1").partition(b":") for line in config.header]
+        added = [(name, value.strip()) for name, _, value in lines]
+        names = {name.lower() for name, _ in added}
+        if config.date_header and b"date" not in names:
+            yield b"date", formatdate(now, usegmt=True).encode()
+        if config.server_header and b"server" not in names:
+            yield b"server", b"microasgi"
+        yield from added
 
     def watch(self, sock: socket.socket, on_departure: Callable[[str], None]) -> bytes:
         """Watch a socket that isn't read any more: see `PausedSockets.add`."""

@@ -22,9 +22,11 @@ from microasgi_server.connection import Connection
 from microasgi_server.errors import single_error
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
+from microasgi_server.noted import noted
 from microasgi_server.observers import TracedConnection
 from microasgi_server.running import RunningServer
 from microasgi_server.shutdown import end, finish
+from microasgi_server.stats import registered
 from microasgi_server.transports import asyncio as asyncio_transport
 from microasgi_server.transports import sockets as sockets_transport
 
@@ -48,7 +50,7 @@ async def serve(
     their cleanup and the lifespan shutdown still run. Signals are `run`'s business.
 
     :param app: an ASGI 3 application
-    :param config: the options; `config.loop` has no meaning here
+    :param config: the options; `config.loop` and `config.metrics_port` have no meaning here
     :param sockets: bound stream sockets to accept on, instead of those that `config` names. They are set to non-blocking, and stay open
         when this ends: whoever hands them in closes them
     :param stop: set it to stop gracefully
@@ -63,9 +65,8 @@ async def serve(
         connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
     with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
         async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
-            access_log = config.access_log and logs.access_logger.isEnabledFor(logging.INFO)
-            running = RunningServer(app, config, state, access_log, connection_class, clock)
-            await _accept(running, listeners, stop, task_status)
+            with registered(RunningServer(app, config, state, noted(connection_class, config), clock)) as running:
+                await _accept(running, listeners, stop, task_status)
 
 
 async def _accept(

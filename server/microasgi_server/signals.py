@@ -8,15 +8,19 @@ from importlib.util import find_spec
 
 import anyio
 
+from microasgi_server import metrics
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.errors import single_error
+from microasgi_server.errors import StartupError, single_error
 from microasgi_server.server import serve
 
 logger = logging.getLogger("microasgi_server")
 
+EXTRAS = {"uvloop": "fast", "trio": "trio"}
+"""Which extra of the distribution brings which loop."""
 
-def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[str]], object] | None = None) -> None:
+
+def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[str]], object] | None = None) -> None:
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
     The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
@@ -26,15 +30,27 @@ def run(app: ASGIApp, config: Config | None = None, *, started: Callable[[list[s
     Python's default. What the app's lifespan sets instead stays.
 
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
-    :raises StartupError: the address can't be bound, or the app's startup failed
+    :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
     """
-    config = config or Config()
+    demand_loop(config)
+    if config.metrics_port is not None:
+        metrics.demand()
     _collect_rarely(*config.limits.collect)
     uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
     if config.loop == "trio":
         anyio.run(_serve_until_signal, app, config, started, backend="trio")
     else:
         anyio.run(_serve_until_signal, app, config, started, backend="asyncio", backend_options={"use_uvloop": uvloop})
+
+
+def demand_loop(config: Config) -> None:
+    """Make sure that the loop can run, before anything else is done for it.
+
+    :raises StartupError: it isn't installed
+    """
+    if config.loop in EXTRAS and find_spec(config.loop) is None:
+        extra = EXTRAS[config.loop]
+        raise StartupError(f"the loop {config.loop} is not installed; install it with: pip install 'microasgi[{extra}]'")
 
 
 def _collect_rarely(objects: int, looks: int) -> None:
@@ -67,6 +83,12 @@ async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[l
     with single_error():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
+            if config.metrics_port is not None:
+                numbers = Config(
+                    host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header
+                )
+                addresses = await tasks.start(serve, metrics.app(app), numbers)
+                logger.info("Metrics are at %s/metrics", addresses[0])
             await serve(app, config, stop=stop, task_status=progress)
             tasks.cancel_scope.cancel()
 

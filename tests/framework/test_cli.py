@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import microasgi_server
 import pytest
+from microasgi_server.command.levels import LOG_LEVEL
+from microasgi_server.options import OPTIONS, TEXT, Option
 
+import microasgi
+from microasgi import Route, demo
 from microasgi.cli import main
 
 PATIENCE = 20.0
@@ -107,6 +113,7 @@ def app_dir(tmp_path: Path) -> Path:
     (tmp_path / "misspelt.py").write_text("def (:\n")
     (tmp_path / "crashes.py").write_text("\n\nraise LookupError('two\\nlines')\n")
     (tmp_path / "deep.py").write_text("import json\n\nsettings = json.loads('{')\n")
+    (tmp_path / "chain.py").write_text("def load():\n    import crashes\n\nload()\n")
     (tmp_path / "exits.py").write_text("raise SystemExit('no settings')\n")
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     package = tmp_path / "package"
@@ -117,14 +124,26 @@ def app_dir(tmp_path: Path) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's own, less what would change what the command does or says."""
+    """This process's own, less what would change what the command does or says; it runs the code that these tests import."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COLUMNS"))}
-    return {**kept, **changes}
+    ours = [str(Path(package.__file__ or "").parents[1]) for package in (microasgi, microasgi_server)]
+    path = os.pathsep.join([changes.pop("PYTHONPATH", ""), *ours]).removeprefix(os.pathsep)
+    return {**kept, **changes, "PYTHONPATH": path}
 
 
 def run(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end."""
-    command = [sys.executable, "-m", "microasgi", *arguments]
+    return end(app_dir, "-m", "microasgi", *arguments, **changes)
+
+
+def script(app_dir: Path, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end, in a shell where Ctrl+C is heard."""
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    return end(app_dir, "-c", heard + textwrap.dedent(program), *arguments)
+
+
+def end(app_dir: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=app_dir, env=environment(**changes), capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
@@ -493,18 +512,18 @@ def test_the_timeout_of_a_graceful_shutdown_ends_requests(app_dir: Path, loop: s
 def test_the_trace_shows_that_a_handler_stops_when_its_client_leaves(app_dir: Path, loop: str) -> None:
     """The post's experiment: the handler sleeps ten seconds, its client leaves after a third of one, and there it ends."""
     with serving(app_dir, "microasgi.demo:routes", "--loop", loop, "--log-level", "trace") as server:
-        server.leave("/", after="started scope", wait=0.3)
+        server.leave("/sleep", after="started scope", wait=0.3)
         server.wait_for("connection lost")
         lines = [line for line in server.stderr.splitlines() if "Serving on" not in line]
     client = re.escape(lines[0].split()[1])
-    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/', .*'headers': '<\.\.\.>'.*\}}"
+    scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/sleep', .*'headers': '<\.\.\.>'.*\}}"
     cancelled = rf"TRACE: {client} - cancelled after (0\.[3-9]\d\d) s: the client closed its side \(FIN\)"
     expected = [
         rf"TRACE: {client} - connection made",
         scope,
         cancelled,
         rf"TRACE: {client} - completed",
-        rf'INFO: {client} - "GET / HTTP/1\.1" 499 0\.[3-9]\d\ds cancelled: the client closed its side \(FIN\)',
+        rf'INFO: {client} - "GET /sleep HTTP/1\.1" 499 0\.[3-9]\d\ds cancelled: the client closed its side \(FIN\)',
         rf"TRACE: {client} - connection lost",
     ]
     assert len(lines) == len(expected), lines
@@ -566,6 +585,25 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_output_that_nobody_reads_is_no_traceback(app_dir: Path) -> None:
+    """In a pipe whose reader has left, as `head` does, the command ends with the shell's exit code for it, and without a word."""
+    (app_dir / "many.py").write_text(MAIN + "for number in range(2000): routes.get(f'/{number}')(home)")
+    command = [sys.executable, "-m", "microasgi", "routes", "many:routes"]
+    with subprocess.Popen(command, cwd=app_dir, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(PATIENCE)) == (b"", 141)
+
+
+def test_a_closed_stdout_is_no_error(app_dir: Path) -> None:
+    """Who closes the standard output hears nothing, and the command works."""
+    command = ["sh", "-c", f"exec {sys.executable} -m microasgi routes main:routes >&-"]
+    done = subprocess.run(command, cwd=app_dir, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # What can't be served.
 
 
@@ -587,12 +625,16 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
         (["needs:app"], ["importing 'needs' failed: ModuleNotFoundError: No module named 'no_such_package'", "needs.py, line 1"]),
         (["misspelt:app"], ["importing 'misspelt' failed: SyntaxError: ", "misspelt.py, line 1"]),
         (["crashes:app"], ["importing 'crashes' failed: LookupError: two lines", "crashes.py, line 3", "--log-level debug shows more"]),
-        (["deep:app"], ["importing 'deep' failed: JSONDecodeError: ", "deep.py, line 3"]),
+        (["deep:app"], ["importing 'deep' failed: JSONDecodeError: ", "deep.py, line 3)"]),
+        (
+            ["chain:app"],
+            ["importing 'chain' failed: LookupError", "line 3; from ", "chain.py, line 2; from ", "chain.py, line 4)"],
+        ),
         (["exits:app"], ["importing 'exits' failed: SystemExit: no settings"]),
         (["main:number"], ["'main:number' is an int, and not an ASGI app, a Router or a list of routes"]),
         (["main:empty"], ["'main:empty' is a list with nothing in it"]),
         (["main:with_stranger"], ["'main:with_stranger' is a list with an int in it"]),
-        (["main:home"], ["'main:home' is a function, and not an ASGI app", "is it a handler? Then name the Router that it is on"]),
+        (["main:home"], ["'main:home' is a function", "is it a handler? Then name the router or the app that it is on"]),
         (["main:make"], ["'main:make' is a function, and not an ASGI app", "is it a factory? Then say --factory"]),
         (["main:Plain"], ["'main:Plain' is a class, and not an app; make an instance of it, as in app = Plain(…)", "--factory"]),
         (["main:Old"], ["'main:Old' is a class, and not an app; make an instance of it"]),
@@ -641,17 +683,27 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["serve", "main:routes", "--prot", "80"], ["there is no option --prot; did you mean --port?"]),
+        (["serve", "main:routes", "--time"], ["there is no option --time;"]),
+        (["serve", "-w", "4", "main:routes"], ["there is no option -w here: one process serves"]),
+        (["serve", "--bind=:80", "main:routes"], ["there is no option --bind here: write --host HOST --port PORT"]),
+        (["serve", "main:routes", "--ssl-keyfile", "key.pem"], ["there is no option --ssl-keyfile here: there is no TLS yet"]),
+        (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
+        (["routes", "main:routes", "--factoyr"], ["there is no option --factoyr; did you mean --factory?"]),
         ([], ["COMMAND"]),
         (["serv", "main:routes"], ["'serv'", "serve"]),
         (["serve"], ["TARGET"]),
         (["serve", "main:routes", "--reload"], ["--reload"]),
-        (["serve", "main:routes", "--port", "http"], ["--port", "a port is a number from 0 to 65535, not 'http'"]),
+        (["serve", "main:routes", "--port", "http"], ["--port", "--port is a number from 0 to 65535, not 'http'"]),
         (["serve", "main:routes", "--port", "65536"], ["--port", "not '65536'"]),
         (["serve", "main:routes", "--port", "-1"], ["--port", "not '-1'"]),
         (["serve", "main:routes", "--timeout-keep-alive", "soon"], ["--timeout-keep-alive", "a number of seconds, 0 or more, not 'soon'"]),
         (["serve", "main:routes", "--timeout-graceful-shutdown", "-1"], ["--timeout-graceful-shutdown", "not '-1'"]),
         (["serve", "main:routes", "--timeout-keep-alive", "nan"], ["--timeout-keep-alive", "not 'nan'"]),
-        (["serve", "main:routes", "--root-path", "api"], ["--root-path", "starts with a slash, as in /api"]),
+        (
+            ["serve", "main:routes", "--root-path", "api"],
+            ["--root-path", "starts with a slash and ends without one, as /api does"],
+        ),
         (["serve", "main:routes", "--loop", "gevent"], ["--loop", "'gevent'", "trio"]),
         (["serve", "main:routes", "--log-level", "loud"], ["--log-level", "'loud'", "trace"]),
     ],
@@ -686,7 +738,7 @@ def test_a_missing_loop_says_how_to_install_it(app_dir: Path, loop: str, extra: 
     """Where uvloop or trio isn't installed, asking for it is one line with the command that installs it, and exit code 1."""
     (app_dir / "sitecustomize.py").write_text(WITHOUT)
     done = run(app_dir, "serve", "main:routes", "--loop", loop, PYTHONPATH=str(app_dir))
-    check_refusal(done, 1, f"--loop {loop} needs {loop}; install it with: pip install 'microasgi[{extra}]'")
+    check_refusal(done, 1, f"the loop {loop} is not installed; install it with: pip install 'microasgi[{extra}]'")
 
 
 def test_without_the_extras_it_serves_on_asyncio(app_dir: Path) -> None:
@@ -754,12 +806,9 @@ def test_the_table_of_routes_needs_a_router(app_dir: Path) -> None:
 def test_the_help_names_every_option(app_dir: Path) -> None:
     """`serve --help` explains every option, with its default where it has one."""
     done = say(app_dir, "serve", "--help", COLUMNS="200")
-    options = (
-        "--factory --app-dir --host --port --uds --loop --log-level --access-log --no-access-log --root-path --lifespan --half-close"
-        " --timeout-keep-alive --timeout-header --timeout-graceful-shutdown --cancel-on-disconnect"
-    )
-    for option in options.split():
-        assert re.search(rf"^  (--access-log, )?{option}(, --no-access-log)?( \S+)?\s+\w", done.stdout, re.MULTILINE), option
+    options = [*OPTIONS, LOG_LEVEL, *(Option(name, TEXT, "") for name in ("factory", "app_dir", "cancel_on_disconnect"))]
+    for option in options:
+        assert re.search(rf"^  {option.flag}(, --no-\S+)?( \S+)?\s+\w", done.stdout, re.MULTILINE), option
     assert "{critical,error,warning,info,debug,trace}" in done.stdout
     assert "{auto,asyncio,uvloop,trio}" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
@@ -802,7 +851,7 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
         with ask(server, "GET", "/thread") as work, ask(server, "POST", "/pay") as receipt:
             server.leave("/thread", wait=0.3)
             server.leave("/pay", "POST", wait=0.3)
-            server.leave("/", wait=0.3)
+            server.leave("/sleep", wait=0.3)
             assert server.get("/hello/you") == (200, b"Hello, you!\n")
             status, body = server.get("/upload", "POST", b"x" * 1_000_000)
             assert (status, json.loads(body)) == (200, {"bytes": 1_000_000})
@@ -813,11 +862,23 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
         server.wait_for('"GET /thread HTTP/1.1" 200 5')
         assert server.stop() == 0
         assert re.search(r'"GET /thread HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
-        assert re.search(r'"GET / HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
+        assert re.search(r'"GET /sleep HTTP/1.1" 499 0\.\d+s cancelled: ', server.stderr)
         assert re.search(r'"GET /ticks HTTP/1.1" 499 1\.\d+s cancelled: ', server.stderr)
         assert re.search(r'"POST /pay HTTP/1.1" 499 3\.\d+s client left: ', server.stderr)
         assert server.stdout.count("The payment is done") == 2
         assert "ERROR" not in server.stderr
+
+
+def test_the_demos_page_leads_to_every_route(tmp_path: Path) -> None:
+    """The page has a link or a form for each of the demo's other routes, and takes nothing from elsewhere."""
+    with serving(tmp_path, "microasgi.demo:routes") as server:
+        status, body = server.get("/")
+    page = body.decode()
+    named = set(re.findall(r'(?:href|action)="([^"]+)"', page)) - {"data:,"}
+    paths = {route.path for route in demo.routes.routes if isinstance(route, Route)} - {"/"}
+    assert (status, named) == (200, {path.replace("{name}", "you") for path in paths})
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 def test_the_demo_is_in_the_table_of_routes(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def field(answer: Answer, name: bytes) -> str | None:
         (b"\x00\xff", 200, "application/octet-stream", b"\x00\xff"),
         ({"a": [1, None, "\u00e9"]}, 200, "application/json", '{"a":[1,null,"\u00e9"]}'.encode()),
         ([1, 2], 200, "application/json", b"[1,2]"),
+        (["\ud800"], 200, "application/json", b'["\\ud800"]'),  # as JSON may have it, and UTF-8 may not
         ([], 200, "application/json", b"[]"),
         ("", 200, "text/plain; charset=utf-8", b""),
         (None, 204, None, b""),

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore"]
 
-EXTRAS = {"fast", "trio", "forms", "files", "test", "bench", "lint"}
+EXTRAS = {"fast", "trio", "metrics", "forms", "files", "test", "bench", "lint"}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_metadata_says_what_it_is(metadata: Message) -> None:
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     """The wheel installs the command `microasgi`."""
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
-    assert "microasgi = microasgi.cli:main" in wheel.read(name).decode().splitlines()
+    assert "microasgi = microasgi.__main__:main" in wheel.read(name).decode().splitlines()
 
 
 def test_the_wheel_works_where_only_its_dependencies_are(built: Path, tmp_path: Path) -> None:

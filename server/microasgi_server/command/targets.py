@@ -1,4 +1,7 @@
-"""From `module:attribute` on the command line to an ASGI app, with a clear word where that fails."""
+"""From `module:attribute` to an ASGI app, with a clear word where that fails.
+
+`load` finds what is named, and `checked_app` says whether it is an app. Between the two, a framework may make an app of what was found.
+"""
 
 import importlib
 import inspect
@@ -12,33 +15,49 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from microasgi.asgi import ASGIApp
-from microasgi.routes import Mount, Route
-from microasgi.routing import Router
+from microasgi_server.asgi import ASGIApp
+from microasgi_server.errors import TargetError
 
 
-class TargetError(Exception):
-    """The target can't be served. The message is for the person who typed it; `__cause__` is what the app's own code raised."""
+def load_app(target: Any, *, factory: bool = False, app_dir: str = ".") -> ASGIApp:
+    """The app that is `target`, or that it names.
+
+    :raises TargetError: as `load` and `checked_app` do
+    """
+    return checked_app(load(target, factory=factory, app_dir=app_dir), described(target, factory=factory), factory=factory)
 
 
-def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> ASGIApp:
-    """Import the app that `target` names.
+def load(target: Any, *, factory: bool = False, app_dir: str = ".") -> Any:
+    """What `target` names, imported; whatever is no name is itself what is meant.
 
     :param target: `module:attribute`; the attribute may have dots
     :param factory: call what is found, without arguments, and take what it returns
     :param app_dir: the directory to import from
-    :raises TargetError: there is no such module or attribute, importing it fails, or it is not an app
+    :raises TargetError: there is no such module or attribute, or importing it or calling it fails
     """
+    directory = Path(app_dir).resolve()
+    found = _imported(target, app_dir, directory) if isinstance(target, str) else target
+    return _make(found, named(target), directory) if factory else found
+
+
+def named(target: Any) -> str:
+    """What a message calls it."""
+    return repr(target) if isinstance(target, str) else "what is to be served"
+
+
+def described(target: Any, *, factory: bool = False) -> str:
+    """How a sentence about it begins."""
+    return f"{named(target)} {'returned' if factory else 'is'}"
+
+
+def _imported(target: str, app_dir: str, directory: Path) -> Any:
     module_name, _, attribute = target.partition(":")
     if not _is_dotted(module_name) or not _is_dotted(attribute):
-        raise TargetError(f"{target!r} is not of the form module:attribute, as in main:routes or package.module:app")
-    directory = Path(app_dir).resolve()
+        hint = "; the directory goes into --app-dir" if "/" in module_name else ""
+        raise TargetError(f"{target!r} is not of the form module:attribute, as in main:routes or package.module:app{hint}")
     if not directory.is_dir():
         raise TargetError(f"--app-dir {app_dir}: there is no such directory")
-    found = _attribute(_module(module_name, directory), attribute, target)
-    if factory:
-        found = _make(found, target, directory)
-    return _app(found, target, factory=factory)
+    return _attribute(_module(module_name, directory), attribute, target)
 
 
 def _is_dotted(text: str) -> bool:
@@ -86,60 +105,66 @@ def _attribute(module: ModuleType, path: str, target: str) -> Any:
 
 
 def _instead(owner: Any, name: str) -> str:
-    """What was meant, perhaps: a name that is near, a module of that name, or a Router."""
+    """What was meant, perhaps: a name that is near, a module of that name, or something that looks like an app."""
     names = [own for own in dir(owner) if not own.startswith("_")]
     if near := _nearest(name, names):
         return near
     if isinstance(owner, ModuleType):
         if hasattr(owner, "__path__") and find_spec(f"{owner.__name__}.{name}") is not None:
             return f", but there is a module {owner.__name__}.{name}; write {owner.__name__}.{name}:…"
-        if routers := [repr(own) for own in names if isinstance(getattr(owner, own), Router)]:
-            return f"; did you mean {' or '.join(routers)}, which {'is a Router' if len(routers) == 1 else 'are Routers'}?"
+        if apps := [f"{own!r}, which is {a(value)}" for own in names if _looks_like_an_app(value := getattr(owner, own))]:
+            return f"; did you mean {', or '.join(apps)}?"
     return ""
 
 
-def _make(factory: Any, target: str, directory: Path) -> Any:
+def _looks_like_an_app(value: Any) -> bool:
+    """Whether it is an instance of something that can be called as an app is: a function may be anything."""
+    return callable(value) and not isinstance(value, type) and not inspect.isroutine(value) and _takes(value, 3)
+
+
+def _make(factory: Any, name: str, directory: Path) -> Any:
     """What the factory returns."""
     if not callable(factory):
-        raise TargetError(f"{target!r} can't be called: it is {_a(factory)}; leave --factory away")
+        raise TargetError(f"{name} can't be called: it is {a(factory)}; leave --factory away")
     if not _takes(factory, 0):
         hint = "it takes arguments, and a factory is called without any"
-        raise TargetError(f"{target!r} is no factory: {'it is an app already; leave --factory away' if _takes(factory, 3) else hint}")
+        raise TargetError(f"{name} is no factory: {'it is an app already; leave --factory away' if _takes(factory, 3) else hint}")
     try:
         made = factory()
     except (Exception, SystemExit) as error:
-        raise TargetError(f"calling {target!r} failed: {_describe(error, directory)}") from error
+        raise TargetError(f"calling {name} failed: {_describe(error, directory)}") from error
     if inspect.iscoroutine(made):
         made.close()
-        raise TargetError(f"{target!r} is async, and a factory is called before there is an event loop; make it a plain function")
+        raise TargetError(f"{name} is async, and a factory is called before there is an event loop; make it a plain function")
     return made
 
 
-def _app(found: Any, target: str, *, factory: bool) -> ASGIApp:
-    kind = f"{target!r} {'returned' if factory else 'is'} {_a(found)}"
-    if isinstance(found, list | tuple):
-        strangers = [_a(route) for route in found if not isinstance(route, Route | Mount)]
-        if strangers or not found:
-            raise TargetError(f"{kind} with {strangers[0] if strangers else 'nothing'} in it; a list to serve has Routes and Mounts")
-        return Router(found)
+def checked_app(found: Any, beginning: str, *, factory: bool = False, wanted: str = "an ASGI app") -> ASGIApp:
+    """What was found, if it is an app.
+
+    :param beginning: how a sentence about it begins, as `described` says it
+    :param factory: whether a factory returned it
+    :param wanted: what could have been served
+    :raises TargetError: it is something else
+    """
+    kind = f"{beginning} {a(found)}"
     if isinstance(found, type) and not hasattr(found, "__await__"):  # one with it is an app for a single call, as Starlette's endpoints
-        raise TargetError(f"{kind}, and not an app; {_instance(target, factory=factory or not _takes(found, 0))}")
+        raise TargetError(f"{kind}, and not an app; {_instance(found, factory=factory or not _takes(found, 0))}")
     if not callable(found):
-        raise TargetError(f"{kind}, and not an ASGI app, a Router or a list of routes")
+        raise TargetError(f"{kind}, and not {wanted}")
     if not _takes(found, 3):
         hint = ""
         if not factory and _takes(found, 0):
             hint = "; is it a factory? Then say --factory"
         elif not factory and _takes(found, 1):
-            hint = "; is it a handler? Then name the Router that it is on"
+            hint = "; is it a handler? Then name the router or the app that it is on"
         raise TargetError(f"{kind}, and not an ASGI app: those take scope, receive and send{hint}")
     return found  # type: ignore[no-any-return]
 
 
-def _instance(target: str, *, factory: bool) -> str:
+def _instance(found: type, *, factory: bool) -> str:
     """What to do about a class."""
-    name = target.rpartition(":")[2].rpartition(".")[2]
-    return f"make an instance of it, as in app = {name}(…), and name that{'' if factory else ', or say --factory'}"
+    return f"make an instance of it, as in app = {found.__name__}(…), and name that{'' if factory else ', or say --factory'}"
 
 
 def _takes(found: Any, count: int) -> bool:
@@ -153,7 +178,8 @@ def _takes(found: Any, count: int) -> bool:
     return True
 
 
-def _a(found: Any) -> str:
+def a(found: Any) -> str:
+    """What sort of thing it is, with its article."""
     name = "class" if isinstance(found, type) else type(found).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
@@ -164,11 +190,11 @@ def _nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def _describe(error: BaseException, directory: Path) -> str:
-    """The error in one line, with the place where it happened: the last one in the user's own code, if there is one."""
+    """The error in one line, with the places in the user's own code that led to it, the innermost first; else where it happened."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     text = " ".join(f"{type(error).__name__}: {error}".split())
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(directory) and "site-packages" not in frame.filename]
-    place = (own or frames)[-1:]
-    return f"{text} ({place[0].filename}, line {place[0].lineno})" if place else text
+    places = [f"{frame.filename}, line {frame.lineno}" for frame in reversed(own or frames[-1:])]
+    return f"{text} ({'; from '.join(places)})" if places else text

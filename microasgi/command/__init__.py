@@ -1,0 +1,8 @@
+"""The command `microasgi`, and `run`, which does the same for a program: the only place where framework and server meet.
+
+targets.py  what can be served, beside any ASGI app: a Router, a list of routes
+serve.py    `run`, and `microasgi serve`
+routes.py   `microasgi routes`
+
+What a command needs that knows no Router is the server's: `microasgi_server/command/`.
+"""

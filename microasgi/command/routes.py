@@ -1,0 +1,48 @@
+"""`microasgi routes`: a router's routes, and what a disconnect does to each."""
+
+import argparse
+
+from microasgi_server import TargetError
+from microasgi_server.command.parser import Parser, add_target
+
+from microasgi.command.targets import load_app
+from microasgi.routes import Mount, Route
+from microasgi.routing import Router
+
+
+def add(parser: Parser) -> None:
+    """The options of `microasgi routes`."""
+    add_target(parser, "module:attribute, as in main:routes: a Router or a list of routes")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print a line for each route.
+
+    :raises TargetError: it is no router
+    """
+    app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
+    if not isinstance(app, Router):
+        raise TargetError(f"{arguments.target!r} is neither a Router nor a list of routes, and only those tell what they have")
+    rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(app, "", "cancel", 5.0)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[str, str, str, str]]:
+    """A row for each route, with the policy that holds there: the innermost opinion, from the outside in."""
+    policy, grace = router.on_disconnect or policy, router.cleanup_grace if router.cleanup_grace is not None else grace
+    rows = []
+    for route in router.routes:
+        own, own_grace = route.on_disconnect or policy, route.cleanup_grace if route.cleanup_grace is not None else grace
+        path = prefix + route.path
+        shown = own if own == "finish" else f"cancel, {own_grace:g} s of cleanup"
+        if isinstance(route, Route):
+            methods = sorted({*route.methods, "HEAD"} if "GET" in route.methods else route.methods)
+            rows.append((",".join(methods), path, str(route.name), shown))
+        elif isinstance(route, Mount) and isinstance(route.app, Router):
+            rows.extend(_rows(route.app, path, own, own_grace))
+        else:
+            name = getattr(route.app, "__name__", type(route.app).__name__)
+            rows.append(("*", f"{path}/*", route.name or name, shown))
+    return rows

@@ -1,0 +1,73 @@
+"""`run`, and `microasgi serve`, which is the same from a command line."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from microasgi_server import Config
+from microasgi_server.command.main import add_serve, serve
+from microasgi_server.command.parser import Parser
+from microasgi_server.command.run import chosen_config, prepare
+from microasgi_server.options import FLAG, Groups, Option
+from microasgi_server.signals import run_until_signal
+
+from microasgi.asgi import ASGIApp
+from microasgi.command.targets import load_app
+from microasgi.promise.visit import CancelOnDisconnect
+from microasgi.routes import Mount, Route
+from microasgi.routing import Router
+
+LOGGER = "microasgi"
+
+FOREIGN_APPS = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
+GROUP: Groups = {"another framework's app": (Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),)}
+
+
+def run(
+    target: str | ASGIApp | Sequence[Route | Mount],
+    config: Config | None = None,
+    *,
+    factory: bool = False,
+    app_dir: str = ".",
+    cancel_on_disconnect: bool = False,
+    log_level: str | None = None,
+    log_format: str = "text",
+    log_config: str | None = None,
+    started: Callable[[list[str]], object] | None = None,
+    **options: Any,
+) -> None:
+    """Serve a Router, a list of routes or any ASGI app until Ctrl+C, as `microasgi serve` does: `run("main:routes", port=8080)`.
+
+    The server is microasgi_server's, and the process is its own: see `microasgi_server.run`.
+
+    :param target: what to serve, or `module:attribute` that names it
+    :param config: the server's options
+    :param factory: call what the target is or names, without arguments, and serve what it returns
+    :param app_dir: the directory to import from
+    :param cancel_on_disconnect: stop the handlers of another framework's app, too, when their clients leave; a Router does so anyway
+    :param log_level: `critical`, `error`, `warning`, `info`, `debug` or `trace`; without it `info`, unless logging is configured already
+    :param log_format: `text`, or `json` for an object a line; not where logging is configured already
+    :param log_config: a file for Python's logging.config, instead of both
+    :param started: called with the bound addresses, as in `["http://127.0.0.1:8000"]`, once the server accepts
+    :param options: fields of `microasgi_server.Config`, instead of those in `config`
+    :raises microasgi_server.TargetError: there is no such app
+    :raises microasgi_server.StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises ValueError: an option has a value that it may not have
+    :raises TypeError: there is no such option
+    """
+    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config, LOGGER)
+    app = load_app(target, factory=factory, app_dir=app_dir)
+    if cancel_on_disconnect and not isinstance(app, Router):
+        app = CancelOnDisconnect(app)
+    run_until_signal(app, chosen, started=started)
+
+
+def add(parser: Parser) -> None:
+    """The options of `microasgi serve`."""
+    add_serve(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
+    parser.add_options(GROUP, {"cancel_on_disconnect": False})
+
+
+def serve_target(arguments: argparse.Namespace) -> None:
+    """What `microasgi serve` does."""
+    serve(run, arguments, cancel_on_disconnect=arguments.cancel_on_disconnect)

@@ -1,0 +1,66 @@
+"""For pytest, which finds this by itself: fixtures with a client, and asynchronous tests that need no mark.
+
+    @pytest.fixture
+    def app():
+        return routes
+
+    async def test_hello(client):
+        assert (await client.get("/hello")).text == "Hello!"
+
+The fixtures want one more, `app`, that returns what is to be tested. An `async def` test runs by anyio's plugin, on every loop that its
+fixture `anyio_backend` names, as if it had the mark `anyio`, if it asks for `client` or if its module has imported something of
+`microasgi.testing`. A test with a mark of another asynchronous plugin is left to that.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from microasgi.testing.client import Client
+from microasgi.testing.sync import SyncClient
+
+OTHERS = {"asyncio", "trio", "tornado_asyncio", "twisted", "curio"}
+"""The marks of other plugins that run coroutines."""
+
+
+@pytest.fixture
+async def client(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterator[Client]:
+    """A client of the fixture `app`, with its lifespan around the test."""
+    async with Client(_app(request)) as client:
+        yield client
+
+
+@pytest.fixture
+def sync_client(request: pytest.FixtureRequest) -> Iterator[SyncClient]:
+    """The same for a test that is a plain function."""
+    with SyncClient(_app(request)) as client:
+        yield client
+
+
+def _app(request: pytest.FixtureRequest) -> Any:
+    try:
+        return request.getfixturevalue("app")
+    except pytest.FixtureLookupError:
+        missing = "the client needs a fixture `app` that returns the app to test: @pytest.fixture, def app(): return routes"
+        raise pytest.UsageError(missing) from None
+
+
+@pytest.hookimpl(tryfirst=True)  # before anyio's, which looks for the mark
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> None:
+    """Mark the asynchronous tests that are ours."""
+    test = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
+    if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(test) and _is_ours(collector, test):
+        pytest.mark.anyio(obj)
+
+
+def _is_ours(collector: pytest.Module | pytest.Class, test: Any) -> bool:
+    marks = {mark.name for mark in (*collector.iter_markers(), *getattr(test, "pytestmark", ()))}
+    if marks & OTHERS:
+        return False
+    module = collector.getparent(pytest.Module)
+    imported = vars(module.obj).values() if module is not None else ()
+    return "client" in inspect.signature(test).parameters or any(
+        str(getattr(value, "__module__", getattr(value, "__name__", ""))).startswith("microasgi.testing") for value in imported
+    )

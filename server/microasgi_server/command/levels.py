@@ -1,0 +1,40 @@
+"""The levels of the log, and what sets it up where nobody has."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from microasgi_server.log_formats import FORMATTERS
+from microasgi_server.logs import TRACE
+from microasgi_server.options import Option, choice
+
+LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": TRACE,
+}
+
+LOG_LEVEL = Option("log_level", choice(*LEVELS), "trace shows every message, debug where an import failed")
+
+LOG_FORMAT = Option("log_format", choice(*FORMATTERS), "json has an object a line, with the access log's fields")
+
+LOGGER = "microasgi_server"
+
+
+def set_up_logging(level: str | None, loggers: Sequence[str], written: str = "text") -> None:
+    """Have the log on stderr, unless it goes somewhere else already.
+
+    :param level: of these loggers, a key of `LEVELS`; None is `info`, unless logging is configured, which is then left as it is
+    :param written: as what, a key of `FORMATTERS`
+    """
+    configured = any(logging.getLogger(name).hasHandlers() or logging.getLogger(name).level for name in loggers)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FORMATTERS[written]())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    if level is None and configured:
+        return
+    for name in loggers:
+        logging.getLogger(name).setLevel(LEVELS["info" if level is None else level])

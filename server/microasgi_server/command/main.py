@@ -1,0 +1,83 @@
+"""The command `python -m microasgi_server`, and how a command ends."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from microasgi_server.command.levels import LEVELS, LOGGER
+from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
+from microasgi_server.command.run import run
+from microasgi_server.config import Config
+from microasgi_server.errors import StartupError, TargetError
+
+INTERRUPTED = 130
+"""The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
+
+NOBODY_READS = 141
+"""That of one whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
+
+logger = logging.getLogger(LOGGER)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Ends with SystemExit: 0, 1 for what can't be served, 2 for a wrong command."""
+    with ending():
+        parser = Parser(prog="python -m microasgi_server", description="Serve an ASGI app until Ctrl+C.")
+        add_serve(parser, "module:attribute, as in main:app: an ASGI app")
+        serve(run, parser.parse_args(argv))
+
+
+def add_serve(parser: Parser, target: str) -> None:
+    """All that there is to choose when serving.
+
+    :param target: what the target may be
+    """
+    add_target(parser, target)
+    parser.add_options(SERVE_GROUPS, {**DEFAULTS, **vars(Config())})
+
+
+def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) -> None:
+    """Call `run` with what was chosen."""
+    # A port that was picked must be known, also where the log doesn't say it.
+    announce = arguments.port == 0 and arguments.uds is None and LEVELS[arguments.log_level] > logging.INFO
+    run(
+        arguments.target,
+        factory=arguments.factory,
+        app_dir=arguments.app_dir,
+        log_level=arguments.log_level,
+        log_format=arguments.log_format,
+        log_config=arguments.log_config,
+        started=_print_addresses if announce else None,
+        **config_fields(arguments),
+        **more,
+    )
+
+
+def _print_addresses(addresses: list[str]) -> None:
+    print(*addresses, sep="\n", flush=True)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Around a command: what ends it early is one line, or none, and an exit code."""
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)  # here, where its error can be caught
+    except StartupError as error:
+        hint = ""
+        if error.__cause__ is not None and isinstance(error, TargetError):
+            logger.debug("Where it comes from:", exc_info=error.__cause__)
+            hint = "; --log-level debug shows more" if logger.level > logging.DEBUG else ""  # it is 0 in a command that doesn't serve
+        print(f"error: {error}{hint}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        raise SystemExit(NOBODY_READS) from None

@@ -1,0 +1,84 @@
+"""`run`: what the command does, for a program."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from microasgi_server.access import usual
+from microasgi_server.asgi import ASGIApp
+from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_up_logging
+from microasgi_server.command.log_config import configure
+from microasgi_server.command.targets import load_app
+from microasgi_server.config import Config
+from microasgi_server.signals import demand_loop, run_until_signal
+
+
+def run(
+    target: ASGIApp | str,
+    config: Config | None = None,
+    *,
+    factory: bool = False,
+    app_dir: str = ".",
+    log_level: str | None = None,
+    log_format: str = "text",
+    log_config: str | None = None,
+    started: Callable[[list[str]], object] | None = None,
+    **options: Any,
+) -> None:
+    """Serve an app in an event loop of its own until SIGINT or SIGTERM, as the command does: `run("main:app", port=8080)`.
+
+    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
+    comes before the server accepts cancels the app's startup.
+
+    The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
+    Python's default. What the app's lifespan sets instead stays. The log goes to stderr, unless logging is configured already.
+
+    :param target: an ASGI 3 application, or `module:attribute` that names one
+    :param config: the options
+    :param factory: call what the target is or names, without arguments, and serve what it returns
+    :param app_dir: the directory to import from
+    :param log_level: `critical`, `error`, `warning`, `info`, `debug` or `trace`; without it `info`, unless logging is configured already
+    :param log_format: `text`, or `json` for an object a line; not where logging is configured already
+    :param log_config: a file for Python's logging.config, instead of both
+    :param started: called with the bound addresses, as `serve` gives them, once the server accepts
+    :param options: fields of `Config`, instead of those in `config`
+    :raises TargetError: there is no such app
+    :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises ValueError: an option has a value that it may not have
+    :raises TypeError: there is no such option
+    """
+    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config)
+    run_until_signal(load_app(target, factory=factory, app_dir=app_dir), chosen, started=started)
+
+
+def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
+    """The options, with some of them instead of those in `config`.
+
+    :raises TypeError: there is no such option
+    :raises ValueError: one has a value that it may not have
+    """
+    names = [field.name for field in fields(Config)]
+    for name in options:
+        if name not in names:
+            near = get_close_matches(name, names, 1)
+            raise TypeError(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return replace(config or Config(), **options)
+
+
+def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:
+    """What comes before the app is even imported; gives the options as the log wants them.
+
+    :param loggers: to set up beside the server's own
+    :raises StartupError: the loop isn't installed, or the file configures nothing
+    :raises ValueError: there is no such level or format
+    """
+    if log_level is not None:
+        LOG_LEVEL.check(log_level, "log_level")
+    LOG_FORMAT.check(log_format, "log_format")
+    demand_loop(config)
+    if log_config is not None:
+        configure(log_config)
+        return config
+    set_up_logging(log_level, [LOGGER, *loggers], log_format)
+    return replace(config, access_log_format=usual(config.access_log_format)) if log_format == "json" else config

@@ -1,0 +1,198 @@
+"""The server's options in one table: what each may be, and how a command line and the environment call it.
+
+`Config` checks its fields by this table, and the commands' parsers are made of it: a new field of `Config` is one more row here. Whoever
+gives a wrong value hears the same sentence, whether it came from code or from a command line.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from microasgi_server.access_fields import FIELDS, is_format
+from microasgi_server.http1.fields import TOKEN, VALUE
+
+Loop = Literal["auto", "asyncio", "uvloop", "trio"]
+LifespanMode = Literal["auto", "on", "off"]
+
+
+NOT_THE_OPERATORS = (b"connection", b"content-length", b"transfer-encoding")
+"""Fields that say where a response ends, which differs from one to the next."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The values that an option may have.
+
+    wanted: what they are, as the sentence "port is …" ends.
+    admits: whether a value is one of them.
+    read: makes one of a text, or raises ValueError.
+    shown: what stands for the value in a command's help.
+    several: whether a value is any number of texts, so that a command line may have its option more than once.
+    """
+
+    wanted: str
+    admits: Callable[[Any], bool]
+    read: Callable[[str], Any]
+    shown: str
+    several: bool = False
+
+
+def _whole(text: str) -> int:
+    """An integer as a person writes it: not "1_000", not " 1", which Python would take, too."""
+    if not (text.isascii() and text.removeprefix("-").isdecimal()):
+        raise ValueError(text)
+    return int(text)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0  # nan isn't
+
+
+def _is_prefix(value: Any) -> bool:
+    return value == "" or (isinstance(value, str) and value.startswith("/") and not value.endswith("/"))
+
+
+_SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _switch(text: str) -> bool:
+    try:
+        return _SWITCHES[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _is_header(value: Any) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or max(value, default="") > "\xff":
+        return False
+    name, colon, rest = value.encode("latin-1").partition(b":")
+    return bool(colon and re.fullmatch(TOKEN, name) and re.fullmatch(VALUE, rest)) and name.lower() not in NOT_THE_OPERATORS
+
+
+def _all(admits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, list | tuple) and all(map(admits, values))
+
+
+TEXT = Kind("a text", lambda value: isinstance(value, str), str, "TEXT")
+PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and value != ""), str, "PATH")
+DIRECTORY = Kind("a directory", lambda value: isinstance(value, str) and value != "", str, "DIR")
+FLAG = Kind("on or off", lambda value: isinstance(value, bool), _switch, "")
+PORT = Kind("a number from 0 to 65535", lambda value: _is_whole(value) and 0 <= value <= 65535, _whole, "PORT")
+OPTIONAL_PORT = Kind(PORT.wanted, lambda value: value is None or PORT.admits(value), _whole, "PORT")
+COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
+BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
+SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
+LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
+HEADERS = Kind(
+    "a list of NAME: VALUE (in the environment a line each), none of which frames a response",
+    _all(_is_header),
+    lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
+    "NAME:VALUE",
+    several=True,
+)
+PATHS = Kind(
+    "a list of paths that start with a slash (in the environment with spaces between them)",
+    _all(lambda path: isinstance(path, str) and path.startswith("/")),
+    lambda text: tuple(text.split()),
+    "PATH",
+    several=True,
+)
+PREFIX = Kind("a path that starts with a slash and ends without one, as /api does", _is_prefix, lambda text: text.rstrip("/"), "PREFIX")
+
+
+def choice(*names: str) -> Kind:
+    """One of these words."""
+    return Kind(f"{', '.join(names[:-1])} or {names[-1]}", lambda value: value in names, str, f"{{{','.join(names)}}}")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A row of the table.
+
+    name: as code calls it; of `Config`, a field.
+    kind: what its values may be.
+    help: what it means, for a command's help, without the default.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """As a command line calls it."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As the environment calls it."""
+        return f"MICROASGI_{self.name.upper()}"
+
+    def check(self, value: Any, called: str) -> Any:
+        """The value, if it may be this option's.
+
+        :param called: the option, as who gave the value calls it
+        :raises ValueError: it may not
+        """
+        if not self.kind.admits(value):
+            raise ValueError(f"{called} is {self.kind.wanted}, not {value!r}")
+        return value
+
+    def read(self, text: str, called: str) -> Any:
+        """The value that a text stands for, checked.
+
+        :raises ValueError: it stands for none
+        """
+        try:
+            value = self.kind.read(text)
+            valid = self.kind.admits(value)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{called} is {self.kind.wanted}, not {text!r}")
+        return value
+
+
+Groups = Mapping[str, tuple[Option, ...]]
+"""Options under the headings of a command's help."""
+
+GROUPS: Groups = {
+    "where it listens": (
+        Option("host", TEXT, "address to listen on; 0.0.0.0 is every one"),
+        Option("port", PORT, "0 picks a free one and prints it"),
+        Option("uds", PATH, "listen on a unix socket instead of host and port"),
+        Option("backlog", COUNT, "connections that the system holds until they are accepted"),
+    ),
+    "how it runs the app": (
+        Option("loop", choice(*get_args(Loop)), "auto is uvloop if installed, else asyncio"),
+        Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
+        Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
+    ),
+    "what it says": (
+        Option("access_log", FLAG, "a line for each request"),
+        Option("access_log_format", LINE, "what that line says, as in '{client} {status} {duration} {user_agent}'"),
+        Option("access_log_quiet", PATHS, "no line for requests for this path that go well, as health checks do"),
+        Option("request_id", FLAG, "give each request an id, the client's X-Request-ID or a new one: in logs, scope and response"),
+        Option("header", HEADERS, "one more field for every response"),
+        Option("metrics_port", OPTIONAL_PORT, "numbers for Prometheus on a port of their own, at the same host; 0 picks a free one"),
+        Option("server_header", FLAG, "have a Server in every response"),
+        Option("date_header", FLAG, "have a Date in every response"),
+    ),
+    "how long it waits": (
+        Option("timeout_header", SECONDS, "how long a request's head may take"),
+        Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
+        Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
+    ),
+    "what clients may do": (
+        Option("half_close", FLAG, "serve clients that shut their sending side; they count as gone otherwise"),
+        Option("receive_buffer", BYTES, "what the kernel may hold for a client whose data nobody reads; 0 is the kernel's choice"),
+    ),
+}
+
+OPTIONS = tuple(option for group in GROUPS.values() for option in group)
+"""One for each field of `Config` but `limits`."""

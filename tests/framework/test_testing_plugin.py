@@ -1,0 +1,156 @@
+"""The pytest plugin, as a test suite of somebody else's meets it: without a configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import microasgi
+
+APP = """
+from contextlib import asynccontextmanager
+import anyio
+from microasgi import Router
+
+events = []
+
+@asynccontextmanager
+async def lifespan(router):
+    events.append("up")
+    yield
+    events.append("down")
+
+routes = Router(lifespan=lifespan)
+
+@routes.get("/")
+async def home(request):
+    await anyio.sleep(0)
+    return "hello"
+"""
+
+TESTS = """
+import inspect
+import pytest
+import main
+
+@pytest.fixture
+def app():
+    return main.routes
+
+async def test_async(client):
+    assert (await client.get("/")).text == "hello"
+    assert main.events == ["up"]
+    runs = [str(departure) async for departure in client.hang_up_everywhere("/")]
+    assert runs
+
+class TestInAClass:
+    async def test_method(self, client):
+        assert (await client.get("/")).text == "hello"
+
+def test_plain(sync_client):
+    assert sync_client.get("/").text == "hello"
+
+def test_none_is_left_of_the_lifespan():
+    assert main.events.count("up") == main.events.count("down")
+    main.events.clear()
+
+@pytest.fixture(autouse=True)
+def clean():
+    main.events.clear()
+"""
+
+BY_IMPORT = """
+import pytest
+from microasgi.testing import Client
+import main
+
+async def test_without_a_fixture() -> None:
+    async with Client(main.routes) as client:
+        assert (await client.get("/")).text == "hello"
+
+@pytest.mark.asyncio
+async def test_of_another_plugin() -> None:
+    raise AssertionError
+"""
+
+NOT_OURS = """
+async def test_that_nobody_runs():
+    raise AssertionError
+"""
+
+WITHOUT_APP = """
+def test_without_an_app(sync_client):
+    pass
+"""
+
+ONE_LOOP = """
+import pytest
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+"""
+
+FILES = {
+    "main.py": APP,
+    "test_app.py": TESTS,
+    "test_imports.py": BY_IMPORT,
+    "test_others.py": NOT_OURS,
+    "test_missing.py": WITHOUT_APP,
+    "one/conftest.py": ONE_LOOP,
+    "one/test_one_loop.py": BY_IMPORT.partition("@pytest")[0],
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest says of these files, with no plugins but anyio's and ours."""
+    directory = tmp_path_factory.mktemp("suite")
+    for name, text in FILES.items():
+        file = directory / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    path = os.pathsep.join([str(Path(microasgi.__file__).parents[1]), str(directory)])
+    env = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    plugins = ["-p", "anyio.pytest_plugin", "-p", "microasgi.testing.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *plugins, f"--rootdir={directory}", "-v", "-rA"]
+    return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_app.py::test_async[asyncio]",
+        "test_app.py::test_async[trio]",
+        "test_app.py::TestInAClass::test_method[asyncio]",
+        "test_app.py::test_plain",
+        "test_app.py::test_none_is_left_of_the_lifespan",
+        "test_imports.py::test_without_a_fixture[asyncio]",
+        "test_imports.py::test_without_a_fixture[trio]",
+        "one/test_one_loop.py::test_without_a_fixture",
+    ],
+)
+def test_a_suite_without_a_configuration_is_run(report: str, test: str) -> None:
+    """Tests that ask for `client` or import our client run on every loop that `anyio_backend` names; a plain one has `sync_client`."""
+    assert f"{test} PASSED" in report
+
+
+@pytest.mark.parametrize("test", ["test_imports.py::test_of_another_plugin", "test_others.py::test_that_nobody_runs"])
+def test_whose_mark_is_another_plugins_is_left_to_that(report: str, test: str) -> None:
+    """A coroutine with a mark of another plugin, or that has nothing to do with us, isn't run by us."""
+    assert f"{test} FAILED" in report or f"{test} SKIPPED" in report
+    assert f"{test}[" not in report
+    assert "async def functions are not natively supported" in report
+
+
+def test_a_loop_that_was_not_chosen_is_not_run(report: str) -> None:
+    """Who has a fixture `anyio_backend` decides."""
+    assert "one/test_one_loop.py::test_without_a_fixture[" not in report
+
+
+def test_a_client_without_an_app_says_what_is_missing(report: str) -> None:
+    """The fixture says which other one it needs."""
+    assert "test_missing.py::test_without_an_app ERROR" in report
+    assert "the client needs a fixture `app` that returns the app to test" in report
