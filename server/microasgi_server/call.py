@@ -200,7 +200,7 @@ class Call:
             return all(self._cancelled(inner) for inner in error.exceptions)
         if isinstance(error, anyio.get_cancelled_exc_class()):
             return self.exchange.cancelled or self._connection.running.stopping or anyio.current_effective_deadline() == -math.inf
-        return isinstance(error, KeyboardInterrupt | GeneratorExit)
+        return isinstance(error, KeyboardInterrupt)
 
     def _give_up(self) -> None:
         exchange = self.exchange

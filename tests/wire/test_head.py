@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.protocol import Protocol
-from microasgi_server.http1.reader import split_target
+from microasgi_server.http1.targets import split_target
 
 HOST = (b"host", b"test")
 
