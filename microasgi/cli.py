@@ -33,6 +33,14 @@ LEVELS = {
 INTERRUPTED = 130
 """The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
 
+LIMITS = {
+    "request_line": ("limit-request-line", "bytes of a request's first line; longer ones are answered with 414"),
+    "fields": ("limit-request-fields", "header fields of a request; more are answered with 431"),
+    "head": ("limit-header-size", "bytes of a request's head; larger ones are answered with 431"),
+    "body": ("limit-body", "bytes of a request's body, unless the app says otherwise; longer ones are answered with 413; 0: no limit"),
+}
+"""The fields of `Limits` that have an option, with its name and meaning."""
+
 logger = logging.getLogger("microasgi")
 
 
@@ -113,6 +121,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     }.items():
         default = getattr(defaults, name.replace("-", "_"))
         serve.add_argument(f"--{name}", type=_seconds, default=default, metavar="SECONDS", help=f"{meaning} (default: %(default)g)")
+    for name, (option, meaning) in LIMITS.items():
+        default = getattr(defaults.limits, name)
+        serve.add_argument(f"--{option}", type=_count, default=default, metavar="N", help=f"{meaning} (default: %(default)s)")
     serve.add_argument("--half-close", action="store_true", help="serve clients that shut their sending side; they count as gone otherwise")
     cancel = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
     serve.add_argument("--cancel-on-disconnect", action="store_true", help=cancel)
@@ -138,6 +149,12 @@ def _seconds(text: str) -> float:
     if not seconds >= 0:  # nan isn't either
         raise argparse.ArgumentTypeError(f"a time is a number of seconds, 0 or more, not {text!r}")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a limit is a whole number, 0 or more, not {text!r}")
+    return int(text)
 
 
 def _prefix(text: str) -> str:
@@ -173,6 +190,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         timeout_keep_alive=arguments.timeout_keep_alive,
         timeout_graceful_shutdown=arguments.timeout_graceful_shutdown,
         half_close=arguments.half_close,
+        limits=microasgi_server.Limits(**{name: getattr(arguments, option.replace("-", "_")) for name, (option, _) in LIMITS.items()}),
     )
     # A port that was picked must be known, also where the log doesn't say it.
     announce = arguments.port == 0 and arguments.uds is None and level > logging.INFO

@@ -1,8 +1,8 @@
 """Bytes to a checked head, or a refusal: the one place that says what a request may be (RFC 9112 §2 to §6).
 
-                    ┌─ an ordinary head ──► one regular expression ─┐
-    Reader.read ────┤                                               ├──► Head
-                    └─ anything else ─────► h11, then `_judge` ─────┘      or Refusal
+                    ┌─ an ordinary head ──► one regular expression ────────────┐
+    Reader.read ────┤                                                          ├──► Head
+                    └─ anything else ─────► `framing`, h11, `_judge`, `targets`┘      or Refusal, in the words of `faults`
 
 The fast way takes the strict grammar of what browsers and programs send, and nothing else. Whatever it doesn't take is h11's to
 decide: rare but legal forms, and the reasons for refusals. What the fast way takes, the other takes too, and makes the same of it: the
@@ -16,6 +16,7 @@ import h11
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.faults import fault, stranger
 from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
+from microasgi_server.http1.framing import DIGITS, body_length, check_raw
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.targets import is_authority, is_known_authority, split_target
 
@@ -30,15 +31,6 @@ _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+").match
 
 _SPEAKING = frozenset([b"content-length", b"transfer-encoding", b"connection", b"expect"])
 """The fields of a request that speak of its body or of the connection. Most requests have at most one of them."""
-
-# RFC 9112 §5.2: a recipient may refuse a line that goes on in the next; readers disagree on what it says.
-_FOLDED = re.compile(rb"\n[ \t]").search
-
-_LENGTHS = re.compile(rb"\n(?i:content-length):([^\n]*)").findall
-_CODINGS = re.compile(rb"\n(?i:transfer-encoding):([^\n]*)").findall
-
-_DIGITS = 18
-"""A Content-Length of more digits is no length of anything."""
 
 
 class Head:
@@ -162,7 +154,7 @@ def _repeats(fields: Fields) -> bool:
 def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
     """Take in what the fields say of the body and of the connection, each once; False if that is for the arbiter to decide."""
     length = named.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > _DIGITS or b"transfer-encoding" in named:
+    if not length.isdigit() or len(length) > DIGITS or b"transfer-encoding" in named:
         return False
     head.length = int(length)
     connection = named.get(b"connection", b"").lower()
@@ -176,13 +168,7 @@ def _arbitrate(data: bytes) -> h11.Request:
 
     :raises Refusal: 501 for codings that aren't known, else 400
     """
-    if _FOLDED(data):
-        raise Refusal(400, "no field goes on in the next line (RFC 9112 §5.2)")
-    lengths = _LENGTHS(data)
-    if len(lengths) > 1 or any(b"," in length for length in lengths):
-        raise Refusal(400, "a request has one Content-Length (RFC 9112 §6.3)")
-    if codings := _CODINGS(data):
-        _check_codings([coding.strip().lower() for coding in b",".join(codings).split(b",")])
+    check_raw(data)
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data))
     parser.receive_data(data)
     try:
@@ -191,14 +177,6 @@ def _arbitrate(data: bytes) -> h11.Request:
         raise fault(data, str(error)) from error
     assert isinstance(request, h11.Request)
     return request
-
-
-def _check_codings(codings: list[bytes]) -> None:
-    """Transfer codings, in their order: chunked comes once, and last; no other is known (RFC 9112 §6.1, §6.3)."""
-    if not all(map(_CODING, codings)) or b"chunked" in codings[:-1]:
-        raise Refusal(400, "chunked is the last transfer coding, and comes once (RFC 9112 §6.3)")
-    if codings != [b"chunked"]:
-        raise Refusal(501, "this server knows no transfer coding but chunked (RFC 9112 §6.1)")
 
 
 def _judge(request: h11.Request, limits: Limits) -> Head:
@@ -221,27 +199,11 @@ def _judge(request: h11.Request, limits: Limits) -> Head:
     if authority is not None:
         fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
     head = Head(request.method, request.target, version, fields, raw_path, query)
-    head.length = _length(fields, old=version == b"1.0")
+    head.length = body_length(fields, old=version == b"1.0")
     # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
     head.closes = version == b"1.0" or b"close" in options(fields)
     head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
     return head
 
 
-_CODING = re.compile(TOKEN).fullmatch
 _FIELD_VALUE = re.compile(VALUE).fullmatch
-
-
-def _length(fields: Fields, *, old: bool) -> int | None:
-    """Bytes of the body; None if it comes in chunks (RFC 9112 §6.3). What each field says by itself is checked already."""
-    named = dict(fields)
-    length = named.get(b"content-length", b"0")
-    if b"transfer-encoding" in named:
-        if old or b"content-length" in named:
-            # Somebody between the client and here may have read it otherwise.
-            other = "an HTTP/1.0 request" if old else "one with a Content-Length"
-            raise Refusal(400, f"a request with a Transfer-Encoding isn't {other} (RFC 9112 §6.1)")
-        return None
-    if len(length) > _DIGITS:
-        raise Refusal(400, f"a Content-Length has at most {_DIGITS} digits here (RFC 9110 §8.6)")
-    return int(length)
