@@ -25,7 +25,7 @@ _ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\
 
 _END = re.compile(rb"\n\r?\n")  # as h11 has it: RFC 9112 §2.2 lets a bare LF end a line
 
-_BEGINS = re.compile(TOKEN).match
+_BEGINS = re.compile(TOKEN.removesuffix(b"++")).match
 
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+").match
 
@@ -99,12 +99,14 @@ class Reader:
         held += data
         if not self._searched and (empty := _EMPTY_LINES(held)):
             del held[: empty.end()]  # RFC 9112 §2.2: an old client may send some in front
+        if held == b"\r":  # half an empty line: it is looked at once more
+            return None
+        if held and not _BEGINS(held):
+            raise stranger(bytes(held[:20]))  # who shouldn't have to wait
         end = _END.search(held, max(0, self._searched - 2))
         self._limit(len(held) if end is None else end.end())
         if end is None:
             self._searched = len(held)
-            if held and held != b"\r" and not _BEGINS(held):
-                raise stranger(bytes(held[:20]))  # who shouldn't have to wait
             return None
         data = bytes(held[: end.end()])
         match = _ORDINARY(data)
