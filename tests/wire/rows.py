@@ -33,12 +33,14 @@ class Row:
     after: what becomes of the connection.
     statuses: of all responses, in order.
     says: what is in the last one.
+    ends: what it ends with.
     """
 
     sent: bytes | list[bytes]
     after: After
     statuses: tuple[int, ...]
     says: bytes = b""
+    ends: bytes = b""
 
 
 def field(line: bytes, *statuses: int, after: After = CLOSES, says: bytes = b"") -> Row:
@@ -64,6 +66,16 @@ def target(target: bytes, says: bytes = b"", method: bytes = b"GET") -> Row:
 def failed(path: bytes) -> Row:
     """What the app can't answer."""
     return served(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n", b"Internal Server Error", 500)
+
+
+def broken_off(path: bytes) -> Row:
+    """What the app can't go on with: of three bytes that it has announced, the client gets the one that was out before, and the end."""
+    return Row(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n", CLOSES, (200,), ends=b"\r\n\r\nx")
+
+
+def bodyless(method: bytes, path: bytes, status: int) -> Row:
+    """What has no body, though the app sends one."""
+    return Row(method + b" " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n", GOES_ON, (status,), ends=b"\r\n\r\n")
 
 
 def dribbled(data: bytes) -> list[bytes]:
@@ -170,7 +182,10 @@ ROWS: dict[str, list[Row]] = {
         *(refused(b"GET /" + byte + b" HTTP/1.1\r\n" + HOST + b"\r\n") for byte in (b"\x00", b"\x01", b"\x7f", b"\xc3\xa9", b"\t", b"\r")),
         target(b"*", b"OPTIONS '*'", b"OPTIONS"),
         refused(b"CONNECT other:443 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
-        *(target(path, repr(path)[2:-1].encode()) for path in (b"/%00", b"/%0d%0a", b"/%zz", b"/%ff", b"/../x", b"//evil", b"/%", b"/%2")),
+        *(
+            target(path, repr(path)[2:-1].encode())
+            for path in (b"/%00", b"/%0d%0a", b"/%zz", b"/%ff", b"/../x", b"//evil", b"/%", b"/%2", b"/a%0aX%1b[31m")
+        ),
     ],
     "Content-Length": [
         *(field(b"Content-Length: " + length, 400) for length in LENGTHS),
@@ -249,13 +264,8 @@ ROWS: dict[str, list[Row]] = {
     "app errors": [
         *(failed(path) for path in (b"/header/CR", b"/header/LF", b"/header/NUL", b"/status/99", b"/status/1000", b"/longer", b"/shorter")),
         *(failed(path) for path in (b"/returns", b"/raises", b"/raises/GeneratorExit")),
-        Row(b"GET /streams/shorter HTTP/1.1\r\n" + HOST + b"\r\n", CLOSES, (200,)),
-        Row(b"GET /streams/longer HTTP/1.1\r\n" + HOST + b"\r\n", CLOSES, (200,)),
-        Row(b"GET /streams/raises HTTP/1.1\r\n" + HOST + b"\r\n", CLOSES, (200,)),
-        Row(b"GET /streams/returns HTTP/1.1\r\n" + HOST + b"\r\n", CLOSES, (200,)),
-        served(b"HEAD /body HTTP/1.1\r\n" + HOST + b"\r\n"),
-        served(b"GET /204 HTTP/1.1\r\n" + HOST + b"\r\n", b"", 204),
-        served(b"GET /304 HTTP/1.1\r\n" + HOST + b"\r\n", b"", 304),
+        *(broken_off(b"/streams/" + how) for how in (b"shorter", b"longer", b"raises", b"returns")),
+        *(bodyless(*request) for request in ((b"HEAD", b"/", 200), (b"GET", b"/204", 204), (b"GET", b"/304", 304))),
     ],
     "Upgrade": [
         field(b"Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__", 200, after=GOES_ON),

@@ -156,6 +156,7 @@ def test_nothing_is_read_otherwise(data: bytes, at: list[int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @settings(deadline=None, max_examples=50_000, suppress_health_check=list(HealthCheck))
 @given(conversations, cuts)
 def test_nothing_is_read_otherwise_for_longer(data: bytes, at: list[int]) -> None:
@@ -277,6 +278,7 @@ def test_each_request_has_one_answer(loop: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_each_request_has_one_answer_for_longer(loop: str) -> None:
     """The same, with more time."""

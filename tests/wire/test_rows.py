@@ -93,10 +93,8 @@ def wrong_with(row: Row, got: bytes) -> str:
     statuses = tuple(map(int, STATUS.findall(got)))
     if statuses != ((*row.statuses, 200) if row.after is GOES_ON else row.statuses):
         return f"{statuses}"
-    answers = STATUS.split(got)[2::2]
-    if row.says not in answers[len(row.statuses) - 1]:
-        return f"{answers[len(row.statuses) - 1]!r}"
-    return ""
+    answer = STATUS.split(got)[2::2][len(row.statuses) - 1]
+    return "" if row.says in answer and answer.endswith(row.ends) else f"{answer!r}"
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -121,6 +119,7 @@ async def test_rows(group: str, caplog: pytest.LogCaptureFixture) -> None:
     if group != "app errors":
         assert not loud_lines(caplog)
         assert len(refusals(caplog)) == sum(status >= 400 for row in rows for status in row.statuses)
+    assert not any(re.search(r"[\x00-\x1f\x7f]", line) for line in caplog.messages)
     assert [line for line in refusals(caplog) if len(line.encode()) > 300 or not REFUSED(line)] == []
 
 
