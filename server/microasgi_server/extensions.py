@@ -5,7 +5,10 @@ scope["extensions"]["microasgi.limits"]["body"] = 5_000_000             before t
 """
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
+
+Subscribe: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
+"""Takes a callback, and returns what takes it back."""
 
 
 class Functions(dict[str, Any]):
@@ -14,14 +17,14 @@ class Functions(dict[str, Any]):
     Apps echo their scope, as JSON too, and a function isn't data: whoever looks through it finds it empty.
     """
 
-    __slots__ = ("_subscribe",)
+    __slots__ = ("subscribe",)
 
-    def __init__(self, subscribe: Callable[[Callable[[], object]], Callable[[], object]]) -> None:
-        self._subscribe = subscribe
+    subscribe: Subscribe
+    """Set by who makes it: a constructor of its own would cost each request twice as much."""
 
     def __missing__(self, name: str) -> Any:
         if name == "subscribe":
-            return self._subscribe
+            return self.subscribe
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
@@ -31,7 +34,7 @@ class Functions(dict[str, Any]):
         return True
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self._subscribe if name == "subscribe" else default
+        return self.subscribe if name == "subscribe" else default
 
 
 class Allowance(TypedDict, total=False):

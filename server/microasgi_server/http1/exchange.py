@@ -96,6 +96,8 @@ class Exchange(Presence):
         if root_path and path != "*":  # the asterisk is no path
             path = root_path + path
             raw_path = quote(root_path).encode() + raw_path
+        disconnect = Functions()
+        disconnect.subscribe = self.subscribe
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -113,7 +115,7 @@ class Exchange(Presence):
             "extensions": {
                 "http.response.early_hint": {},
                 "http.response.trailers": {},
-                "microasgi.disconnect": Functions(self.subscribe),
+                "microasgi.disconnect": disconnect,
                 "microasgi.limits": self._allowance,
             },
         }
