@@ -7,6 +7,7 @@ from typing import Any
 
 from microasgi.asgi import ASGIApp
 from microasgi.calling import call_any, is_async
+from microasgi.limits import check_limit
 from microasgi.paths import PathTemplate
 from microasgi.promise.visit import OnDisconnect, check_policy
 from microasgi.requests import Request
@@ -37,6 +38,7 @@ class Route:
     :param methods: GET if not given; GET brings HEAD along
     :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says
     :param cleanup_grace: seconds that a cancelled handler's cleanup may take; None: as the Router says
+    :param limit_body: bytes of a request's body, more are answered with 413; 0: as many as come; None: as the Router or the server says
     :raises ValueError: the path, a method or an option is malformed
     :raises TypeError: the endpoint can't be called with a request
     """
@@ -50,9 +52,11 @@ class Route:
         name: str | None = None,
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
+        limit_body: int | None = None,
     ) -> None:
         _check_endpoint(endpoint)
         check_policy(on_disconnect, cleanup_grace)
+        check_limit(limit_body)
         if isinstance(methods, str):
             raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
         self.template = PathTemplate(path)
@@ -62,6 +66,7 @@ class Route:
         self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
+        self.limit_body = limit_body
 
     def __repr__(self) -> str:
         return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
@@ -78,8 +83,7 @@ class Mount:
 
     :param path: the prefix, which may have parameters; an empty one takes everything
     :param app: any ASGI app
-    :param on_disconnect: as for `Route`
-    :param cleanup_grace: as for `Route`
+    :param on_disconnect, cleanup_grace, limit_body: as for `Route`
     """
 
     def __init__(
@@ -90,13 +94,16 @@ class Mount:
         name: str | None = None,
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
+        limit_body: int | None = None,
     ) -> None:
         check_policy(on_disconnect, cleanup_grace)
+        check_limit(limit_body)
         self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
         self.app = app
         self.name = name or ""
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
+        self.limit_body = limit_body
 
     def __repr__(self) -> str:
         app = getattr(self.app, "__qualname__", None) or repr(self.app)

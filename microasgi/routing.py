@@ -19,6 +19,7 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import call_any
 from microasgi.exceptions import HTTPException
 from microasgi.lifespan import run_lifespan
+from microasgi.limits import check_limit, limit_body
 from microasgi.matching import RouteTable
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, check_policy, run_while_connected
@@ -51,6 +52,7 @@ class Router:
     :param on_disconnect: what happens to a handler whose client leaves: `cancel` or `finish`. Not given, the Router around this
         one decides, and `cancel` is what the outermost does
     :param cleanup_grace: seconds that a cancelled handler's cleanup may take; not given, as the Router around, and 5 outermost
+    :param limit_body: bytes of a request's body, more are answered with 413; not given, as the Router around or the server
     """
 
     def __init__(
@@ -62,13 +64,16 @@ class Router:
         exception_handlers: Mapping[int | type[Exception], ExceptionHandler] | None = None,
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
+        limit_body: int | None = None,
     ) -> None:
         check_policy(on_disconnect, cleanup_grace)
+        check_limit(limit_body)
         self._table = RouteTable()
         self.routes = self._table.routes
         self.exception_handlers = dict(exception_handlers or {})
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
+        self.limit_body = limit_body
         self._lifespan = lifespan
         for route in routes:
             self.add(route)
@@ -101,11 +106,13 @@ class Router:
         name: str | None = None,
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
+        limit_body: int | None = None,
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Decorate a handler. The parameters are those of `Route`."""
 
         def decorate(endpoint: AnyHandler) -> AnyHandler:
-            self.add(Route(path, endpoint, methods=methods, name=name, on_disconnect=on_disconnect, cleanup_grace=cleanup_grace))
+            policy: Any = {"on_disconnect": on_disconnect, "cleanup_grace": cleanup_grace, "limit_body": limit_body}
+            self.add(Route(path, endpoint, methods=methods, name=name, **policy))
             return endpoint
 
         return decorate
@@ -146,13 +153,16 @@ class Router:
         name: str | None = None,
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
+        limit_body: int | None = None,
     ) -> None:
         """Put an app under a prefix. The parameters are those of `Mount`."""
-        self.add(Mount(path, app, name=name, on_disconnect=on_disconnect, cleanup_grace=cleanup_grace))
+        self.add(Mount(path, app, name=name, on_disconnect=on_disconnect, cleanup_grace=cleanup_grace, limit_body=limit_body))
 
     # Serving.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.limit_body is not None and scope["type"] == "http":
+            receive = limit_body(self.limit_body, scope, receive)
         match scope["type"]:
             case "http" if VISIT in scope:
                 scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
@@ -199,6 +209,8 @@ class Router:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.path
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
+        if found.limit_body is not None:
+            receive = limit_body(found.limit_body, scope, receive)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)))
         if not isinstance(found.app, Router):

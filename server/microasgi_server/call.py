@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from microasgi_server import logs
 from microasgi_server.asgi import Message
-from microasgi_server.errors import ClientDisconnected
+from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Exchange
 from microasgi_server.running import RunningServer
 from microasgi_server.transports import Cancellable, Transport
@@ -34,6 +34,9 @@ class Connected(Protocol):
 
     def break_off(self, why: str) -> None:
         """Close in the middle of a response."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """What has come can't be served: the client hears it, and counts as gone."""
 
 
 class Call:
@@ -99,7 +102,11 @@ class Call:
         """The app's `receive()` (ASGI HTTP spec). A message that is ready comes without a checkpoint."""
         exchange = self.exchange
         while True:
-            message = exchange.take()
+            try:
+                message = exchange.take()
+            except Refusal as refusal:
+                self._connection.refuse(refusal)
+                continue
             if message is not None:
                 if self._connection.transport.paused:
                     self._connection.regulate()
@@ -197,7 +204,7 @@ class Call:
             return all(self._cancelled(inner) for inner in error.exceptions)
         if isinstance(error, anyio.get_cancelled_exc_class()):
             return self.exchange.cancelled or self._connection.running.stopping or anyio.current_effective_deadline() == -math.inf
-        return isinstance(error, KeyboardInterrupt | GeneratorExit)
+        return isinstance(error, KeyboardInterrupt)
 
     def _give_up(self) -> None:
         exchange = self.exchange

@@ -97,7 +97,7 @@ class Connection:
             elif protocol.mid_head and self._wait is not HEAD:
                 self._wait_for(HEAD)
         except Refusal as refusal:
-            self._refuse(refusal.status, refusal.reason)
+            self.refuse(refusal)
         if protocol.look_ahead >= self.running.config.limits.look_ahead:
             self.regulate()
 
@@ -152,7 +152,7 @@ class Connection:
             case Consequence.ABORT | Consequence.ABORT_IF_STUCK:
                 self.transport.abort()
             case Consequence.REFUSE:
-                self._refuse(408, "the request's head took too long")
+                self.refuse(Refusal(408, "the request's head took too long (RFC 9110 §15.5.9)"))
             case Consequence.CLOSE:
                 self._close()
 
@@ -227,7 +227,7 @@ class Connection:
         try:
             following = self.protocol.after_response()
         except Refusal as refusal:
-            self._refuse(refusal.status, refusal.reason)
+            self.refuse(refusal)
             return
         if following is REQUEST or following is UPGRADE:
             if self._input is ENDED and not self._is_whole():
@@ -265,9 +265,11 @@ class Connection:
             logs.app_failed(exchange, fault)
         return True
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def refuse(self, refusal: Refusal) -> None:
+        """What has come can't be served: say so, if it isn't too late for that, and close."""
+        status, reason = refusal.status, refusal.reason
         data = self.protocol.refuse(status, reason)
-        self.running.journal.refused(self.transport.client, status, reason)
+        self.running.journal.refused(self.transport.client, refusal)
         call, self._call = self._call, None
         if data:
             self.transport.write(data)

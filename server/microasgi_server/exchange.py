@@ -66,7 +66,10 @@ class Exchange(Protocol):
         ...
 
     def take(self) -> Message | None:
-        """The next message for the app, or None: there is none yet."""
+        """The next message for the app, or None: there is none yet.
+
+        :raises Refusal: what has come can't be served
+        """
         ...
 
     def replies(self) -> bytes:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from microasgi_server import logs
 from microasgi_server.access import Write
+from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Address, Exchange
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 _KIND = re.compile(r"\((\w+)\)$")
-_QUOTED = re.compile(r"'[^']*'")
+_NAME = re.compile(r"(?<=the field )\S+")
 
 REASONS = 100
 """Different reasons for refusals that are counted apart: they are the server's own sentences, but for a name in a few of them."""
@@ -65,8 +66,8 @@ class Journal:
         if self._write is not None:
             self._write(client, exchange, seconds)
 
-    def refused(self, client: Address, status: int, reason: str) -> None:
+    def refused(self, client: Address, refusal: Refusal) -> None:
         """What came isn't served."""
-        key = status, _QUOTED.sub("…", reason)
-        self.refusals[key if key in self.refusals or len(self.refusals) < REASONS else (status, OTHER_REASONS)] += 1
-        logs.refused(client, status, reason)
+        key = refusal.status, _NAME.sub("…", refusal.reason)
+        self.refusals[key if key in self.refusals or len(self.refusals) < REASONS else (refusal.status, OTHER_REASONS)] += 1
+        logs.refused(client, refusal)

@@ -8,7 +8,7 @@ Whatever a client sent is escaped: a log line is one line.
 
 import logging
 
-from microasgi_server.errors import ClientDisconnected
+from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Address, Exchange
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
@@ -42,9 +42,9 @@ def access(client: Address, exchange: Exchange, seconds: float) -> None:
     access_logger.info('%s - "%s" %d %.3fs%s', address(client), exchange.line, exchange.status, seconds, outcome_)
 
 
-def refused(client: Address, status: int, reason: str) -> None:
-    """A request that wasn't served, and why."""
-    logger.info("%s - refused with %d: %s", address(client), status, reason.encode("unicode_escape").decode("ascii"))
+def refused(client: Address, refusal: Refusal) -> None:
+    """A request that wasn't served, and why. Of what came there is at most a field's name in it."""
+    logger.info("%s - refused with %d: %s", address(client), refusal.status, refusal.reason)
 
 
 def request_line(exchange: Exchange) -> str:

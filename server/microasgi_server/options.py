@@ -117,11 +117,13 @@ class Option:
     name: as code calls it; of `Config`, a field.
     kind: what its values may be.
     help: what it means, for a command's help, without the default.
+    limit: the field of `Limits` that it is; empty: it is a field of `Config`.
     """
 
     name: str
     kind: Kind
     help: str
+    limit: str = ""
 
     @property
     def flag(self) -> str:
@@ -189,10 +191,17 @@ GROUPS: Groups = {
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
     ),
     "what clients may do": (
+        Option("limit_request_line", BYTES, "of a request's first line; longer ones are answered with 414", "request_line"),
+        Option("limit_request_fields", COUNT, "header fields of a request; more are answered with 431", "fields"),
+        Option("limit_header_size", BYTES, "of a request's head; larger ones are answered with 431", "head"),
+        Option("limit_body", BYTES, "of a body, unless the app says otherwise; longer ones are answered with 413; 0: any", "body"),
         Option("half_close", FLAG, "serve clients that shut their sending side; they count as gone otherwise"),
         Option("receive_buffer", BYTES, "what the kernel may hold for a client whose data nobody reads; 0 is the kernel's choice"),
     ),
 }
 
-OPTIONS = tuple(option for group in GROUPS.values() for option in group)
+OPTIONS = tuple(option for group in GROUPS.values() for option in group if not option.limit)
 """One for each field of `Config` but `limits`."""
+
+LIMITS = tuple(option for group in GROUPS.values() for option in group if option.limit)
+"""Those of `Limits` that an operator chooses."""

@@ -46,6 +46,10 @@ routes = Router()
 async def home(request: Request) -> str:
     return "hello"
 
+@routes.post("/length")
+async def length(request: Request) -> str:
+    return str(len(await request.body()))
+
 @routes.get("/sleep")
 async def sleep(request: Request) -> None:
     await anyio.sleep(10)
@@ -491,6 +495,18 @@ def test_the_timeouts_for_clients_end_connections(app_dir: Path, option: str, re
         assert received.startswith(b"HTTP/1.1 " + (b"200" if option == "--timeout-keep-alive" else b"408"))
 
 
+def test_the_limits_are_those_of_the_options(app_dir: Path) -> None:
+    """Each limit of a request is the one that its option gives, not the default of thousands of bytes."""
+    options = {"--limit-request-line": "50", "--limit-request-fields": "5", "--limit-header-size": "400", "--limit-body": "10"}
+    with serving(app_dir, "main:routes", *(word for option in options.items() for word in option)) as server:
+        assert server.get("/")[0] == 200
+        assert server.get("/" + "x" * 50)[0] == 414
+        assert server.get("/", headers={f"X-{number}": "y" for number in range(10)})[0] == 431
+        assert server.get("/", headers={"X": "y" * 400})[0] == 431
+        assert server.get("/length", "POST", b"x" * 10) == (200, b"10")
+        assert server.get("/length", "POST", b"x" * 11)[0] == 413
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_timeout_of_a_graceful_shutdown_ends_requests(app_dir: Path, loop: str) -> None:
     """After Ctrl+C, requests go on for as long as `--timeout-graceful-shutdown` says, then they are stopped; the exit code is 0."""
@@ -700,6 +716,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["serve", "main:routes", "--timeout-keep-alive", "soon"], ["--timeout-keep-alive", "a number of seconds, 0 or more, not 'soon'"]),
         (["serve", "main:routes", "--timeout-graceful-shutdown", "-1"], ["--timeout-graceful-shutdown", "not '-1'"]),
         (["serve", "main:routes", "--timeout-keep-alive", "nan"], ["--timeout-keep-alive", "not 'nan'"]),
+        (["serve", "main:routes", "--limit-body", "1M"], ["--limit-body", "a whole number of bytes, 0 or more, not '1M'"]),
         (
             ["serve", "main:routes", "--root-path", "api"],
             ["--root-path", "starts with a slash and ends without one, as /api does"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from microasgi_server import Stats, stats
+from microasgi_server.errors import Refusal
 from microasgi_server.journal import OTHER_REASONS, REASONS, Journal
 
 from microasgi import CancelOnDisconnect, Mount, Request, Response, Route, Router
@@ -103,10 +104,10 @@ async def test_refusals_are_counted_by_reason(caplog: pytest.LogCaptureFixture) 
         assert [status for status, _ in stats(app).refused] == [400, 400]
     journal = Journal(None, lambda: 0.0)
     for number in range(10):
-        journal.refused(None, 400, f"the field 'x-{number}' has a control character in its value")
+        journal.refused(None, Refusal(400, f"the field x-{number} has a control character in its value"))
     assert journal.refusals == {(400, "the field … has a control character in its value"): 10}
     for number in range(2 * REASONS):
-        journal.refused(None, 400, f"reason {number}")
+        journal.refused(None, Refusal(400, f"reason {number}"))
     assert len(journal.refusals) == REASONS + 1
     assert journal.refusals[400, OTHER_REASONS] == REASONS + 1
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.protocol import Protocol
-from microasgi_server.http1.reader import split_target
+from microasgi_server.http1.targets import split_target
 
 HOST = (b"host", b"test")
 
@@ -196,7 +196,7 @@ def test_another_version_ends_in_the_reader(head: bytes) -> None:
 def test_the_scope_is_what_the_spec_lists(version: bytes) -> None:
     """The scope has the keys of the ASGI HTTP spec that a request decides, each of its type."""
     scope = scope_of(b"/a%20b?c", b"PUT", version=version, headers=[HOST, (b"x", b"\xe4")])
-    assert callable(scope["extensions"].pop("microasgi.disconnect")["subscribe"])
+    assert callable(scope["extensions"]["microasgi.disconnect"]["subscribe"])
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -211,7 +211,12 @@ def test_the_scope_is_what_the_spec_lists(version: bytes) -> None:
         "client": ("127.0.0.1", 54321),
         "server": ("127.0.0.1", 80),
         "state": {},
-        "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
+        "extensions": {
+            "http.response.early_hint": {},
+            "http.response.trailers": {},
+            "microasgi.disconnect": {},
+            "microasgi.limits": {"body": Limits().body},
+        },
     }
 
 

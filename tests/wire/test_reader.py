@@ -81,9 +81,7 @@ RARE: dict[str, bytes] = {
     "HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
     "absolute": b"GET http://other:81/p?q HTTP/1.1\r\nHost: a\r\n\r\n",
     "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-    "folded": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n  2\r\n\r\n",
     "bare LF": b"GET / HTTP/1.1\nHost: a\n\n",
-    "length twice": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n",
 }
 """Legal, or taken by h11 as if it were; the fast way leaves it alone."""
 
@@ -290,12 +288,12 @@ def test_the_expression_is_linear(data: bytes) -> None:
 
 def test_a_head_that_drips_is_searched_once() -> None:
     """A head that comes byte by byte costs one look at each byte, not one at all that came before."""
-    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 60_000
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 30_000
     began = time.process_time()
     own = Reader(LIMITS)
     for at in range(len(head)):
         assert own.read(head[at : at + 1]) is None
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 1
 
 
 # What is refused, in the order of the RFC.
@@ -352,9 +350,11 @@ def test_what_is_a_host_is_taken(host: str) -> None:
         (b"Content-Length: 5_0", 400),
         (b"Content-Length: ", 400),
         (b"Content-Length: 5\r\nContent-Length: 6", 400),
+        (b"Content-Length: 5, 5", 400),
+        (b"X: 1\r\n  2", 400),
         (b"Content-Length: \xb2", 400),
-        (b"Content-Length: 12345678901234567890", 413),
-        (b"Content-Length: 00000000000000000005", 413),
+        (b"Content-Length: 12345678901234567890", 400),
+        (b"Content-Length: 00000000000000000005", 400),
         (b"Transfer-Encoding: gzip", 501),
         (b"Transfer-Encoding: chunked, chunked", 400),
         (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),

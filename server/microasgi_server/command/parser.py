@@ -11,7 +11,8 @@ from microasgi_server.command.environment import ENV_FILE, chosen_early, read
 from microasgi_server.command.foreign import FOREIGN
 from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL
 from microasgi_server.command.log_config import LOG_CONFIG
-from microasgi_server.options import DIRECTORY, FLAG, GROUPS, OPTIONS, Groups, Option
+from microasgi_server.http1.limits import Limits
+from microasgi_server.options import DIRECTORY, FLAG, GROUPS, LIMITS, OPTIONS, Groups, Option
 
 TARGET_GROUP: Groups = {
     "what it serves": (
@@ -31,6 +32,7 @@ DEFAULTS: Mapping[str, Any] = {
     "log_level": "info",
     "log_format": "text",
     "log_config": None,
+    **{option.name: getattr(Limits, option.limit) for option in LIMITS},
 }
 """Of the options that aren't of `Config`."""
 
@@ -126,5 +128,5 @@ def add_target(parser: Parser, meaning: str) -> None:
 
 
 def config_fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was chosen for `Config`, by its fields."""
-    return {option.name: getattr(arguments, option.name) for option in OPTIONS}
+    """What was chosen for `run`, by its options."""
+    return {option.name: getattr(arguments, option.name) for option in (*OPTIONS, *LIMITS)}

@@ -11,6 +11,7 @@ from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_u
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
+from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
 
 
@@ -42,7 +43,7 @@ def run(
     :param log_format: `text`, or `json` for an object a line; not where logging is configured already
     :param log_config: a file for Python's logging.config, instead of both
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
-    :param options: fields of `Config`, instead of those in `config`
+    :param options: fields of `Config` and limits such as `limit_body`, instead of those in `config`
     :raises TargetError: there is no such app
     :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
     :raises ValueError: an option has a value that it may not have
@@ -58,12 +59,14 @@ def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
     :raises TypeError: there is no such option
     :raises ValueError: one has a value that it may not have
     """
-    names = [field.name for field in fields(Config)]
+    names = [field.name for field in fields(Config)] + [option.name for option in LIMITS]
     for name in options:
         if name not in names:
             near = get_close_matches(name, names, 1)
             raise TypeError(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
-    return replace(config or Config(), **options)
+    config = config or Config()
+    limits = {option.limit: option.check(options.pop(option.name), option.name) for option in LIMITS if option.name in options}
+    return replace(config, **{"limits": replace(config.limits, **limits), **options})
 
 
 def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:

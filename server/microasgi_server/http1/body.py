@@ -83,14 +83,14 @@ class Chunked:
         self._carried += len(body)
         self._framing += end - len(body)
         if self._framing > self._limits.framing + self._carried:
-            raise Refusal(400, "the chunks of a request's body carry less than they cost")
+            raise Refusal(400, "the chunks of a request's body carry less than they cost (RFC 9112 §7.1)")
         self._held = b"" if self.complete else rest
         return body, rest if self.complete else b""
 
     def _chunks(self, data: bytes) -> tuple[list[bytes], int]:
         """The pieces of content, and where the first line that isn't whole begins, or the trailers do."""
         pieces: list[bytes] = []
-        position, left, line = 0, self._left, b""
+        position, left, line, longest = 0, self._left, b"", self._limits.chunk_line
         while not self._at_end:
             if left:
                 end = position + left
@@ -107,9 +107,11 @@ class Chunked:
             found = _CHUNK_LINE(data, position)
             if found is None:
                 left = 0
-                self._wait_for_line(data, position, self._limits.chunk_line)
+                self._wait_for_line(data, position, longest)
                 break
             position, line = found.end(), found[0]
+            if len(line) > longest:
+                raise _too_long(longest)
             size = int(found[1], 16)
             left = size + 2 if size else 0
             self._at_end = not size
@@ -133,7 +135,11 @@ class Chunked:
         if data.find(b"\n", position) >= 0:
             raise Refusal(400, "a line of a chunked body is malformed (RFC 9112 §7.1)")
         if len(data) - position > limit:
-            raise Refusal(400, f"a line of a chunked body has at most {limit} bytes")
+            raise _too_long(limit)
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(400, f"a line of a chunked body has at most {limit} bytes here (RFC 9112 §7.1)")
 
 
 def _alike(data: bytes, position: int, line: bytes, left: int, pieces: list[bytes]) -> int:

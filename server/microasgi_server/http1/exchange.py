@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from microasgi_server.asgi import Message, Scope
-from microasgi_server.errors import AppError
+from microasgi_server.errors import AppError, Refusal
 from microasgi_server.exchange import Address
+from microasgi_server.extensions import Allowance, Functions
 from microasgi_server.http1.encoder import ResponseEncoder
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
@@ -62,6 +63,7 @@ class Exchange(Presence):
         self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
         self._encoder = ResponseEncoder(head, identity)
         self._limits = limits
+        self._allowance: Allowance = {"body": limits.body}
         if head.closes:
             self.closing = True
         if head.expects:
@@ -94,6 +96,8 @@ class Exchange(Presence):
         if root_path and path != "*":  # the asterisk is no path
             path = root_path + path
             raw_path = quote(root_path).encode() + raw_path
+        disconnect = Functions()
+        disconnect.subscribe = self.subscribe
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -111,7 +115,8 @@ class Exchange(Presence):
             "extensions": {
                 "http.response.early_hint": {},
                 "http.response.trailers": {},
-                "microasgi.disconnect": {"subscribe": self.subscribe},
+                "microasgi.disconnect": disconnect,
+                "microasgi.limits": self._allowance,
             },
         }
 
@@ -121,9 +126,13 @@ class Exchange(Presence):
         """The next ASGI message for the app, or None: there is none yet.
 
         After a disconnect, and after the response, it is `http.disconnect`, every time (ASGI HTTP spec, Disconnect).
+
+        :raises Refusal: 413, for a body that is longer than the app allows, as soon as that is known
         """
         if self.phase is DONE or self.phase is GONE:
             return {"type": "http.disconnect"}
+        if self.head.length != 0 and (most := self._allowance.get("body")) and (self.head.length or self.received) > most:
+            raise Refusal(413, f"a request's body has at most {most} bytes here (RFC 9110 §15.5.14)")
         if self._pieces or (self.body_complete and not self._taken):
             body = b"".join(self._pieces)
             self._forget()

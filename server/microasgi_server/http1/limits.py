@@ -1,4 +1,8 @@
-"""What a connection may cost: every number of bytes and seconds that isn't the operator's to choose, with its reason."""
+"""What a connection may cost: every number of bytes, of things and of seconds, with its reason.
+
+Operators choose the first four (`--limit-request-line`, `--limit-request-fields`, `--limit-header-size`, `--limit-body`). The others are
+for who knows why.
+"""
 
 from dataclasses import dataclass
 
@@ -7,9 +11,10 @@ from dataclasses import dataclass
 class Limits:
     """Numbers of bytes, of things, and of seconds.
 
-    :param head: bytes of a request's head; also of a chunked body's trailers
-    :param request_line: bytes of its first line; RFC 9112 §3 wants 8,000 at least
+    :param request_line: bytes of a request's first line, its end included; RFC 9112 §3 wants 8,000 at least, and proxies send as much
     :param fields: fields of a head; browsers behind proxies send some 40
+    :param head: bytes of a head, the request line included; also of a chunked body's trailers
+    :param body: bytes of a request's body, as long as the app says nothing else (`microasgi.limits`); 0 is as many as come
     :param chunk_line: bytes of the line in front of a chunk; extensions, which nobody uses, make it longer than a few
     :param framing: bytes of a chunked body that are no content, beside as many as the content's own: who sends more makes us work
         for nothing. One-byte chunks pass it after some 30,000
@@ -29,11 +34,13 @@ class Limits:
         costs more than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind
     :param kept_tasks: tasks that may wait for a next request where tasks are dear, on trio. A waiting one takes 5 KiB
     :param look: seconds between two looks at all deadlines; short timeouts make it less
+    :raises ValueError: a limit is negative
     """
 
-    head: int = 64 * 1024
-    request_line: int = 16 * 1024
+    request_line: int = 8190
     fields: int = 100
+    head: int = 32 * 1024
+    body: int = 100 * 1024 * 1024
     chunk_line: int = 4096
     framing: int = 128 * 1024
     look_ahead: int = 64 * 1024
@@ -50,3 +57,8 @@ class Limits:
     collect: tuple[int, int] = (50_000, 2)
     kept_tasks: int = 1_000
     look: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("request_line", "fields", "head", "body"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"the limit {name} is not negative, but it is {getattr(self, name)}")

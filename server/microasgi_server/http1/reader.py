@@ -1,8 +1,8 @@
 """Bytes to a checked head, or a refusal: the one place that says what a request may be (RFC 9112 §2 to §6).
 
-                    ┌─ an ordinary head ──► one regular expression ─┐
-    Reader.read ────┤                                               ├──► Head
-                    └─ anything else ─────► h11, then `_judge` ─────┘      or Refusal
+                    ┌─ an ordinary head ──► one regular expression ────────────┐
+    Reader.read ────┤                                                          ├──► Head
+                    └─ anything else ─────► `framing`, h11, `_judge`, `targets`┘      or Refusal, in the words of `faults`
 
 The fast way takes the strict grammar of what browsers and programs send, and nothing else. Whatever it doesn't take is h11's to
 decide: rare but legal forms, and the reasons for refusals. What the fast way takes, the other takes too, and makes the same of it: the
@@ -10,34 +10,27 @@ tests hold each against the other. Nothing downstream checks again.
 """
 
 import re
-from functools import lru_cache
 
 import h11
 
 from microasgi_server.errors import Refusal
+from microasgi_server.http1.faults import fault, stranger
 from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
+from microasgi_server.http1.framing import DIGITS, body_length, check_raw
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.targets import is_authority, is_known_authority, split_target
 
 # Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
 _ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\r\n)++)\r\n" % (TOKEN, TOKEN, VALUE)).match
 
 _END = re.compile(rb"\n\r?\n")  # as h11 has it: RFC 9112 §2.2 lets a bare LF end a line
 
+_BEGINS = re.compile(TOKEN.removesuffix(b"++")).match
+
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+").match
 
 _SPEAKING = frozenset([b"content-length", b"transfer-encoding", b"connection", b"expect"])
 """The fields of a request that speak of its body or of the connection. Most requests have at most one of them."""
-
-# RFC 3986 §3.2.2, but for a comma and an apostrophe in a name: where two Hosts were joined, or quoted, somebody has tampered.
-_AUTHORITY = re.compile(rb"(?:(?:[A-Za-z0-9\-._~!$&()*+;=]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]*+)?").fullmatch
-
-# RFC 9112 §3.2.2: a server must accept the absolute form, which proxies send.
-_ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#@]+)(?P<target>[/?][^#]*)?", re.IGNORECASE)
-
-_FAULTY_CHUNKS = re.compile(rb"\n(?i:transfer-encoding):[^\n]*(?i:chunked)").search
-
-_DIGITS = 18
-"""A Content-Length of more digits is no length of anything."""
 
 
 class Head:
@@ -106,12 +99,14 @@ class Reader:
         held += data
         if not self._searched and (empty := _EMPTY_LINES(held)):
             del held[: empty.end()]  # RFC 9112 §2.2: an old client may send some in front
+        if held == b"\r":  # half an empty line: it is looked at once more
+            return None
+        if held and not _BEGINS(held):
+            raise stranger(bytes(held[:20]))  # who shouldn't have to wait
         end = _END.search(held, max(0, self._searched - 2))
         self._limit(len(held) if end is None else end.end())
         if end is None:
             self._searched = len(held)
-            if held and held[0] < 0x21 and held != b"\r":
-                raise Refusal(400, "no request begins with a control character")  # and whoever speaks TLS shouldn't have to wait
             return None
         data = bytes(held[: end.end()])
         match = _ORDINARY(data)
@@ -125,13 +120,13 @@ class Reader:
         """RFC 9110 §15.5.15, RFC 6585 §5: what is too long, the request line or all of it."""
         limits = self._limits
         if size > limits.request_line and self._held.find(b"\n", 0, limits.request_line) < 0:
-            raise Refusal(414, f"a request line has at most {limits.request_line} bytes")
+            raise Refusal(414, f"a request line has at most {limits.request_line} bytes here (RFC 9110 §15.5.15)")
         if size > limits.head:
             raise _too_large(limits)
 
 
 def _too_large(limits: Limits) -> Refusal:
-    return Refusal(431, f"a request's head has at most {limits.head} bytes, and {limits.fields} fields")
+    return Refusal(431, f"a request's head has at most {limits.head} bytes here, and {limits.fields} fields (RFC 6585 §5)")
 
 
 def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
@@ -143,9 +138,9 @@ def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
         fields.append((name.lower(), value.strip()))  # a space or a tab: nothing else that `strip` takes got through
     named = dict(fields)
     host = named.get(b"host", b"")
-    if len(host) > REMEMBERED or not _is_authority(host) or (len(named) < len(fields) and _repeats(fields)):
+    if len(host) > REMEMBERED or not is_known_authority(host) or (len(named) < len(fields) and _repeats(fields)):
         return None
-    if match.end() > limits.head or len(target) > limits.request_line - 100 or len(fields) > limits.fields:
+    if match.end() > limits.head or match.start(3) > limits.request_line or len(fields) > limits.fields:
         return None
     raw_path, _, query = target.partition(b"?")
     head = Head(method, target, b"1.1", fields, raw_path, query)
@@ -161,7 +156,7 @@ def _repeats(fields: Fields) -> bool:
 def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
     """Take in what the fields say of the body and of the connection, each once; False if that is for the arbiter to decide."""
     length = named.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > _DIGITS or b"transfer-encoding" in named:
+    if not length.isdigit() or len(length) > DIGITS or b"transfer-encoding" in named:
         return False
     head.length = int(length)
     connection = named.get(b"connection", b"").lower()
@@ -171,19 +166,17 @@ def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
 
 
 def _arbitrate(data: bytes) -> h11.Request:
-    """What h11 makes of a whole head.
+    """What h11 makes of a whole head, if it is clear where its body ends.
 
-    :raises Refusal: nothing
+    :raises Refusal: 501 for codings that aren't known, else 400
     """
+    check_raw(data)
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data))
     parser.receive_data(data)
     try:
         request = parser.next_event()
     except h11.RemoteProtocolError as error:
-        # RFC 9112 §6.3: chunks that aren't last, or come twice, are faulty; h11 says of them, too, that it doesn't know the coding.
-        status = 400 if _FAULTY_CHUNKS(data) else error.error_status_hint
-        reason = str(error)  # "illegal header line: …" goes on with the line
-        raise Refusal(status, reason.partition(": ")[0] if reason.startswith("illegal") else reason) from error
+        raise fault(data, str(error)) from error
     assert isinstance(request, h11.Request)
     return request
 
@@ -191,26 +184,24 @@ def _arbitrate(data: bytes) -> h11.Request:
 def _judge(request: h11.Request, limits: Limits) -> Head:
     """What h11's grammar leaves open: versions, forms of a target, what Host is, which framings can be believed.
 
-    :raises Refusal: 505 for a version other than 1.0 and 1.1, 501 for CONNECT and unknown codings, 431, and 400 for the rest
+    :raises Refusal: 505 for a version other than 1.0 and 1.1, 501 for CONNECT, 431, and 400 for the rest
     """
     version = request.http_version
     if version not in (b"1.1", b"1.0"):
-        raise Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+        raise Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0 (RFC 9110 §15.6.6)")
     fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
     if len(fields) > limits.fields:
         raise _too_large(limits)
     for name, value in fields:
         if not _FIELD_VALUE(value):  # h11 lets most control characters pass
-            raise Refusal(400, f"the field {name.decode()[:100]!r} has a control character in its value")
-        if name == b"host" and not _AUTHORITY(value):
+            raise Refusal(400, f"the field {name[:100].decode()} has a control character in its value (RFC 9110 §5.5)")
+        if name == b"host" and not is_authority(value):
             raise Refusal(400, "a Host is a name or an address, and a port at most (RFC 9112 §3.2)")
     raw_path, query, authority = split_target(request.method, request.target)
     if authority is not None:
-        if not _AUTHORITY(authority):
-            raise Refusal(400, "the authority of the request target isn't one (RFC 9112 §3.2.2)")
         fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
     head = Head(request.method, request.target, version, fields, raw_path, query)
-    head.length = _length(fields, old=version == b"1.0")
+    head.length = body_length(fields, old=version == b"1.0")
     # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
     head.closes = version == b"1.0" or b"close" in options(fields)
     head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
@@ -218,49 +209,3 @@ def _judge(request: h11.Request, limits: Limits) -> Head:
 
 
 _FIELD_VALUE = re.compile(VALUE).fullmatch
-
-
-def _length(fields: Fields, *, old: bool) -> int | None:
-    """Bytes of the body; None if it comes in chunks (RFC 9112 §6.3). h11 has checked what the fields say, each by itself."""
-    lengths = [value for name, value in fields if name == b"content-length"]
-    if any(name == b"transfer-encoding" for name, _ in fields):
-        if old or lengths:
-            # RFC 9112 §6.1: somebody between the client and here may have read it otherwise.
-            other = "an HTTP/1.0 request" if old else "one with a Content-Length"
-            raise Refusal(400, f"a request with a Transfer-Encoding isn't {other}")
-        return None
-    if not lengths:
-        return 0
-    if len(lengths[0]) > _DIGITS:
-        raise Refusal(413, f"a Content-Length has at most {_DIGITS} digits here")
-    return int(lengths[0])
-
-
-def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes | None]:
-    """Split a request target into raw path, query and, for the absolute form, authority.
-
-    :raises Refusal: 501 for CONNECT, 400 for a target that isn't one of RFC 9112 §3.2's other forms
-    """
-    if method == b"CONNECT":
-        raise Refusal(501, "CONNECT is for proxies, and this is an origin server")
-    authority = None
-    if target[0] != 0x2F:  # not "/": not the origin form
-        if target == b"*" and method == b"OPTIONS":
-            return target, b"", None
-        absolute = _ABSOLUTE_FORM.fullmatch(target)
-        if absolute is None:
-            raise Refusal(400, "the request target must start with a slash")
-        authority = absolute["authority"]
-        target = absolute["target"] or b"/"
-        if target[0] == 0x3F:  # "?": an empty path with a query
-            target = b"/" + target
-    elif b"#" in target:
-        raise Refusal(400, "a request target has no fragment")
-    raw_path, _, query = target.partition(b"?")
-    return raw_path, query, authority
-
-
-@lru_cache(maxsize=256)
-def _is_authority(value: bytes) -> bool:
-    """Whether it is `uri-host [":" port]` (RFC 9112 §3.2). A server has few names, and hears them often."""
-    return _AUTHORITY(value) is not None

@@ -1,0 +1,46 @@
+"""What the scope's `extensions` offer beyond ASGI's own: functions that look like no data, and numbers that an app may change.
+
+scope["extensions"]["microasgi.disconnect"]["subscribe"](callback)      `Presence.subscribe`
+scope["extensions"]["microasgi.limits"]["body"] = 5_000_000             before the first `receive()`: see `Allowance`
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
+
+Subscribe: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
+"""Takes a callback, and returns what takes it back."""
+
+
+class Functions(dict[str, Any]):
+    """An extension that is a function: `extension["subscribe"]`, as in any mapping, in one without items.
+
+    Apps echo their scope, as JSON too, and a function isn't data: whoever looks through it finds it empty.
+    """
+
+    __slots__ = ("subscribe",)
+
+    subscribe: Subscribe
+    """Set by who makes it: a constructor of its own would cost each request twice as much."""
+
+    def __missing__(self, name: str) -> Any:
+        if name == "subscribe":
+            return self.subscribe
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name == "subscribe"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.subscribe if name == "subscribe" else default
+
+
+class Allowance(TypedDict, total=False):
+    """What a request may bring, as the extension `microasgi.limits`: the app may say otherwise until it asks for the body.
+
+    body: bytes of the body; 0 is as many as come. With more of them the server answers 413, and its client counts as gone.
+    """
+
+    body: int
