@@ -22,8 +22,9 @@ It works on asyncio and trio, for a Router and for any other ASGI app; wrap the 
 stopped. There is no server and no socket in between: what a client sends is there at once, and what it is sent costs no time.
 """
 
+from microasgi.testing.answer import MessageError
 from microasgi.testing.call import Call, Response, SwallowedCancellation
 from microasgi.testing.client import Client, Departure, Departures
 from microasgi.testing.sync import SyncCall, SyncClient
 
-__all__ = ["Call", "Client", "Departure", "Departures", "Response", "SwallowedCancellation", "SyncCall", "SyncClient"]
+__all__ = ["Call", "Client", "Departure", "Departures", "MessageError", "Response", "SwallowedCancellation", "SyncCall", "SyncClient"]
