@@ -1,7 +1,9 @@
 """The command line: `microasgi serve` and `microasgi routes`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +21,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.run(arguments)
 
 
+class _Commands(Parser):
+    """Takes a command first, and has a word for who forgets it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else [*args]
+        if words and not words[0].startswith("-") and words[0] not in self.commands:
+            self.error(f"there is no command {words[0]!r}{self._instead(words[0])}")
+        return super().parse_known_args(words, namespace)
+
+    def _instead(self, word: str) -> str:
+        if ":" in word:
+            return f"; did you mean {self.prog} serve {word}?"
+        near = get_close_matches(word, self.commands, 1)
+        return f"; did you mean {near[0]}?" if near else f", only {' and '.join(self.commands)}"
+
+
 class _Version(argparse.Action):
     """Says what this is, and what it can do with the anyio that is there."""
 
@@ -28,18 +50,19 @@ class _Version(argparse.Action):
 
 
 def _parser() -> Parser:
-    parser = Parser(
+    parser = _Commands(
         prog="microasgi",
         description="Serve an ASGI app whose handlers stop when their clients go away.",
         epilog="Try: microasgi serve microasgi.demo:routes",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, how a departure is delivered, and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for name, what, add, do in (
         ("serve", "Serve an app until Ctrl+C.", serve.add, serve.serve_target),
         ("routes", "Show a Router's routes and what a disconnect does to each.", routes.add, routes.show),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.set_defaults(run=do)
+        parser.commands.append(name)
         add(command)
     return parser

@@ -3,6 +3,7 @@
 import gc
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -30,11 +31,13 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
     Python's default. What the app's lifespan sets instead stays.
 
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
-    :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises StartupError: this isn't the main thread, the loop isn't installed, the address can't be bound, or the app's startup failed
     """
     demand_loop(config)
     if config.metrics_port is not None:
         metrics.demand()
+    if threading.current_thread() is not threading.main_thread():
+        raise StartupError("only the main thread hears Ctrl+C; in another one, use microasgi_server.serve, in an event loop of your own")
     _collect_rarely(*config.limits.collect)
     uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
     if config.loop == "trio":

@@ -601,6 +601,13 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(app_dir: Path) -> None:
+    """Not even a Ctrl+C that comes before the command can read its options shows one."""
+    (app_dir / "argparse.py").write_text(INTERRUPTED)  # found before Python's own
+    done = run(app_dir, "serve", "main:routes")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_output_that_nobody_reads_is_no_traceback(app_dir: Path) -> None:
     """In a pipe whose reader has left, as `head` does, the command ends with the shell's exit code for it, and without a word."""
     (app_dir / "many.py").write_text(MAIN + "for number in range(2000): routes.get(f'/{number}')(home)")
@@ -707,7 +714,9 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
         (["routes", "main:routes", "--factoyr"], ["there is no option --factoyr; did you mean --factory?"]),
         ([], ["COMMAND"]),
-        (["serv", "main:routes"], ["'serv'", "serve"]),
+        (["serv", "main:routes"], ["there is no command 'serv'; did you mean serve?"]),
+        (["main:routes"], ["there is no command 'main:routes'; did you mean microasgi serve main:routes?"]),
+        (["inspect"], ["there is no command 'inspect', only serve and routes"]),
         (["serve"], ["TARGET"]),
         (["serve", "main:routes", "--reload"], ["--reload"]),
         (["serve", "main:routes", "--port", "http"], ["--port", "--port is a number from 0 to 65535, not 'http'"]),

@@ -4,6 +4,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_a_port_in_use_is_an_error(run: Callable[..., None], here: Path) -> None
     """What the command says in a line, a program can catch, also one that had its options in a `Config`."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StartupError, match="the port is in use"):
         run("main:bare", Config(port=taken.getsockname()[1]))
+
+
+@each_run
+def test_another_thread_is_no_place_for_it(run: Callable[..., None], here: Path) -> None:
+    """Where Ctrl+C can't be heard, the error says what to use instead."""
+    with ThreadPoolExecutor() as pool, pytest.raises(StartupError, match=r"only the main thread hears Ctrl\+C; .*microasgi_server\.serve"):
+        pool.submit(run, "main:bare", port=0).result()
 
 
 def test_the_server_is_a_command_by_itself(here: Path) -> None:
