@@ -1,0 +1,242 @@
+"""Middleware that is a function: `@routes.middleware`, around whatever a Router has.
+
+    async def timed(request, call_next):
+        began = time.monotonic()
+        response = await call_next(request)
+        response.headers["server-timing"] = f"app;dur={1000 * (time.monotonic() - began):.0f}"
+        return response
+
+The app runs in the function's own task. `call_next` steps it by hand until it sends the start of its response; there it pauses, and goes on
+when that response is sent. So there is no task that a cancellation could miss, no queue, and what either sets in a context variable, the
+other sees.
+
+Two limits. An app that holds a cancel scope or a task group open where its response begins, as another framework's may in a mount, must
+not be called from within one that the function leaves first. And an app that begins its response in another task, as Quart does, can't
+be paused: it is answered through to its end, and what the function makes of it comes too late, which is said.
+"""
+
+import inspect
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeAlias
+
+from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi.checks import name_of
+from microasgi.exceptions import ClientDisconnect
+from microasgi.promise.delivery import current_task
+from microasgi.promise.visit import VISIT, Visit
+from microasgi.requests import PROGRESS, Request
+from microasgi.responses import Response
+from microasgi.returns import Result, respond, to_response
+
+CallNext: TypeAlias = "Callable[[Request], Awaitable[NextResponse]]"
+MiddlewareFunction: TypeAlias = Callable[[Request, CallNext], Awaitable[Result]]
+
+_PAUSE = object()
+"""In place of what a coroutine waits for: it waits for us."""
+
+
+class _Answered(ClientDisconnect):
+    """What an app's `send()` raises when the function has answered something else."""
+
+
+@types.coroutine
+def _pause() -> Generator[Any, None, None]:
+    yield _PAUSE
+
+
+class _Steps:
+    """Awaits a coroutine until it pauses or ends.
+
+    An iterator and no generator: who follows what a task waits for (promise/asyncio_tasks.py) sees the coroutine in it.
+    """
+
+    __slots__ = ("_coroutine", "_error")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], error: BaseException | None) -> None:
+        self._coroutine = coroutine
+        self._error = error
+
+    def __await__(self) -> "_Steps":
+        return self
+
+    def __iter__(self) -> "_Steps":
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        error, self._error = self._error, None
+        return self._pass(self._coroutine.send(value) if error is None else self._coroutine.throw(error))
+
+    def throw(self, *error: Any) -> Any:
+        return self._pass(self._coroutine.throw(*error))
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def _pass(self, trap: Any) -> Any:
+        if trap is _PAUSE:
+            raise StopIteration
+        return trap
+
+
+class Around:
+    """An ASGI app: the function around the app.
+
+    :param app: what `call_next` calls
+    :param function: called with the request and `call_next`; what it returns is sent
+    """
+
+    def __init__(self, app: ASGIApp, function: MiddlewareFunction) -> None:
+        self.app = app
+        self.function = function
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        calls: list[_Call] = []
+
+        async def call_next(request: Request) -> NextResponse:
+            call = _Call(self.app, request, send)
+            calls.append(call)
+            return await call.begin()
+
+        try:
+            returned = await self.function(Request(scope, receive), call_next)
+            await respond(to_response(returned, f"middleware {name_of(self.function)}"), scope, receive, send)
+        except BaseException as error:
+            for call in calls:
+                await call.abandon(error)
+            raise
+        for call in calls:
+            await call.abandon(_Answered("middleware has answered something else"))
+
+
+class _Call:
+    """One call of the app, which pauses where it sends something, until its response is being sent."""
+
+    def __init__(self, app: ASGIApp, request: Request, send: Send) -> None:
+        self._visit: Visit = request.scope[VISIT]
+        self._task = current_task()
+        self._server_send = send
+        self._forward: Send | None = None  # where messages go, once they aren't held any more
+        self._abandoned: BaseException | None = None
+        self._start: Message | None = None
+        self.held: Message | None = None
+        self.ended = False
+        self.coroutine: Any = app(request.scope, _replayed(request), self._send)
+
+    async def begin(self) -> "NextResponse":
+        """Run the app until its response begins."""
+        await self.run()
+        if self._start is None:
+            if self._visit.gone:
+                raise ClientDisconnect("the client left, and the app has no answer")
+            raise RuntimeError("the app behind call_next has ended without a response")
+        self._visit.answered = self._forward is not None
+        return NextResponse(self, self._start, is_sent=self._forward is not None)
+
+    async def go_on(self, send: Send) -> None:
+        """Run the app to its end. What it sends from now on goes there."""
+        self._forward = send
+        await self.run()
+
+    async def abandon(self, error: BaseException) -> None:
+        """End an app that has paused, and nobody wants any more: its `send()` raises this error."""
+        if self.ended:
+            return
+        if isinstance(error, GeneratorExit):
+            self.coroutine.close()
+            return
+        self._abandoned = error if not isinstance(error, Exception) else _Answered("middleware has failed")
+        try:
+            await self.run(self._abandoned)
+        except BaseException as raised:
+            if not _is_only(raised, self._abandoned):
+                raise
+
+    async def run(self, error: BaseException | None = None) -> None:
+        """Step the app until it pauses or ends, in the running task."""
+        try:
+            await _Steps(self.coroutine, error)
+        except BaseException:
+            self.ended = True
+            raise
+        self.ended = inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CLOSED
+
+    async def _send(self, message: Message) -> None:
+        if self._abandoned is not None:
+            raise self._abandoned
+        is_first, self._start = self._start is None, self._start or message
+        if self._forward is None and current_task() is not self._task:
+            if not is_first:
+                raise RuntimeError("an app that sends its body from another task can't be read by middleware")
+            self._forward = self._server_send
+        if self._forward is None:
+            self.held = message
+            await _pause()
+        else:
+            await self._forward(message)
+
+
+def _is_only(raised: BaseException, error: BaseException) -> bool:
+    """Whether it is the error, or a task group has put it into a group."""
+    if isinstance(raised, BaseExceptionGroup):
+        return all(_is_only(inner, error) for inner in raised.exceptions)
+    return raised is error
+
+
+def _replayed(request: Request) -> Receive:
+    """`receive()` that has the request's body once more, if the function has read it."""
+    kept = request.scope[PROGRESS].kept_body
+    if kept is None:
+        return request._receive
+    body = [{"type": "http.request", "body": kept, "more_body": False}]
+
+    async def receive() -> Message:
+        return body.pop() if body else await request._receive()
+
+    return receive
+
+
+class NextResponse(Response):
+    """What `call_next` returns: status and headers, which may be changed; the body is still with the app."""
+
+    def __init__(self, call: _Call, start: Message, *, is_sent: bool) -> None:
+        self._call = call
+        self._message = start
+        self._is_sent = is_sent
+        self.status_code = start["status"]
+        self.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
+        self.background = None
+        self._sent = self._start()
+        self._is_read = False
+
+    def _told_body(self) -> str:
+        return "its body with the app"
+
+    def _start(self) -> Message:
+        return {**self._message, "status": self.status_code, "headers": list(self.raw_headers)}
+
+    @property
+    def body_iterator(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece as the app sends it. Who reads it returns another response."""
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        self._is_read = True
+        while not self._call.ended:
+            await self._call.run()
+            held, self._call.held = self._call.held, None
+            if held is not None and held.get("body"):
+                yield held["body"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_sent:
+            if self._start() != self._sent:
+                raise RuntimeError("middleware has changed a response that its app had sent already, from another task")
+            return
+        if self._is_read:
+            raise RuntimeError("middleware has read this response's body: return another response with it")
+        await send(self._start())
+        await self._call.go_on(send)
