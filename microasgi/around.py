@@ -180,10 +180,10 @@ class _Call:
 
 
 def _is_only(raised: BaseException, error: BaseException) -> bool:
-    """Whether it is the error, or a task group has put it into a group."""
+    """Whether it is the error, or what apps make of one that `send()` raises: they put it into a group, or say that the client left."""
     if isinstance(raised, BaseExceptionGroup):
         return all(_is_only(inner, error) for inner in raised.exceptions)
-    return raised is error
+    return raised is error or (raised.__context__ is error and type(raised).__name__ == "ClientDisconnect")
 
 
 def _replayed(request: Request) -> Receive:
