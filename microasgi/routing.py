@@ -136,7 +136,9 @@ class Router(Declarations):
             receive = limit_body(found.limit_body, scope, receive)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
-        return _Mounted(found.app, {**scope, "root_path": scope.get("root_path", "") + path[:matched]}, receive)
+        root = scope.get("root_path", "")
+        whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
+        return _Mounted(found.app, {**scope, "path": whole, "root_path": root + path[:matched]}, receive)
 
     @asynccontextmanager
     async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:
