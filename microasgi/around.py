@@ -95,6 +95,7 @@ class Around:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         calls: list[_Call] = []
+        _announce(scope)
 
         async def call_next(request: Request) -> NextResponse:
             call = _Call(self.app, request, send)
@@ -154,6 +155,8 @@ class _Call:
         except BaseException as raised:
             if not _is_only(raised, self._abandoned):
                 raise
+        finally:
+            self._abandoned = None  # its traceback leads to this frame
 
     async def run(self, error: BaseException | None = None) -> None:
         """Step the app until it pauses or ends, in the running task."""
@@ -184,6 +187,17 @@ def _is_only(raised: BaseException, error: BaseException) -> bool:
     if isinstance(raised, BaseExceptionGroup):
         return all(_is_only(inner, error) for inner in raised.exceptions)
     return raised is error or (raised.__context__ is error and type(raised).__name__ == "ClientDisconnect")
+
+
+def _announce(scope: Scope) -> None:
+    """Have another framework's app know that `send()` raises when the client has left (ASGI HTTP spec 2.4), as it does within a Router.
+
+    Where a server says less, as uvicorn does, Starlette streams in a task of its own to find that out, and couldn't be paused.
+    """
+    asgi = scope.get("asgi", {})
+    major, _, minor = asgi.get("spec_version", "2.0").partition(".")
+    if (major, int(minor or 0)) < ("2", 4):
+        scope["asgi"] = {**asgi, "spec_version": "2.4"}
 
 
 def _replayed(request: Request) -> Receive:

@@ -154,11 +154,21 @@ def check_middleware_function(function: Any) -> None:
     _check_arguments(function, 2, f"middleware {name}", "with two arguments, the request and call_next")
 
 
+def check_middleware(middleware: Any) -> None:
+    """ASGI middleware is a callable from app to app."""
+    name = name_of(middleware)
+    if inspect.iscoroutinefunction(middleware):
+        raise TypeError(f"middleware=[…] takes ASGI middleware, callables from app to app; write @routes.middleware above {name}")
+    if not callable(middleware):
+        hint = "; write microasgi.Middleware" if hasattr(middleware, "cls") else ""
+        raise TypeError(f"middleware is a callable from app to app, not {_shown(middleware)}{hint}")
+
+
 def check_app(app: Any) -> None:
     """An ASGI app is called with scope, receive and send."""
     if not callable(app):
         routes = "; write Router([…])" if isinstance(app, list | tuple) else ""
-        raise TypeError(f"a mount takes an ASGI app, not {_shown(app)}{routes}")
+        raise TypeError(f"a mount or middleware needs an ASGI app, not {_shown(app)}{routes}")
     hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if _takes(app, 2) else ""
     _check_arguments(app, 3, f"the app {name_of(app)}", "with three arguments, scope, receive and send", hint)
 

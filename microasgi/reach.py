@@ -3,6 +3,7 @@
 Warned of when the route is added. Only what is certain is said: of several routes that take its paths together nothing is.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from microasgi.paths import PathTemplate
 from microasgi.routes import Mount, Route
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 _SAMPLES = {
     "str": ("\0",),

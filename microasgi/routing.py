@@ -14,13 +14,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
-from microasgi.checks import check_state
+from microasgi.checks import check_app, check_middleware, check_state
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
 from microasgi.levels import LEVELS, Level
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import check_limit, limit_body
-from microasgi.missing import Missing
+from microasgi.nowhere import Nowhere
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, OnDisconnect, Visit, run_while_connected
 from microasgi.requests import PROGRESS, Progress, Request
@@ -69,7 +69,7 @@ class Router(Declarations):
         super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace)
         self.limit_body = limit_body
         self.debug = debug
-        self._missing = Missing(self._table, redirect_slashes=redirect_slashes)
+        self._nowhere = Nowhere(self._table, redirect_slashes=redirect_slashes)
         for key, handler in (exception_handlers or {}).items():
             self._add_exception_handler(key, handler)
         for route in routes:
@@ -81,7 +81,9 @@ class Router(Declarations):
 
             app: ASGIApp = innermost
             for wrap in reversed(middleware):
+                check_middleware(wrap)
                 app = wrap(app)
+                check_app(app)
             self._app = answering(app)
 
     def __repr__(self) -> str:
@@ -105,7 +107,7 @@ class Router(Declarations):
                 missing()  # warns
                 await run_lifespan(self.lifespan_context, scope, receive, send)
             case "websocket":
-                await self._missing.refuse_websocket(scope, receive, send)
+                await self._nowhere.refuse_websocket(scope, receive, send)
             case other:
                 raise RuntimeError(f"a Router serves http, not {other!r}")
 
@@ -126,7 +128,7 @@ class Router(Declarations):
         path = _route_path(scope)
         match = self._table.find(scope["method"], path or "/")
         if match is None:
-            return self._missing.answer(scope, path)
+            return self._nowhere.answer(scope, path)
         found, params, matched = match
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}

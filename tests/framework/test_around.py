@@ -183,6 +183,21 @@ async def test_it_sees_and_changes_every_response(path: str, status: int, body: 
     assert loud_lines(caplog) == []
 
 
+@pytest.mark.parametrize("path", ["/starlette/", "/around/"])
+async def test_it_changes_responses_on_older_servers(path: str) -> None:
+    """Where a server speaks an older ASGI, as uvicorn does, Starlette's streams can be changed all the same."""
+    routes = Router(EVERYTHING)
+
+    @routes.middleware
+    async def middleware(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        response.headers["x-seen"] = "yes"
+        return response
+
+    answer = await call(routes, path=path, asgi={"version": "3.0", "spec_version": "2.3"})
+    assert (answer.body, answer.header(b"x-seen")) == (b"abc", b"yes")
+
+
 async def test_it_may_answer_itself() -> None:
     """As a handler does: it returns, or raises, and isn't asked for more."""
     routes = Router([Route("/", lambda request: "handler")])

@@ -13,6 +13,8 @@ import pytest
 from microasgi_server import StartupError
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware as StarletteMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from microasgi import Mount, Request, Response, Route, Router, RouteWarning
 from microasgi.asgi import Receive, Scope, Send
@@ -122,7 +124,7 @@ class Wsgi:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("app", "a mount takes an ASGI app, not 'app' (str)"),
+        ("app", "a mount or middleware needs an ASGI app, not 'app' (str)"),
         ([Route("/", handler)], "write Router([…])"),
         (handler, "the app handler(request: microasgi.requests.Request) -> None must be callable with three arguments"),
         (Wsgi(), "a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware"),
@@ -138,6 +140,29 @@ def test_what_is_no_app_cant_be_mounted(wrong: Any, message: str) -> None:
 def test_whatever_is_an_app_can_be_mounted(right: Any) -> None:
     """Functions, objects, partials, and classes that are called with scope, receive and send."""
     assert Mount("/a", right).app is right
+
+
+async def dispatch(request: Request, call_next: Any) -> Any:
+    """Never called."""
+
+
+def no_app(app: Any) -> None:
+    """Never anything."""
+
+
+@pytest.mark.parametrize(
+    ("middleware", "message"),
+    [
+        (dispatch, "middleware=[…] takes ASGI middleware, callables from app to app; write @routes.middleware above dispatch"),
+        (StarletteMiddleware(GZipMiddleware), "write microasgi.Middleware"),
+        (no_app, "a mount or middleware needs an ASGI app, not None (NoneType)"),
+        ("gzip", "middleware is a callable from app to app, not 'gzip' (str)"),
+    ],
+)
+def test_what_is_no_middleware_is_told(middleware: Any, message: str) -> None:
+    """What isn't a callable from app to app, and what gives none."""
+    with pytest.raises(TypeError, match=re.escape(message)):
+        Router(middleware=[middleware])
 
 
 # Lifespans.

@@ -13,7 +13,7 @@ _SAFE = "/!$&'()*+,;=:@~"
 logger = logging.getLogger("microasgi")
 
 
-class Missing:
+class Nowhere:
     """The answer to paths without a route.
 
     :param redirect_slashes: send who asks for `/a/` to `/a` and the other way round, where there is a route (307: the method stays)
