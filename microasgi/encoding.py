@@ -1,6 +1,6 @@
-"""JSON of what handlers have at hand: beside what JSON knows, dataclasses, Pydantic's models, times, UUIDs, enums, decimals, sets.
+"""JSON of what handlers have at hand: dataclasses, Pydantic's and msgspec's models, times, UUIDs, enums, decimals, sets.
 
-What FastAPI makes of them, with two exceptions: NaN and infinity, which no JSON has, and bytes, which are text only by chance, are refused.
+It is what FastAPI makes of them. NaN and infinity, which no JSON has, and bytes, which are text only by chance, are refused.
 """
 
 import dataclasses
@@ -69,6 +69,10 @@ def _known(value: Any) -> Any:
     """One value that JSON doesn't know as one that it does; what is in it comes later."""
     if (dump := getattr(value, "model_dump", None)) is not None and not isinstance(value, type):
         return dump(mode="json", by_alias=True)
+    if hasattr(type(value), "__struct_fields__"):
+        import msgspec  # it is there, as the value is
+
+        return msgspec.to_builtins(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     for kind, convert in _TYPES.items():

@@ -97,6 +97,16 @@ def test_pydantics_models_are_json() -> None:
     assert encode({"model": Model(at=datetime(2026, 1, 2))}) == b'{"model":{"when":"2026-01-02T00:00:00"}}'
 
 
+def test_msgspecs_structs_are_json() -> None:
+    """A struct is encoded as msgspec does it, by the names that it has there."""
+    import msgspec
+
+    class Struct(msgspec.Struct, rename="camel"):
+        made_at: datetime
+
+    assert encode([Struct(datetime(2026, 1, 2))]) == b'[{"madeAt":"2026-01-02T00:00:00"}]'
+
+
 class Own:
     """Nothing that JSON has."""
 
