@@ -29,9 +29,6 @@ from microasgi.requests import PROGRESS, Request
 from microasgi.responses import Response
 from microasgi.returns import Result, respond, to_response
 
-CallNext: TypeAlias = "Callable[[Request], Awaitable[NextResponse]]"
-MiddlewareFunction: TypeAlias = Callable[[Request, CallNext], Awaitable[Result]]
-
 _PAUSE = object()
 """In place of what a coroutine waits for: it waits for us."""
 
@@ -82,6 +79,55 @@ class _Steps:
         return trap
 
 
+class NextResponse(Response):
+    """What `call_next` returns: status and headers, which may be changed; the body is still with the app."""
+
+    def __init__(self, call: "_Call", start: Message, *, is_sent: bool) -> None:
+        self._call = call
+        self._message = start
+        self._is_sent = is_sent
+        self.status_code = start["status"]
+        self.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
+        self.background = None
+        self._sent = self._start()
+        self._is_read = False
+
+    def _told_body(self) -> str:
+        return "its body with the app"
+
+    def _start(self) -> Message:
+        return {**self._message, "status": self.status_code, "headers": list(self.raw_headers)}
+
+    @property
+    def body_iterator(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece as the app sends it. Who reads it returns another response."""
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        self._is_read = True
+        while not self._call.ended:
+            await self._call.run()
+            held, self._call.held = self._call.held, None
+            if held is not None and held.get("body"):
+                yield held["body"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_sent:
+            if self._start() != self._sent:
+                raise RuntimeError("middleware has changed a response that its app had sent already, from another task")
+            return
+        if self._is_read:
+            raise RuntimeError("middleware has read this response's body: return another response with it")
+        await send(self._start())
+        await self._call.go_on(send)
+
+
+CallNext: TypeAlias = Callable[[Request], Awaitable[NextResponse]]
+"""What a middleware function calls for the response of all that it is around."""
+
+MiddlewareFunction: TypeAlias = Callable[[Request, CallNext], Awaitable[Result]]
+
+
 class Around:
     """An ASGI app: the function around the app.
 
@@ -127,7 +173,7 @@ class _Call:
         self.ended = False
         self.coroutine: Any = app(request.scope, _replayed(request), self._send)
 
-    async def begin(self) -> "NextResponse":
+    async def begin(self) -> NextResponse:
         """Run the app until its response begins."""
         await self.run()
         if self._start is None:
@@ -211,46 +257,3 @@ def _replayed(request: Request) -> Receive:
         return body.pop() if body else await request._receive()
 
     return receive
-
-
-class NextResponse(Response):
-    """What `call_next` returns: status and headers, which may be changed; the body is still with the app."""
-
-    def __init__(self, call: _Call, start: Message, *, is_sent: bool) -> None:
-        self._call = call
-        self._message = start
-        self._is_sent = is_sent
-        self.status_code = start["status"]
-        self.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
-        self.background = None
-        self._sent = self._start()
-        self._is_read = False
-
-    def _told_body(self) -> str:
-        return "its body with the app"
-
-    def _start(self) -> Message:
-        return {**self._message, "status": self.status_code, "headers": list(self.raw_headers)}
-
-    @property
-    def body_iterator(self) -> AsyncIterator[bytes]:
-        """The body, piece by piece as the app sends it. Who reads it returns another response."""
-        return self._pieces()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        self._is_read = True
-        while not self._call.ended:
-            await self._call.run()
-            held, self._call.held = self._call.held, None
-            if held is not None and held.get("body"):
-                yield held["body"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._is_sent:
-            if self._start() != self._sent:
-                raise RuntimeError("middleware has changed a response that its app had sent already, from another task")
-            return
-        if self._is_read:
-            raise RuntimeError("middleware has read this response's body: return another response with it")
-        await send(self._start())
-        await self._call.go_on(send)

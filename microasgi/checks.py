@@ -119,17 +119,17 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
     if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
         raise TypeError(f"handler {name} yields, and a handler returns: put that into a function, and return StreamingResponse(function())")
     _check_arguments(endpoint, 1, f"handler {name}", "with one argument, the request", _in_path(endpoint, parameters))
-    taken = [parameter for parameter in _signature(endpoint) if parameter in parameters]
-    if taken:
+    first = next(iter(_parameters(endpoint)), None)
+    if first in parameters:
         raise TypeError(
-            f"handler {name} is called with the request, which it names {taken[0]!r}, like a parameter of its path;"
-            f" write {name}(request), and request.path_params[{taken[0]!r}]"
+            f"handler {name} is called with the request, which it names {first!r}, like a parameter of its path;"
+            f" write {name}(request), and request.path_params[{first!r}]"
         )
 
 
 def _in_path(endpoint: Any, parameters: Collection[str]) -> str:
     """What to write, if a handler wants the path's parameters as arguments."""
-    names = [name for name in _signature(endpoint) if name in parameters]
+    names = [name for name in _parameters(endpoint) if name in parameters]
     return f"; a path's parameters are in request.path_params[{names[0]!r}]" if names else ""
 
 
@@ -204,6 +204,14 @@ def name_of(function: Any) -> str:
     return getattr(function, "__name__", None) or repr(function)
 
 
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What a function takes; None if it doesn't tell, as some builtins and Sentry's middleware don't."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
 def _takes(function: Callable[..., Any], count: int) -> bool:
     try:
         inspect.signature(function).bind(*[None] * count)
@@ -212,17 +220,14 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except ValueError:  # some builtins don't tell
-        return {}
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    signature = _signature(function)
+    return list(signature.parameters) if signature is not None else []
 
 
 def _check_arguments(function: Callable[..., Any], count: int, what: str, how: str, hint: str = "") -> None:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
+    signature = _signature(function)
+    if signature is None:
         return
     try:
         signature.bind(*[None] * count)

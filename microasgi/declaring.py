@@ -114,7 +114,8 @@ class Declarations:
         """Add the routes of another Router, as if they were written here, below a prefix.
 
         They keep that Router's opinion of the disconnect. It can't have what belongs to a Router as a whole, middleware, exception
-        handlers or a lifespan: `mount` is for those. Routes that it gets afterwards would be missing, so it takes none.
+        handlers or a lifespan: `mount` is for those; its `debug` and `redirect_slashes` don't count. Routes that it gets afterwards
+        would be missing, so it takes none.
 
         :raises ValueError: the Router has more than routes
         """

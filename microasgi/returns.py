@@ -74,9 +74,8 @@ async def respond(response: ASGIApp, scope: Scope, receive: Receive, send: Send)
         # The result of a handler that finishes without its client is dropped; what it left for the background isn't.
         if not (visit.gone and visit.finishes):
             raise
-    background = getattr(response, "background", None)
-    if background is not None:
-        visit.afterwards = partial(_one_by_one, visit.afterwards, background)
+    if isinstance(response, Response) and response.background is not None:  # another framework's sees to its own
+        visit.afterwards = partial(_one_by_one, visit.afterwards, response.background)
 
 
 async def _one_by_one(first: Callable[[], Awaitable[object]] | None, then: Callable[[], Any]) -> None:

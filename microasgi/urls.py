@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote
 
+from microasgi.matching import RouteTable
 from microasgi.paths import CONVERTERS, PathTemplate, fits
 from microasgi.routes import Mount, Route
 
@@ -60,8 +61,8 @@ def _find(routes: Iterable[Route | Mount], name: str, params: Mapping[str, Any])
 
 def _below(mount: Mount) -> list[Route | Mount] | None:
     """The routes of a mounted Router."""
-    routes = getattr(mount.app, "routes", None)
-    return routes if isinstance(routes, list) and all(isinstance(route, Route | Mount) for route in routes) else None
+    table = getattr(mount.app, "_table", None)
+    return table.routes if isinstance(table, RouteTable) else None
 
 
 def _names(routes: Iterable[Route | Mount]) -> Iterable[tuple[str, list[str]]]:

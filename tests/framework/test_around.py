@@ -19,6 +19,8 @@ from microasgi import (
     BackgroundTask,
     CallNext,
     ClientDisconnect,
+    Event,
+    EventStream,
     HTTPException,
     JSONResponse,
     Mount,
@@ -491,6 +493,50 @@ async def test_a_departure_while_the_app_has_paused_closes_it() -> None:
         await client.send(GET)
         await within(begun)
         assert not ended.is_set()
+        client.leave()
+        await within(ended, 1)
+
+
+async def test_it_may_give_the_handler_a_time() -> None:
+    """A cancel scope around `call_next` ends the handler as it would in the handler itself; a stream is none of it."""
+    ended: list[str] = []
+
+    async def slow(request: Request) -> None:
+        try:
+            await anyio.sleep(30)
+        finally:
+            ended.append("slow")
+
+    routes = Router([Route("/slow", slow), *EVERYTHING])
+
+    @routes.middleware
+    async def timely(request: Request, call_next: CallNext) -> Response:
+        with anyio.move_on_after(0 if request.path == "/slow" else 30):
+            return await call_next(request)
+        raise HTTPException(504)
+
+    assert (await call(routes, path="/slow")).status == 504
+    assert ended == ["slow"]
+    for path in ("/text", "/stream", "/router/", "/error"):
+        assert (await call(routes, path=path)).status in (200, 418)
+
+
+async def test_an_event_stream_behind_it() -> None:
+    """Events come through with their pings, and end when the client leaves."""
+    ended = anyio.Event()
+
+    async def events() -> AsyncIterator[Event]:
+        try:
+            yield Event("a")
+            await anyio.sleep(30)
+        finally:
+            ended.set()
+
+    async with serving(around(Route("/", lambda request: EventStream(events(), ping=0.01)))) as served, await served.connect() as client:
+        await client.send(GET)
+        received = b""
+        while received.count(b"\n:\n") < 2 or b"data: a" not in received:
+            received += await client.receive()
         client.leave()
         await within(ended, 1)
 

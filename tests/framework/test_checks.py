@@ -113,6 +113,15 @@ def test_a_handler_that_cant_be_called_is_told(endpoint: Any, message: str) -> N
         Route("/{id}", endpoint)
 
 
+def test_a_handler_may_hold_values_of_its_own() -> None:
+    """Only what is called with the request is compared with the path: a default is a usual way to keep a value."""
+
+    def kept(request: Request, name: str = "kept") -> str:
+        return name
+
+    assert Route("/{name}", kept).methods == {"GET"}
+
+
 # Mounts.
 
 
@@ -136,7 +145,16 @@ def test_what_is_no_app_cant_be_mounted(wrong: Any, message: str) -> None:
         Router().mount("/a", wrong)
 
 
-@pytest.mark.parametrize("right", [app, Starlette(), Router(), HTTPEndpoint, functools.partial(app)], ids=str)
+class Untold:
+    """An app that doesn't tell what it takes, as Sentry's."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self) -> None:
+        self.__call__ = app
+
+
+@pytest.mark.parametrize("right", [app, Starlette(), Router(), HTTPEndpoint, functools.partial(app), Untold()], ids=str)
 def test_whatever_is_an_app_can_be_mounted(right: Any) -> None:
     """Functions, objects, partials, and classes that are called with scope, receive and send."""
     assert Mount("/a", right).app is right

@@ -84,6 +84,16 @@ async def test_another_frameworks_response() -> None:
     assert (answer.status, answer.body) == (201, b"from Starlette")
 
 
+async def test_another_frameworks_background_is_run_once() -> None:
+    """What such a response has for the background is run by itself, and not by us again."""
+    from starlette.background import BackgroundTask as StarletteTask
+    from starlette.responses import PlainTextResponse as StarletteText
+
+    ran: list[int] = []
+    await answered(StarletteText("", background=StarletteTask(ran.append, 1)))
+    assert ran == [1]
+
+
 # The classes.
 
 
