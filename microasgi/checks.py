@@ -79,10 +79,20 @@ def _shown(value: Any) -> str:
 def check_path(path: Any) -> None:
     """A template is text, and its parameters stand in braces."""
     if not isinstance(path, str):
-        raise TypeError(f"a path is text, such as '/items/{{id}}', not {_shown(path)}")
+        decorator = "; a decorator has one, as in @routes.get('/')" if callable(path) else ""
+        raise TypeError(f"a path is text, such as '/items/{{id}}', not {_shown(path)}{decorator}")
     if _OTHER_PARAMETERS.search(path):
         better = _OTHER_PARAMETERS.sub(lambda found: "{" + (found[2] or found[3]) + (f":{found[1]}" if found[1] else "") + "}", path)
         raise ValueError(f"path {path!r} has parameters as another framework writes them; write {better!r}")
+
+
+def check_options(options: Iterable[str], known: Collection[str]) -> None:
+    """What a route says by keyword is something that there is."""
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, 1)
+            told = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"a route has no option {option!r}; {told}")
 
 
 def check_methods(methods: Any) -> frozenset[str]:
@@ -154,6 +164,15 @@ def check_middleware_function(function: Any) -> None:
     _check_arguments(function, 2, f"middleware {name}", "with two arguments, the request and call_next")
 
 
+def check_parts(routes: Any, middleware: Any, exception_handlers: Any) -> None:
+    """What a Router is made of comes in lists and a mapping."""
+    for name, kind, value in (("routes", "Route and Mount objects", routes), ("middleware", "ASGI middleware", middleware)):
+        if not isinstance(value, Collection):
+            raise TypeError(f"{name} is a list of {kind}, […], not {_shown(value)}")
+    if exception_handlers is not None and not isinstance(exception_handlers, Mapping):
+        raise TypeError(f"exception_handlers is a mapping, such as {{404: handler}}, not {_shown(exception_handlers)}")
+
+
 def check_middleware(middleware: Any) -> None:
     """ASGI middleware is a callable from app to app."""
     name = name_of(middleware)
@@ -170,6 +189,7 @@ def check_app(app: Any) -> None:
         routes = "; write Router([…])" if isinstance(app, list | tuple) else ""
         raise TypeError(f"a mount or middleware needs an ASGI app, not {_shown(app)}{routes}")
     hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if _takes(app, 2) else ""
+    hint = "; it is a class: is an instance of it meant?" if isinstance(app, type) else hint
     _check_arguments(app, 3, f"the app {name_of(app)}", "with three arguments, scope, receive and send", hint)
 
 
@@ -232,4 +252,6 @@ def _check_arguments(function: Callable[..., Any], count: int, what: str, how: s
     try:
         signature.bind(*[None] * count)
     except TypeError as error:
-        raise TypeError(f"{what}{signature} must be callable {how}: {error}{hint}") from None
+        shown = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+        told = signature.replace(parameters=shown, return_annotation=signature.empty)
+        raise TypeError(f"{what}{told} must be callable {how}: {error}{hint}") from None

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
-from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function
+from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
 from microasgi.errors import ExceptionHandler, answering
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
@@ -71,6 +71,8 @@ class Declarations:
         self, path: str, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Decorate a handler. The parameters are those of `Route`."""
+        check_path(path)
+        check_options(options, RouteOptions.__annotations__)
 
         def decorate(endpoint: AnyHandler) -> AnyHandler:
             self.add_route(path, endpoint, methods, **options)

@@ -97,7 +97,7 @@ class Response:
             return content.encode()
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
-        raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}")
+        raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}; JSONResponse takes others")
 
     def set_cookie(
         self,

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
-from microasgi.checks import check_app, check_middleware, check_state
+from microasgi.checks import check_app, check_middleware, check_parts, check_state
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
 from microasgi.levels import LEVELS, Level
@@ -65,6 +65,7 @@ class Router(Declarations):
         redirect_slashes: bool = True,
         debug: bool = False,
     ) -> None:
+        check_parts(routes, middleware, exception_handlers)
         check_limit(limit_body)
         super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace)
         self.limit_body = limit_body

@@ -619,7 +619,7 @@ class Asgi:
         ("http", "not 'http': write @routes.middleware, without parentheses"),
         (Asgi, "not Asgi; classes and other ASGI middleware go into Router(middleware=[…])"),
         (lambda request, call_next: None, "middleware is an async function of the request and call_next, not <lambda>"),
-        (teapot, "middleware teapot(request: microasgi.requests.Request) -> None must be callable with two arguments"),
+        (teapot, "middleware teapot(request) must be callable with two arguments"),
     ],
 )
 def test_what_is_no_middleware_is_refused(function: Any, message: str) -> None:

@@ -73,6 +73,23 @@ def test_a_slip_in_a_method_is_told(methods: Any, message: str) -> None:
     assert Route("/", handler, methods=["brew", "Propfind"]).methods == {"BREW", "PROPFIND"}
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Router().get(handler), "a decorator has one, as in @routes.get('/')"),  # type: ignore[arg-type]
+        (lambda: Router().get("/", nmae="a"), "a route has no option 'nmae'; did you mean 'name'?"),  # type: ignore[call-arg]
+        (lambda: Router().get("/", x="a"), "a route has no option 'x'; there are name, on_disconnect, cleanup_grace"),  # type: ignore[call-arg]
+        (lambda: Router(Router()), "routes is a list of Route and Mount objects, […], not <Router of 0 routes> (Router)"),  # type: ignore[arg-type]
+        (lambda: Router(middleware=app), "middleware is a list of ASGI middleware, […], not <function app"),  # type: ignore[arg-type]
+        (lambda: Router(exception_handlers=[app]), "exception_handlers is a mapping, such as {404: handler}"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_wrong_place_is_told(make: Callable[[], Any], message: str) -> None:
+    """A decorator without its parentheses, and one where several are wanted."""
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make()
+
+
 # Handlers.
 
 
@@ -99,7 +116,7 @@ def yields_plainly(request: Request) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
-        (no_arguments, "handler no_arguments() -> None must be callable with one argument, the request: too many positional arguments"),
+        (no_arguments, "handler no_arguments() must be callable with one argument, the request: too many positional arguments"),
         (by_name, "handler by_name is called with the request, which it names 'id', like a parameter of its path; write by_name(request)"),
         (by_name_too, "missing a required argument: 'id'; a path's parameters are in request.path_params['id']"),
         (yields, "handler yields yields, and a handler returns: put that into a function, and return StreamingResponse(function())"),
@@ -135,7 +152,8 @@ class Wsgi:
     [
         ("app", "a mount or middleware needs an ASGI app, not 'app' (str)"),
         ([Route("/", handler)], "write Router([…])"),
-        (handler, "the app handler(request: microasgi.requests.Request) -> None must be callable with three arguments"),
+        (handler, "the app handler(request) must be callable with three arguments"),
+        (Router, "it is a class: is an instance of it meant?"),
         (Wsgi(), "a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware"),
     ],
 )
@@ -215,7 +233,7 @@ async def without_router() -> AsyncIterator[None]:
         (bare, "lifespan bare gives no async context manager; write @contextlib.asynccontextmanager above an async def that yields"),
         (awaited, "lifespan awaited gives no async context manager"),
         (plain, "lifespan plain gives no async context manager"),
-        (without_router, "lifespan without_router() -> collections.abc.AsyncIterator[None] must be callable with one argument, the Router"),
+        (without_router, "lifespan without_router() must be callable with one argument, the Router"),
         (right(Router()), "write it without calling it"),
         ("lifespan", "a lifespan is a function that gives an async context manager, not 'lifespan' (str)"),
     ],
