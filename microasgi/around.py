@@ -18,6 +18,8 @@ be paused: it is answered through to its end, and what the function makes of it 
 import inspect
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -99,6 +101,14 @@ class NextResponse(Response):
         return {**self._message, "status": self.status_code, "headers": list(self.raw_headers)}
 
     @property
+    def body(self) -> bytes:  # type: ignore[override]
+        """There is none here.
+
+        :raises AttributeError: always
+        """
+        raise AttributeError("the body of this response is still with its app; read it with: async for piece in response.body_iterator")
+
+    @property
     def body_iterator(self) -> AsyncIterator[bytes]:
         """The body, piece by piece as the app sends it. Who reads it returns another response."""
         return self._pieces()
@@ -140,27 +150,20 @@ class Around:
         self.function = function
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        calls: list[_Call] = []
         _announce(scope)
+        async with AsyncExitStack() as calls:
 
-        async def call_next(request: Request) -> NextResponse:
-            call = _Call(self.app, request, send)
-            calls.append(call)
-            return await call.begin()
+            async def call_next(request: Request) -> NextResponse:
+                call = _Call(self.app, request, send)
+                calls.push_async_exit(call.end)
+                return await call.begin()
 
-        try:
             returned = await self.function(Request(scope, receive), call_next)
             await respond(to_response(returned, f"middleware {name_of(self.function)}"), scope, receive, send)
-        except BaseException as error:
-            for call in calls:
-                await call.abandon(error)
-            raise
-        for call in calls:
-            await call.abandon(_Answered("middleware has answered something else"))
 
 
 class _Call:
-    """One call of the app, which pauses where it sends something, until its response is being sent."""
+    """One call of the app, which pauses where it sends something, until its response is being sent. `end` is at its end."""
 
     def __init__(self, app: ASGIApp, request: Request, send: Send) -> None:
         self._visit: Visit = request.scope[VISIT]
@@ -171,7 +174,7 @@ class _Call:
         self._start: Message | None = None
         self.held: Message | None = None
         self.ended = False
-        self.coroutine: Any = app(request.scope, _replayed(request), self._send)
+        self._coroutine: Any = app(request.scope, _replayed(request), self._send)
 
     async def begin(self) -> NextResponse:
         """Run the app until its response begins."""
@@ -188,14 +191,15 @@ class _Call:
         self._forward = send
         await self.run()
 
-    async def abandon(self, error: BaseException) -> None:
-        """End an app that has paused, and nobody wants any more: its `send()` raises this error."""
+    async def end(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End an app that has paused, and that nobody wants any more: its `send()` raises, the cancellation if it is one."""
         if self.ended:
             return
         if isinstance(error, GeneratorExit):
-            self.coroutine.close()
+            self._coroutine.close()
             return
-        self._abandoned = error if not isinstance(error, Exception) else _Answered("middleware has failed")
+        told = _Answered("middleware has answered something else, or has failed")
+        self._abandoned = told if error is None or isinstance(error, Exception) else error
         try:
             await self.run(self._abandoned)
         except BaseException as raised:
@@ -207,11 +211,11 @@ class _Call:
     async def run(self, error: BaseException | None = None) -> None:
         """Step the app until it pauses or ends, in the running task."""
         try:
-            await _Steps(self.coroutine, error)
+            await _Steps(self._coroutine, error)
         except BaseException:
             self.ended = True
             raise
-        self.ended = inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CLOSED
+        self.ended = inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CLOSED
 
     async def _send(self, message: Message) -> None:
         if self._abandoned is not None:
@@ -241,8 +245,7 @@ def _announce(scope: Scope) -> None:
     Where a server says less, as uvicorn does, Starlette streams in a task of its own to find that out, and couldn't be paused.
     """
     asgi = scope.get("asgi", {})
-    major, _, minor = asgi.get("spec_version", "2.0").partition(".")
-    if (major, int(minor or 0)) < ("2", 4):
+    if tuple(map(int, asgi.get("spec_version", "2.0").split("."))) < (2, 4):
         scope["asgi"] = {**asgi, "spec_version": "2.4"}
 
 
