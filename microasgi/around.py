@@ -66,11 +66,19 @@ class _Steps:
         return self.send(None)
 
     def send(self, value: Any) -> Any:
+        if self._error is None:
+            return self._pass(self._coroutine.send(value))
         error, self._error = self._error, None
-        return self._pass(self._coroutine.send(value) if error is None else self._coroutine.throw(error))
+        try:
+            return self.throw(error)
+        finally:
+            del error
 
     def throw(self, *error: Any) -> Any:
-        return self._pass(self._coroutine.throw(*error))
+        try:
+            return self._pass(self._coroutine.throw(*error))
+        finally:
+            del error  # with its traceback, it would hold this frame
 
     def close(self) -> None:
         self._coroutine.close()
@@ -198,20 +206,21 @@ class _Call:
         if isinstance(error, GeneratorExit):
             self._coroutine.close()
             return
-        told = _Answered("middleware has answered something else, or has failed")
+        told: BaseException | None = _Answered("middleware has answered something else, or has failed")
         self._abandoned = told if error is None or isinstance(error, Exception) else error
         try:
             await self.run(self._abandoned)
         except BaseException as raised:
-            if not _is_only(raised, self._abandoned):
+            if self._abandoned is None or not _is_only(raised, self._abandoned):
                 raise
         finally:
-            self._abandoned = None  # its traceback leads to this frame
+            self._abandoned = told = error = None  # their tracebacks lead to this frame
 
     async def run(self, error: BaseException | None = None) -> None:
         """Step the app until it pauses or ends, in the running task."""
+        steps, error = _Steps(self._coroutine, error), None  # with its traceback, it would hold this frame
         try:
-            await _Steps(self._coroutine, error)
+            await steps
         except BaseException:
             self.ended = True
             raise

@@ -1,6 +1,7 @@
 """Middleware that is a function: in the handler's own task, around whatever a Router has."""
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -324,6 +325,26 @@ async def test_what_is_replaced_is_closed() -> None:
     assert ends == ["closed"] * 4  # both of them, as an iterator and as what it iterates over
 
 
+async def test_what_is_replaced_leaves_nothing_behind() -> None:
+    """A response that is replaced, or an exception that passes, leaves no cycle of objects for the garbage collector."""
+    routes = Router(EVERYTHING)
+
+    @routes.middleware
+    async def replace(request: Request, call_next: CallNext) -> str:
+        await call_next(request)
+        return "instead"
+
+    routes.middleware(passing)
+    gc.collect()
+    gc.disable()
+    try:
+        for path in ("/text", "/error"):
+            await call(routes, path=path)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 async def test_what_it_raises_after_the_response_answers() -> None:
     """An HTTPException behind `call_next` takes the place of the response, which hasn't begun for anybody."""
     routes = Router(EVERYTHING)
@@ -380,6 +401,26 @@ async def test_the_promise_holds_behind_it(caplog: pytest.LogCaptureFixture) -> 
         await within(cleaned, 1)
     assert sleeper.cancellations == 1
     assert loud_lines(caplog) == []
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"]], ids=["asyncio"])
+async def test_it_holds_on_another_server() -> None:
+    """It does so where the departure has to be asked for."""
+    from tests.foreign.servers import on_uvicorn
+
+    sleeper = Sleeper()
+
+    async def handler(request: Request) -> None:
+        await sleeper.sleep()
+
+    async with on_uvicorn(around(Route("/", handler), Mount("/starlette", STARLETTE))) as served:
+        async with await served.connect() as client:
+            await client.send(GET.replace(b" / ", b" /starlette/ "))
+            assert (await client.response()).body == b"abc"
+            await client.send(GET)
+            await within(sleeper.begun)
+        await within(sleeper.ended, 1)
+    assert sleeper.cancellations == 1
 
 
 @pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
