@@ -15,7 +15,6 @@ not be called from within one that the function leaves first. And an app that be
 be paused: it is answered through to its end, and what the function makes of it comes too late, which is said.
 """
 
-import inspect
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
@@ -224,7 +223,7 @@ class _Call:
         except BaseException:
             self.ended = True
             raise
-        self.ended = inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CLOSED
+        self.ended = self._coroutine.cr_frame is None
 
     async def _send(self, message: Message) -> None:
         if self._abandoned is not None:

@@ -38,6 +38,8 @@ def warn_if_unreachable(route: Route | Mount, earlier: Iterable[Route | Mount]) 
     for other in earlier:
         if isinstance(route, Mount) and isinstance(other, Route):
             continue
+        if not (paths[0] or "/").startswith(other.path.partition("{")[0]):
+            continue  # sooner than the pattern says so
         taken = rest if isinstance(other, Mount) else rest & other.methods
         if taken and all(other.template.match(path or "/") for path in paths):
             told = f"{','.join(sorted(taken))} {route.path}" if isinstance(route, Route) else f"the mount {route.path or '/'}"
