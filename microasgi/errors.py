@@ -50,28 +50,29 @@ async def answer(error: Exception, scope: Scope, receive: Receive, *, foreign: b
             return None
         if left or visit.answered:
             raise raised
-        return await _ask(error, raised, Request(scope, receive), levels)
+        debug = any(level.router.debug for level in levels)
+        return await _ask(error, raised, Request(scope, receive), levels, debug=debug)
     finally:
         del error, raised  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
 
 
-async def _ask(error: Exception, raised: Exception, request: Request, levels: tuple[Level, ...]) -> ASGIApp:
+async def _ask(error: Exception, raised: Exception, request: Request, levels: tuple[Level, ...], *, debug: bool) -> ASGIApp:
     """What the first Router makes of it that has a handler."""
-    expected = _is_answer(error, levels)
     try:
-        if not expected and any(level.router.debug for level in levels):
+        expected = _is_answer(error, levels)
+        if debug and not expected:
             _log(request, raised)
             return debug_page(request, raised)
         for place, level in enumerate(levels):
             handler = _handler_for(error, level.router.exception_handlers)
-            if handler is not None:
-                if not expected:
-                    _log(request, raised)
-                try:
-                    return to_response(await call_any(handler, request, error), f"exception handler {name_of(handler)}")
-                except Exception as own:
-                    error = raised = own
-                    expected = _is_answer(error, levels[place + 1 :])
+            if handler is None:
+                continue
+            if not expected:
+                _log(request, raised)
+            try:
+                return to_response(await call_any(handler, request, error), f"exception handler {name_of(handler)}")
+            except Exception as own:
+                return await _ask(own, own, request, levels[place + 1 :], debug=debug)
         if isinstance(error, HTTPException):
             return plain_answer(error)
         raise raised

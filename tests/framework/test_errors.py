@@ -349,6 +349,16 @@ async def test_nothing_is_shown_by_default() -> None:
     assert answer.body == b"ours: x"
 
 
+async def test_an_exception_handlers_own_bug_is_shown() -> None:
+    """So is what goes wrong in an exception handler."""
+
+    def failing(request: Request, error: Odd) -> None:
+        raise KeyError("in the handler")
+
+    answer = await debugged(Odd("x"), b"*/*", debug=True, exception_handlers={Odd: failing})
+    assert (answer.status, b"KeyError: 'in the handler'" in answer.body) == (500, True)
+
+
 async def test_a_group_of_bugs_is_shown() -> None:
     """An exception group is shown with all that is in it."""
     answer = await debugged(ExceptionGroup("two", [Odd("one"), Odd("other")]), b"text/html", debug=True)
