@@ -38,14 +38,14 @@ async def test_a_route_without_a_decorator() -> None:
 
 
 def users() -> Router:
-    made = Router([Mount("/files", foreign)], on_disconnect="finish", cleanup_grace=1)
+    made = Router([Mount("/files", foreign)], on_disconnect="finish", cleanup_grace=1, limit_body=5)
     made.add_route("/", handler, name="list")
-    made.add_route("/{id:int}", handler, name="user", on_disconnect="cancel")
+    made.add_route("/{id:int}", handler, name="user", on_disconnect="cancel", limit_body=0)
     return made
 
 
 async def test_included_routes_are_as_if_written_here() -> None:
-    """They are below the prefix, which may have parameters, keep their order, and their Router's opinion of the disconnect."""
+    """They are below the prefix, which may have parameters, keep their order, and their Router's opinions."""
     routes = Router()
     routes.include(users(), prefix="/{team}/users")
     routes.include(Router([Route("/about", handler)]))
@@ -55,6 +55,7 @@ async def test_included_routes_are_as_if_written_here() -> None:
         "<Route GET /{team}/users/{id:int} to user, on_disconnect='cancel', cleanup_grace=1>",
         "<Route GET /about to handler>",
     ]
+    assert [route.limit_body for route in routes.routes] == [5, 5, 0, None]
     assert (await call(routes, path="/red/users/5")).body == b'{"path":"/red/users/5","team":"red","id":"5"}'
     assert (await call(routes, path="/about")).status == 200
     assert (await call(routes, path="/red/users/files/x")).body == b"foreign"
