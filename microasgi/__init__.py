@@ -14,11 +14,13 @@ order: `routing`, `promise/visit`, `requests`, `responses`.
 
 from typing import TYPE_CHECKING, Any
 
-from microasgi.datastructures import URL, Address, Headers, QueryParams, State
+from microasgi.around import CallNext, NextResponse
+from microasgi.datastructures import URL, Address, Headers, MutableHeaders, QueryParams, State
 from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException
 from microasgi.forms import FormData
 from microasgi.promise.visit import CancelOnDisconnect
+from microasgi.reach import RouteWarning
 from microasgi.requests import Request
 from microasgi.responses import (
     BackgroundTask,
@@ -32,6 +34,7 @@ from microasgi.responses import (
 from microasgi.routes import Middleware, Mount, Route
 from microasgi.routing import Router
 from microasgi.uploads import UploadFile
+from microasgi.urls import NoMatchFound
 
 if TYPE_CHECKING:
     from microasgi.command.serve import run
@@ -40,6 +43,7 @@ __all__ = [
     "URL",
     "Address",
     "BackgroundTask",
+    "CallNext",
     "CancelOnDisconnect",
     "ClientDisconnect",
     "Event",
@@ -51,12 +55,16 @@ __all__ = [
     "JSONResponse",
     "Middleware",
     "Mount",
+    "MutableHeaders",
+    "NextResponse",
+    "NoMatchFound",
     "PlainTextResponse",
     "QueryParams",
     "RedirectResponse",
     "Request",
     "Response",
     "Route",
+    "RouteWarning",
     "Router",
     "State",
     "StreamingResponse",

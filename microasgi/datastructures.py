@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from microasgi.checks import encode_header
+
 Value = TypeVar("Value")
 
 
@@ -89,6 +91,39 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({self.multi_items()!r})"
+
+
+class MutableHeaders(Headers, MutableMapping[str, str]):
+    """A response's header fields. Setting one takes the place of all of its name; `append` adds another of it.
+
+    :param raw: the list that is changed
+    """
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        self.raw = raw
+
+    def __setitem__(self, key: str, value: str) -> None:
+        name, encoded = encode_header(key, value)
+        places = [place for place, (field, _) in enumerate(self.raw) if field == name]
+        if places:
+            self.raw[places[0]] = name, encoded
+            for place in reversed(places[1:]):
+                del self.raw[place]
+        else:
+            self.raw.append((name, encoded))
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self:
+            raise KeyError(key)
+        name = key.lower().encode("latin-1")
+        self.raw[:] = [field for field in self.raw if field[0] != name]
+
+    def append(self, key: str, value: str) -> None:
+        """Add a field, beside those of its name that are there."""
+        self.raw.append(encode_header(key, value))
+
+    def __repr__(self) -> str:
+        return f"MutableHeaders({self.multi_items()!r})"
 
 
 class URL:

@@ -7,22 +7,36 @@ Exception
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
+
+from microasgi.checks import check_status, encode_headers
+from microasgi.encoding import encode
 
 
 class HTTPException(Exception):
     """Raise it to answer with an error status.
 
     :param status_code: the HTTP status, 400 to 599 in most cases
-    :param detail: what to tell the client; the status's own phrase if not given
+    :param detail: what to tell the client: text is sent as it is, a dict or a list as JSON, `{"detail": …}`; the status's own phrase
+        if not given
     :param headers: headers for the response
+    :raises TypeError: the status is no number, the detail nothing that JSON has, or a header no text
+    :raises ValueError: a status or a header that HTTP doesn't have
     """
 
-    def __init__(self, status_code: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
+        check_status(status_code)
+        encode_headers(headers)
         if detail is None:
             try:
                 detail = HTTPStatus(status_code).phrase
             except ValueError:
                 detail = ""
+        elif not isinstance(detail, str):
+            try:
+                encode(detail)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"the detail of an HTTPException is text, or goes into JSON: {error}") from None
         super().__init__(status_code, detail)
         self.status_code = status_code
         self.detail = detail

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from microasgi.exceptions import HTTPException
+from microasgi.reach import warn_if_unreachable
 from microasgi.routes import Mount, Route
 
 Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
@@ -26,21 +27,25 @@ class RouteTable:
         self._patterns: list[tuple[int, Route | Mount]] = []
 
     def add(self, route: Route | Mount) -> None:
-        """Add one at the end."""
+        """Add one at the end. Warns of one that is never reached."""
         index = len(self.routes)
-        self.routes.append(route)
+        patterns = [pattern for _, pattern in self._patterns]
         if isinstance(route, Route) and route.template.is_literal:
-            if not any(earlier.template.match(route.path) for _, earlier in self._patterns):
+            alike = self._literals.get(route.path, ())
+            warn_if_unreachable(route, [*patterns, *(earlier for _, earlier in alike)])
+            if not any(earlier.template.match(route.path) for earlier in patterns):
                 for method in route.methods:
                     self._direct.setdefault((method, route.path), (route, {}, len(route.path)))
             self._literals.setdefault(route.path, []).append((index, route))
         else:
+            warn_if_unreachable(route, patterns)
             self._patterns.append((index, route))
+        self.routes.append(route)
 
-    def find(self, method: str, path: str) -> Match:
-        """The first route for this method and path.
+    def find(self, method: str, path: str) -> Match | None:
+        """The first route for this method and path; None if there is none for the path, whatever the method.
 
-        :raises HTTPException: 404, or 405 with `Allow` (RFC 9110 §15.5.6)
+        :raises HTTPException: 405 with `Allow`, if there are others for the path (RFC 9110 §15.5.6)
         """
         if (direct := self._direct.get((method, path))) is not None:
             return direct
@@ -58,10 +63,14 @@ class RouteTable:
         if get is not None:
             return get
         if not allowed:
-            raise HTTPException(404)
+            return None
         if "GET" in allowed:
             allowed.add("HEAD")
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+
+    def has(self, path: str) -> bool:
+        """Whether there is a route for the path, whatever its method."""
+        return next(self._matches(path), None) is not None
 
     def _matches(self, path: str) -> Iterator[Match]:
         """Every route for this path, whatever its method."""

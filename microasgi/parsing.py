@@ -65,7 +65,7 @@ def parse_json(body: bytes, model: Any = None) -> Any:
     try:
         return read(body)
     except Mismatch as error:
-        raise HTTPException(422, json.dumps({"detail": error.faults}), {"content-type": "application/json"}) from error
+        raise HTTPException(422, error.faults) from error
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the request's body is not JSON: {error}") from error
 

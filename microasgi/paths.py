@@ -5,10 +5,12 @@ path   the rest, slashes and all          uuid   a UUID with hyphens
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
+
+from microasgi.checks import check_path
 
 CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "str": ("[^/]+", str),
@@ -24,36 +26,45 @@ _PARAMETER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_][a-zA-Z0-9_]*)
 class PathTemplate:
     """A compiled path.
 
+    parameters: the names of its parameters, in order, each with its converter's.
+
     :param path: the template, which starts with a slash
     :param is_prefix: match a path that begins so, up to a slash or its end, instead of a whole one
     :raises ValueError: the template is malformed
     """
 
     def __init__(self, path: str, *, is_prefix: bool = False) -> None:
+        check_path(path)
         if not path.startswith("/") and not (is_prefix and path == ""):
             raise ValueError(f"a path starts with a slash: {'/' + path!r}, not {path!r}")
         self.path = path
         self._converters: dict[str, Callable[[str], Any]] = {}
-        pattern, end = "", 0
-        for parameter in _PARAMETER.finditer(path):
-            name, kind = parameter[1], parameter[2] or "str"
+        self.parameters: dict[str, str] = {}
+        pattern = ""
+        for literal, name, kind in self.parts():
+            if "{" in literal or "}" in literal:
+                form = "those look like {name} or {name:int}"
+                raise ValueError(f"path {path!r} has a brace that belongs to no parameter; {form}")
+            pattern += re.escape(literal)
+            if name is None:
+                break
             if kind not in CONVERTERS:
                 near = get_close_matches(kind, CONVERTERS, 1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(f"no converter {kind!r} in path {path!r}; {hint}there are {', '.join(CONVERTERS)}")
-            if name in self._converters:
+            if name in self.parameters:
                 raise ValueError(f"parameter {name!r} stands twice in path {path!r}")
+            self.parameters[name] = kind
             regex, self._converters[name] = CONVERTERS[kind]
-            pattern += self._literal(path[end : parameter.start()]) + f"(?P<{name}>{regex})"
-            end = parameter.end()
-        pattern += self._literal(path[end:])
+            pattern += f"(?P<{name}>{regex})"
         self._pattern = re.compile(pattern + ("(?=/|$)" if is_prefix else ""), re.DOTALL)
         self._is_prefix = is_prefix
 
-    def _literal(self, text: str) -> str:
-        if "{" in text or "}" in text:
-            raise ValueError(f"path {self.path!r} has a brace that belongs to no parameter; those look like {{name}} or {{name:int}}")
-        return re.escape(text)
+    def parts(self) -> Iterator[tuple[str, str | None, str]]:
+        """Each piece of plain text, with the name and the converter of the parameter that follows; the last has none."""
+        pieces: list[Any] = [*_PARAMETER.split(self.path), None, None]
+        for literal, name, kind in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
+            yield literal, name, kind or "str"
 
     @property
     def is_literal(self) -> bool:
@@ -69,3 +80,8 @@ class PathTemplate:
             return {name: self._converters[name](text) for name, text in found.groupdict().items()}, found.end()
         except ValueError:  # digits by the thousand, which Python won't turn into an int
             return None
+
+
+def fits(kind: str, text: str) -> bool:
+    """Whether a converter would take this text out of a path."""
+    return re.fullmatch(CONVERTERS[kind][0], text, re.DOTALL) is not None

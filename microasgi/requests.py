@@ -1,9 +1,9 @@
 """The request, as a handler sees it."""
 
 from collections.abc import AsyncGenerator
-from enum import Enum, auto
 from functools import cached_property
 from typing import Any, Unpack, overload
+from urllib.parse import quote
 
 from anyio.lowlevel import checkpoint
 
@@ -11,6 +11,7 @@ from microasgi.asgi import Receive, Scope
 from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
 from microasgi.exceptions import ClientDisconnect
 from microasgi.forms import FormLimits, FormReading
+from microasgi.levels import LEVELS
 from microasgi.parsing import Model, gather, parse_json
 from microasgi.promise.visit import VISIT, Visit
 
@@ -22,35 +23,17 @@ PROGRESS = "microasgi.progress"
 """The scope's key for the request's `Progress`."""
 
 
-class Answer(Enum):
-    """Who answers a request, and whether that may have begun, so that it is too late for another answer."""
-
-    NOBODY = auto()
-    """No Router has been asked."""
-    OURS = auto()
-    """A Router has been, and nothing has been sent: what one can't answer, the one around it may."""
-    THEIRS = auto()
-    """Another framework's app has been, in a mount. It may have begun by the time it sees an exception, of a Router in it, too."""
-    BEGUN = auto()
-    """A Router's response is being sent, or has been."""
-
-
-NOBODY, OURS, THEIRS, BEGUN = Answer  # in Python 3.11, `Answer.OURS` costs five times as much
-
-
 class Progress:
     """How far a request has come, for all who have a hand in it: handlers, exception handlers and middleware have a Request each.
 
     kept_body: the request's body, once somebody has read all of it.
     body_streamed: whether somebody has begun to read it.
     form: the body as a form, once somebody has asked for it.
-    answer: what has come of the answer.
     """
 
     kept_body: bytes | None = None
     body_streamed = False
     form: FormReading | None = None
-    answer = NOBODY
 
 
 class Request:
@@ -96,17 +79,35 @@ class Request:
         client = self.scope.get("client")
         return Address(*client) if client else None
 
+    @property
+    def app(self) -> Any:
+        """The outermost Router that the request has come through."""
+        return self.scope[LEVELS][-1].router
+
+    def url_for(self, name: str, /, **params: Any) -> URL:
+        """The URL of a route of `app`, by its name: `url_path_for` with scheme and host as the client has written them.
+
+        :raises LookupError, ValueError: as `Router.url_path_for`
+        """
+        outermost = self.scope[LEVELS][-1]
+        return URL(self._origin + quote(outermost.root_path) + outermost.router.url_path_for(name, **params))
+
     @cached_property
     def url(self) -> URL:
         """The URL the client asked for, as far as the server knows it."""
+        path = (self.scope.get("raw_path") or self.scope["path"].encode()).decode("latin-1")
+        query = self.scope["query_string"].decode("latin-1")
+        return URL(f"{self._origin}{path}{'?' + query if query else ''}")
+
+    @property
+    def _origin(self) -> str:
+        """Scheme and host."""
         scope = self.scope
         host = self.headers.get("host")
         if host is None:
             name, port = scope.get("server") or ("localhost", None)
             host = name if port is None else f"{name}:{port}"
-        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        query = scope["query_string"].decode("latin-1")
-        return URL(f"{scope.get('scheme', 'http')}://{host}{path}{'?' + query if query else ''}")
+        return f"{scope.get('scheme', 'http')}://{host}"
 
     @cached_property
     def state(self) -> State:

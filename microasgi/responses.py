@@ -1,22 +1,20 @@
 """Responses. Each is an ASGI app: calling it sends it."""
 
-import json
-import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from datetime import datetime
 from functools import lru_cache, partial
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal
 from urllib.parse import quote
 
 from microasgi.asgi import Message, Receive, Scope, Send
-from microasgi.calling import call_any, is_async
+from microasgi.calling import call_any
+from microasgi.checks import check_status, encode_headers
+from microasgi.cookies import set_cookie_field
+from microasgi.datastructures import MutableHeaders
+from microasgi.encoding import encode
 from microasgi.iterating import iterated
 
 Background = Callable[[], Any]
-
-_NOT_IN_ATTRIBUTES = re.compile(r"[;\x00-\x1f\x7f]")  # RFC 6265 §4.1.1, av-octet
 
 
 class BackgroundTask:
@@ -61,10 +59,12 @@ class Response:
         media_type: str | None = None,
         background: Background | None = None,
     ) -> None:
+        if type(status_code) is not int or not 100 <= status_code <= 599:
+            check_status(status_code)
         self.status_code = status_code
         self.background = background
         self.body = self.render(content)
-        self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers = encode_headers(headers) if headers else []
         media_type = media_type or self.media_type
         if media_type is not None and not self._has(b"content-type"):
             self.raw_headers.append(_content_type(media_type))
@@ -73,6 +73,11 @@ class Response:
     def __repr__(self) -> str:
         background = f", then {self.background!r}" if self.background is not None else ""
         return f"<{type(self).__name__} {self.status_code}, {self._told_body()}{background}>"
+
+    @property
+    def headers(self) -> MutableHeaders:
+        """The header fields, to be read and changed until the response is sent."""
+        return MutableHeaders(self.raw_headers)
 
     def _told_body(self) -> str:
         return f"{len(self.body)} bytes"
@@ -92,7 +97,7 @@ class Response:
             return content.encode()
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
-        raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}")
+        raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}; JSONResponse takes others")
 
     def set_cookie(
         self,
@@ -110,26 +115,20 @@ class Response:
 
         :param max_age: seconds until it goes; 0 removes it; None: when the browser closes
         :param expires: the time when it goes; without a time zone, UTC is meant
-        :raises ValueError: the key is not a cookie name, or an attribute would end early and begin another
+        :raises TypeError, ValueError: what cookies don't have, see cookies.py
         """
-        cookie: SimpleCookie = SimpleCookie()
-        try:
-            cookie[key] = value
-        except CookieError as error:
-            raise ValueError(f"{key!r} can't be the name of a cookie") from error
-        morsel = cookie[key]
-        if isinstance(expires, datetime):
-            expires = expires if expires.tzinfo is not None else expires.replace(tzinfo=UTC)
-            expires = format_datetime(expires.astimezone(UTC), usegmt=True)
-        given = {"max-age": max_age, "expires": expires, "path": path, "domain": domain, "samesite": samesite}
-        for attribute, setting in given.items():
-            if setting is not None:
-                if _NOT_IN_ATTRIBUTES.search(str(setting)):
-                    raise ValueError(f"{setting!r} can't be a cookie's {attribute}: it has a semicolon or a control character")
-                morsel[attribute] = str(setting)
-        morsel["secure"] = secure
-        morsel["httponly"] = httponly
-        self.raw_headers.append((b"set-cookie", morsel.OutputString().encode("latin-1")))
+        field = set_cookie_field(
+            key,
+            value,
+            max_age=max_age,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+        )
+        self.raw_headers.append((b"set-cookie", field))
 
     def delete_cookie(self, key: str, path: str | None = "/", domain: str | None = None) -> None:
         """Make the client forget a cookie. Path and domain must be those it was set with."""
@@ -156,12 +155,12 @@ class HTMLResponse(Response):
 
 
 class JSONResponse(Response):
-    """Anything that `json.dumps` takes. Half of a surrogate pair, which JSON may carry and UTF-8 may not, goes out as it came: escaped."""
+    """Anything that JSON has a word for, and what encoding.py knows besides: dataclasses, Pydantic's models, times, UUIDs, enums, sets."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="backslashreplace")
+        return encode(content)
 
 
 class RedirectResponse(Response):
@@ -214,24 +213,3 @@ class StreamingResponse(Response):
                     body = chunk.encode() if isinstance(chunk, str) else chunk
                     await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-
-
-def to_response(value: Any) -> "Response | Callable[[Scope, Receive, Send], Awaitable[None]]":
-    """What a handler returned, as a response.
-
-    :raises TypeError: it is nothing that a response can be made of
-    """
-    match value:
-        case Response():
-            return value
-        case str():
-            return PlainTextResponse(value)
-        case bytes():
-            return Response(value, media_type="application/octet-stream")
-        case dict() | list():
-            return JSONResponse(value)
-        case None:
-            return Response(status_code=204)
-        case _ if is_async(value) and not isinstance(value, type):  # a foreign framework's response is an ASGI app too
-            return value  # type: ignore[no-any-return]
-    raise TypeError(f"a handler returns a response, str, bytes, dict, list or None, not {type(value).__name__}")

@@ -1,18 +1,19 @@
 """What a Router is made of: routes, mounts, middleware. Each is checked when it is made, so that a mistake shows at import."""
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp
 from microasgi.calling import call_any, is_async
+from microasgi.checks import check_app, check_endpoint, check_methods
 from microasgi.limits import check_limit
 from microasgi.paths import PathTemplate
 from microasgi.promise.visit import OnDisconnect, check_policy
 from microasgi.requests import Request
+from microasgi.returns import Result
 
-Handler = Callable[[Request], Any]
+Handler: TypeAlias = Callable[[Request], Result | Awaitable[Result]]
 
 
 class Middleware:
@@ -54,16 +55,15 @@ class Route:
         cleanup_grace: float | None = None,
         limit_body: int | None = None,
     ) -> None:
-        _check_endpoint(endpoint)
+        self.template = PathTemplate(path)
+        check_endpoint(endpoint, self.template.parameters)
         check_policy(on_disconnect, cleanup_grace)
         check_limit(limit_body)
-        if isinstance(methods, str):
-            raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
-        self.template = PathTemplate(path)
         self.endpoint = endpoint
-        self.call: Callable[[Request], Awaitable[Any]] = endpoint if is_async(endpoint) else partial(call_any, endpoint)
-        self.methods = frozenset(method.upper() for method in (methods if methods is not None else ("GET",)))
-        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
+        function: Callable[[Request], Any] = endpoint
+        self.call: Callable[[Request], Awaitable[Any]] = function if is_async(endpoint) else partial(call_any, endpoint)
+        self.methods = check_methods(methods)
+        self.name = name or str(getattr(endpoint, "__name__", type(endpoint).__name__))
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
         self.limit_body = limit_body
@@ -98,6 +98,7 @@ class Mount:
     ) -> None:
         check_policy(on_disconnect, cleanup_grace)
         check_limit(limit_body)
+        check_app(app)
         self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
         self.app = app
         self.name = name or ""
@@ -118,17 +119,3 @@ def told_policy(on_disconnect: OnDisconnect | None, cleanup_grace: float | None)
     """What a route or a router says about the disconnect, for its `repr`; nothing, if it has no opinion."""
     told = f", on_disconnect={on_disconnect!r}" if on_disconnect is not None else ""
     return told + (f", cleanup_grace={cleanup_grace!r}" if cleanup_grace is not None else "")
-
-
-def _check_endpoint(endpoint: Any) -> None:
-    name = getattr(endpoint, "__name__", repr(endpoint))
-    if not callable(endpoint):
-        raise TypeError(f"a handler is a function that takes the request, not {name}")
-    try:
-        signature = inspect.signature(endpoint)
-    except ValueError:  # some builtins don't tell
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise TypeError(f"handler {name}{signature} must be callable with one argument, the request: {error}") from None

@@ -13,5 +13,5 @@ def told(body: Any, model: Any) -> Any:
         return parse_json(body if isinstance(body, bytes) else json.dumps(body).encode(), model)
     except HTTPException as error:
         if error.status_code == 422:
-            return [[fault["loc"], fault["msg"]] for fault in json.loads(error.detail)["detail"]]
+            return [[fault["loc"], fault["msg"]] for fault in error.detail]
         return error.status_code, error.detail

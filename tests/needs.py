@@ -22,9 +22,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-_EXTRA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
-BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRA} | {"opentelemetry", "psycopg_pool"}
+_EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | {"opentelemetry", "psycopg_pool"}
 """The packages of the extra, by the names that they are imported by; two aren't called as what brings them."""
+LINT = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["lint"]}
+"""Those that are run, and not imported."""
 
 PROGRAMS = {"chromium": "chromium", "curl": "curl", "git": "git", "nginx": "nginx-light", "redis-server": "redis-server", "wrk": "wrk"}
 """Debian's package of each program."""
@@ -59,11 +61,11 @@ def _is_ours(file: Path) -> bool:
 
 
 def _get(package: str) -> str:
-    return f"needs {package}; get it with: pip install -e '.[test,bench]'"
+    return f"needs {package}; get it with: pip install -e '.[test,{'lint' if package in LINT else 'bench'}]'"
 
 
 def needs_package(name: str) -> pytest.MarkDecorator:
-    """Skip the test if this package of `bench` isn't installed: for one that is imported later than is good, or in another process."""
+    """Skip the test if this package of an extra isn't installed: for one that is imported later than is good, or run by itself."""
     return pytest.mark.skipif(PathFinder.find_spec(name) is None, reason=_get(name))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from benchmarks.apps import work
 from microasgi import PlainTextResponse, Request, Response, Router, StreamingResponse
+from microasgi.levels import LEVELS, Level
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import PROGRESS, Progress
 
@@ -28,6 +29,7 @@ class Unprotected(Router):
             await super().__call__(scope, receive, send)
             return
         scope[VISIT] = _Absent()
+        scope[LEVELS] = (Level(self, scope.get("root_path", "")),)
         scope[PROGRESS] = Progress()
         await self._app(scope, receive, send)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from microasgi.promise.asyncio_tasks import frames
 from microasgi.promise.delivery import current_task
 from microasgi.promise.stages import HEARD
 from microasgi.promise.telling import REASON, blocks
@@ -74,11 +75,7 @@ _LIBRARIES = tuple(
 
 def _frames(awaitable: Any) -> Iterator[FrameType]:
     """The frames of a suspended coroutine, from the outermost in, as far as they can be seen."""
-    while awaitable is not None:
-        for kind in ("cr", "gi", "ag"):
-            if (frame := getattr(awaitable, f"{kind}_frame", None)) is not None:
-                yield frame
-                awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-                break
-        else:
-            return
+    for thing, _ in frames(awaitable):
+        frame = next((getattr(thing, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(thing, name)), None)
+        if frame is not None:
+            yield frame

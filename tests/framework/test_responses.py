@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import anyio
 import pytest
@@ -71,8 +70,9 @@ async def test_a_result_becomes_a_response(result: Any, status: int, media_type:
 
 @pytest.mark.parametrize("result", [5, 1.5, True, object(), {1}, ("a",), iter(()), Response, len])
 async def test_what_is_no_response_is_told(result: Any) -> None:
-    """Anything else is a mistake of the handler's, named by its type."""
-    with pytest.raises(TypeError, match="a handler returns a response, str, bytes, dict, list or None, not "):
+    """Anything else is a mistake of the handler's, which is named, and what it returned with it."""
+    told = r"<Route GET / to handler> returned .*; a handler returns a response, str, bytes, dict, list or None: "
+    with pytest.raises(TypeError, match=told):
         await answered(result)
 
 
@@ -82,6 +82,16 @@ async def test_another_frameworks_response() -> None:
 
     answer = await answered(StarletteText("from Starlette", 201))
     assert (answer.status, answer.body) == (201, b"from Starlette")
+
+
+async def test_another_frameworks_background_is_run_once() -> None:
+    """What such a response has for the background is run by itself, and not by us again."""
+    from starlette.background import BackgroundTask as StarletteTask
+    from starlette.responses import PlainTextResponse as StarletteText
+
+    ran: list[int] = []
+    await answered(StarletteText("", background=StarletteTask(ran.append, 1)))
+    assert ran == [1]
 
 
 # The classes.
@@ -115,7 +125,7 @@ def test_content_is_text_or_bytes(content: Any) -> None:
         Response(content)
 
 
-@pytest.mark.parametrize("content", [math.nan, math.inf, {1}, uuid4()])
+@pytest.mark.parametrize("content", [math.nan, math.inf, {b""}, object()])
 def test_json_is_json(content: Any) -> None:
     """What JSON doesn't have is refused where the response is made: no NaN goes over the wire."""
     with pytest.raises((ValueError, TypeError)):

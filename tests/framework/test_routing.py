@@ -13,7 +13,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from microasgi import HTTPException, Middleware, Mount, PlainTextResponse, Request, Response, Route, Router
+from microasgi import HTTPException, Middleware, Mount, PlainTextResponse, Request, Response, Route, Router, RouteWarning
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from tests.harness import GET, Sleeper, call, serving, within
 from tests.harness import Response as Answer
@@ -90,7 +90,7 @@ async def test_a_parameter_is_converted(template: str, path: str, expected: str)
         ("/{x:uuid}", "/12345678123456781234567812345678"),
         ("/{x:uuid}", "/12345678-1234-5678-1234-56781234567g"),
         ("/v{x:int}.json", "/v2xjson"),
-        ("/a", "/a/"),
+        ("/a", "/a//b"),
         ("/a", "/a\n"),
         ("/a", "/A"),
     ],
@@ -102,16 +102,17 @@ async def test_a_value_that_does_not_fit_is_not_found(template: str, path: str) 
 
 async def test_the_first_route_answers() -> None:
     """Of several routes for a path the one added first answers, whether it is literal or a pattern."""
-    routes = Router(
-        [
-            Route("/items/new", says("the literal before")),
-            Route("/items/{id}", says("the pattern")),
-            Route("/items/last", says("the literal behind")),
-            Route("/items/new", says("the literal again")),
-            Mount("/items", foreign_app),
-            Route("/items/a/b", says("behind the mount")),
-        ]
-    )
+    with pytest.warns(RouteWarning, match="is never reached"):
+        routes = Router(
+            [
+                Route("/items/new", says("the literal before")),
+                Route("/items/{id}", says("the pattern")),
+                Route("/items/last", says("the literal behind")),
+                Route("/items/new", says("the literal again")),
+                Mount("/items", foreign_app),
+                Route("/items/a/b", says("behind the mount")),
+            ]
+        )
     assert (await call(routes, path="/items/new")).body == b"the literal before"
     assert (await call(routes, path="/items/last")).body == b"the pattern"
     assert json.loads((await call(routes, path="/items/a/b")).body)[1] == "/items"
@@ -363,7 +364,8 @@ async def test_the_path_of_a_request_is_whole() -> None:
 
 async def test_a_routers_404_is_its_own() -> None:
     """A path that a mounted router doesn't know is a 404, though a route behind the mount would match."""
-    routes = Router([Mount("/a", Router()), Route("/a/b", says("behind"))])
+    with pytest.warns(RouteWarning, match=re.escape("GET /a/b is never reached: <Mount /a of <Router of 0 routes>> comes first")):
+        routes = Router([Mount("/a", Router()), Route("/a/b", says("behind"))])
     assert (await call(routes, path="/a/b")).status == 404
 
 
@@ -564,25 +566,8 @@ async def test_a_handlers_own_exception_passes_outwards() -> None:
     ).body == b"outer KeyError"
 
 
-async def test_a_foreign_apps_exceptions_are_its_own() -> None:
-    """Exceptions that leave a mounted foreign app reach the server: the app may have begun its response."""
-
-    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
-        raise Odd("theirs")
-
-    async def failing_http(scope: Scope, receive: Receive, send: Send) -> None:
-        raise HTTPException(404)
-
-    handlers: dict[Any, Any] = {Odd: says_error("ours"), HTTPException: says_error("ours"), 500: says_error("ours")}
-    routes = Router([Mount("/a", failing), Mount("/b", failing_http)], exception_handlers=handlers)
-    with pytest.raises(Odd, match="theirs"):
-        await call(routes, path="/a")
-    with pytest.raises(HTTPException):
-        await call(routes, path="/b")
-
-
 async def test_a_router_within_a_foreign_app_answers_its_errors() -> None:
-    """A router behind another framework's app behind a router still makes answers of its own HTTPExceptions."""
+    """A router behind another framework's app behind a router answers its own HTTPExceptions, and leaves others to the outer one."""
     inner = Router([Route("/odd", raising(Odd()))])
 
     async def between(scope: Scope, receive: Receive, send: Send) -> None:
@@ -590,8 +575,7 @@ async def test_a_router_within_a_foreign_app_answers_its_errors() -> None:
 
     routes = Router([Mount("/a", between)], exception_handlers={404: says_error("outer"), Odd: says_error("outer")})
     assert (await call(routes, path="/a/nowhere")).body == b"Not Found"
-    with pytest.raises(Odd):
-        await call(routes, path="/a/odd")
+    assert (await call(routes, path="/a/odd")).body == b"outer Odd"
 
 
 async def test_an_exception_after_the_start_is_not_handled() -> None:
@@ -605,12 +589,6 @@ async def test_an_exception_after_the_start_is_not_handled() -> None:
     routes = Router([Route("/", lambda request: Failing())], exception_handlers={Odd: says_error("late"), 500: says_error("late")})
     with pytest.raises(Odd, match="in the middle"):
         await call(routes)
-
-
-async def test_a_wrong_return_type_is_told() -> None:
-    """A handler that returns what no response can be made of fails with what it may return."""
-    with pytest.raises(TypeError, match="a handler returns a response, str, bytes, dict, list or None, not set"):
-        await call(Router([Route("/", lambda request: {1, 2})]))
 
 
 # Policies.

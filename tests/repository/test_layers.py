@@ -104,6 +104,7 @@ def test_every_module_has_a_layer() -> None:
 EXTRAS = {
     "forms": {"multipart"},
     "files": {"starlette"},
+    "encoding": {"msgspec"},
     "parsing": {"msgspec", "pydantic"},
     "plugin": {"pytest"},
     "metrics": {"prometheus_client"},

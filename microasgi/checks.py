@@ -1,0 +1,257 @@
+"""What is refused where it is written, so that a mistake shows at import and not in the first request.
+
+Each check says in one sentence what was wrong and what to write instead. Mistakes of kind are a TypeError, of value a ValueError.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncContextDecorator
+from difflib import get_close_matches
+from typing import Any
+
+METHODS = (
+    *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),  # RFC 9110 §9.3, RFC 5789
+    *("QUERY", "SEARCH", "REPORT", "LINK", "UNLINK", "PURGE", "SUBSCRIBE", "UNSUBSCRIBE", "NOTIFY", "MSEARCH"),
+    *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "ACL", "BIND", "UNBIND", "REBIND", "ORDERPATCH"),  # WebDAV
+    *("CHECKIN", "CHECKOUT", "LABEL", "MERGE", "MKACTIVITY", "MKCALENDAR", "UNCHECKOUT", "UPDATE", "VERSION-CONTROL"),
+)
+"""The methods in use. Others are allowed, if they aren't so near to one of these that they must be a slip."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_NOT_IN_VALUES = re.compile(r"[\x00\r\n]")  # RFC 9110 §5.5
+_OTHER_PARAMETERS = re.compile(r"<(?:(\w+):)?(\w+)>|(?<=/):(\w+)")
+"""`<id>` and `<int:id>`, as Flask and Django have them, and `:id`, as Express has it."""
+
+
+def check_status(status: Any) -> None:
+    """An HTTP status is a number of three digits (RFC 9110 §15)."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"a status is a number, such as 404, not {_shown(status)}")
+    if not 100 <= status <= 599:
+        raise ValueError(f"a status is a number from 100 to 599, not {status}")
+
+
+def encode_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """Header fields as ASGI has them: names in lower case, everything in bytes.
+
+    :raises TypeError: it is no mapping, or a name or a value isn't text
+    :raises ValueError: a name or a value can't stand in a header
+    """
+    if not headers:
+        return []
+    if not isinstance(headers, Mapping):
+        raise TypeError(f'headers are a mapping, such as {{"X-Name": "value"}}, not {_shown(headers)}')
+    return [encode_header(name, value) for name, value in headers.items()]
+
+
+def encode_header(name: Any, value: Any) -> tuple[bytes, bytes]:
+    """One field, as `encode_headers` has it."""
+    if not isinstance(name, str) or not isinstance(value, str):
+        wrong = (
+            f"the header {name!r} is text, not {_shown(value)}" if isinstance(name, str) else f"a header's name is text, not {_shown(name)}"
+        )
+        raise TypeError(f"{wrong}{_as_text(value if isinstance(name, str) else name)}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} can't be the name of a header: those have letters, digits and hyphens")
+    if _NOT_IN_VALUES.search(value):
+        raise ValueError(f"the header {name!r} can't have a line break or a NUL in its value {value!r}")
+    try:
+        return name.lower().encode(), value.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the header {name!r} can't have {value[error.start]!r} in its value: quote it, as urllib.parse.quote does"
+        ) from None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"; write {value.decode('latin-1')!r}"
+    return f'; write "{value}"' if isinstance(value, int | float) else ""
+
+
+def _shown(value: Any) -> str:
+    """A wrong value, as short as its mistake can be told."""
+    shown = repr(value)
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({type(value).__name__})"
+
+
+def check_path(path: Any) -> None:
+    """A template is text, and its parameters stand in braces."""
+    if not isinstance(path, str):
+        decorator = "; a decorator has one, as in @routes.get('/')" if callable(path) else ""
+        raise TypeError(f"a path is text, such as '/items/{{id}}', not {_shown(path)}{decorator}")
+    if _OTHER_PARAMETERS.search(path):
+        better = _OTHER_PARAMETERS.sub(lambda found: "{" + (found[2] or found[3]) + (f":{found[1]}" if found[1] else "") + "}", path)
+        raise ValueError(f"path {path!r} has parameters as another framework writes them; write {better!r}")
+
+
+def check_options(options: Iterable[str], known: Collection[str]) -> None:
+    """What a route says by keyword is something that there is."""
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, 1)
+            told = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"a route has no option {option!r}; {told}")
+
+
+def check_methods(methods: Any) -> frozenset[str]:
+    """The methods of a route, in upper case; GET if none are given.
+
+    :raises TypeError: a method is no text
+    :raises ValueError: they are one text instead of several, none, or one of them is a slip
+    """
+    if methods is None:
+        return frozenset(("GET",))
+    if isinstance(methods, str):
+        raise ValueError(f"methods is a list, [{methods!r}], not the text {methods!r}")
+    if not isinstance(methods, Iterable) or not (methods := list(methods)):
+        raise ValueError(f'a route has at least one method, such as ["GET"], not {methods!r}')
+    for method in methods:
+        if not isinstance(method, str):
+            raise TypeError(f"a method is text, such as 'GET', not {_shown(method)}")
+        near = get_close_matches(method.upper(), METHODS, 1, 0.65)
+        if near and method.upper() not in METHODS:
+            raise ValueError(f"there is no method {method!r}; did you mean {near[0]!r}?")
+        if not _TOKEN.fullmatch(method):
+            raise ValueError(f"{method!r} can't be a method: those are letters")
+    return frozenset(method.upper() for method in methods)
+
+
+def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
+    """A handler takes the request, and nothing else, and returns.
+
+    :param parameters: the names of the path's parameters, which it doesn't take
+    """
+    name = name_of(endpoint)
+    if not callable(endpoint):
+        raise TypeError(f"a handler is a function that takes the request, not {name}")
+    if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
+        raise TypeError(f"handler {name} yields, and a handler returns: put that into a function, and return StreamingResponse(function())")
+    _check_arguments(endpoint, 1, f"handler {name}", "with one argument, the request", _in_path(endpoint, parameters))
+    first = next(iter(_parameters(endpoint)), None)
+    if first in parameters:
+        raise TypeError(
+            f"handler {name} is called with the request, which it names {first!r}, like a parameter of its path;"
+            f" write {name}(request), and request.path_params[{first!r}]"
+        )
+
+
+def _in_path(endpoint: Any, parameters: Collection[str]) -> str:
+    """What to write, if a handler wants the path's parameters as arguments."""
+    names = [name for name in _parameters(endpoint) if name in parameters]
+    return f"; a path's parameters are in request.path_params[{names[0]!r}]" if names else ""
+
+
+def check_exception_handler(key: Any, handler: Any) -> None:
+    """An exception's handler is for a status or a class, and takes the request and the exception."""
+    if isinstance(key, bool) or not isinstance(key, int | type) or (isinstance(key, type) and not issubclass(key, Exception)):
+        raise TypeError(f"an exception handler is for a status, such as 404, or a class of exceptions, not {_shown(key)}")
+    if isinstance(key, int):
+        check_status(key)
+    if not callable(handler):
+        raise TypeError(f"an exception handler is a function that takes the request and the exception, not {name_of(handler)}")
+    _check_arguments(handler, 2, f"exception handler {name_of(handler)}", "with two arguments, the request and the exception")
+
+
+def check_middleware_function(function: Any) -> None:
+    """Middleware that is a function is async, and takes the request and what comes next."""
+    name = name_of(function)
+    if not inspect.iscoroutinefunction(function):
+        form = ": write @routes.middleware, without parentheses" if isinstance(function, str) else ""
+        other = form or "; classes and other ASGI middleware go into Router(middleware=[…])"
+        raise TypeError(f"middleware is an async function of the request and call_next, not {name}{other}")
+    _check_arguments(function, 2, f"middleware {name}", "with two arguments, the request and call_next")
+
+
+def check_parts(routes: Any, middleware: Any, exception_handlers: Any) -> None:
+    """What a Router is made of comes in lists and a mapping."""
+    for name, kind, value in (("routes", "Route and Mount objects", routes), ("middleware", "ASGI middleware", middleware)):
+        if not isinstance(value, Collection):
+            raise TypeError(f"{name} is a list of {kind}, […], not {_shown(value)}")
+    if exception_handlers is not None and not isinstance(exception_handlers, Mapping):
+        raise TypeError(f"exception_handlers is a mapping, such as {{404: handler}}, not {_shown(exception_handlers)}")
+
+
+def check_middleware(middleware: Any) -> None:
+    """ASGI middleware is a callable from app to app."""
+    name = name_of(middleware)
+    if inspect.iscoroutinefunction(middleware):
+        raise TypeError(f"middleware=[…] takes ASGI middleware, callables from app to app; write @routes.middleware above {name}")
+    if not callable(middleware):
+        hint = "; write microasgi.Middleware" if hasattr(middleware, "cls") else ""
+        raise TypeError(f"middleware is a callable from app to app, not {_shown(middleware)}{hint}")
+
+
+def check_app(app: Any) -> None:
+    """An ASGI app is called with scope, receive and send."""
+    if not callable(app):
+        routes = "; write Router([…])" if isinstance(app, list | tuple) else ""
+        raise TypeError(f"a mount or middleware needs an ASGI app, not {_shown(app)}{routes}")
+    hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if _takes(app, 2) else ""
+    hint = "; it is a class: is an instance of it meant?" if isinstance(app, type) else hint
+    _check_arguments(app, 3, f"the app {name_of(app)}", "with three arguments, scope, receive and send", hint)
+
+
+def check_lifespan(lifespan: Any) -> None:
+    """A lifespan is a function that takes the Router, and gives an async context manager."""
+    if lifespan is None:
+        return
+    is_made = isinstance(lifespan, AsyncContextDecorator)  # by an asynccontextmanager function
+    if is_made or not callable(lifespan):
+        call = "; write it without calling it" if is_made else ""
+        raise TypeError(f"a lifespan is a function that gives an async context manager, not {_shown(lifespan)}{call}")
+    name, inner = name_of(lifespan), inspect.unwrap(lifespan)
+    bare = lifespan is inner and (inspect.isasyncgenfunction(inner) or inspect.iscoroutinefunction(inner))
+    if bare or inspect.isgeneratorfunction(inner):
+        raise TypeError(
+            f"lifespan {name} gives no async context manager; write @contextlib.asynccontextmanager above an async def that yields"
+        )
+    _check_arguments(lifespan, 1, f"lifespan {name}", "with one argument, the Router")
+
+
+def check_state(state: Any) -> Mapping[str, Any]:
+    """What a lifespan yields: a mapping from names to values, or None."""
+    if state is None:
+        return {}
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise TypeError(f'a lifespan yields None or a mapping of names, such as {{"pool": pool}}, not {_shown(state)}')
+    return state
+
+
+def name_of(function: Any) -> str:
+    """What a function is called, for a message."""
+    return getattr(function, "__name__", None) or repr(function)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What a function takes; None if it doesn't tell, as some builtins and Sentry's middleware don't."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    signature = _signature(function)
+    return list(signature.parameters) if signature is not None else []
+
+
+def _check_arguments(function: Callable[..., Any], count: int, what: str, how: str, hint: str = "") -> None:
+    signature = _signature(function)
+    if signature is None:
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        shown = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+        told = signature.replace(parameters=shown, return_annotation=signature.empty)
+        raise TypeError(f"{what}{told} must be callable {how}: {error}{hint}") from None

@@ -1,0 +1,183 @@
+"""How a Router is written down: its routes, its mounts, what answers its exceptions, what goes around it."""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from copy import copy
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
+
+from microasgi.around import Around, MiddlewareFunction
+from microasgi.asgi import ASGIApp
+from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
+from microasgi.errors import ExceptionHandler, answering
+from microasgi.matching import RouteTable
+from microasgi.paths import PathTemplate
+from microasgi.promise.visit import OnDisconnect, check_policy
+from microasgi.routes import Handler, Mount, Route
+from microasgi.urls import path_for
+
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+AnyExceptionHandler = TypeVar("AnyExceptionHandler", bound=ExceptionHandler)
+AnyMiddleware = TypeVar("AnyMiddleware", bound=MiddlewareFunction)
+
+Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class RouteOptions(TypedDict, total=False):
+    """What a route may say besides path, handler and methods. The meanings are those of `Route`."""
+
+    name: str | None
+    on_disconnect: OnDisconnect | None
+    cleanup_grace: float | None
+    limit_body: int | None
+
+
+class Declarations:
+    """The part of a Router that is used at import.
+
+    routes: all of them, in order.
+    exception_handlers: by status or exception class.
+    on_disconnect, cleanup_grace, limit_body: the Router's own opinion; None is none.
+
+    :param dispatch: the app made of the routes, which middleware goes around
+    :param lifespan: what is run around the serving
+    """
+
+    def __init__(self, dispatch: ASGIApp, lifespan: Lifespan | None, on_disconnect: OnDisconnect | None, grace: float | None) -> None:
+        check_lifespan(lifespan)
+        check_policy(on_disconnect, grace)
+        self._table = RouteTable()
+        self.routes = self._table.routes
+        self.exception_handlers: dict[int | type[Exception], ExceptionHandler] = {}
+        self.on_disconnect = on_disconnect
+        self.cleanup_grace = grace
+        self._lifespan = lifespan
+        self.limit_body: int | None = None
+        self._dispatched = self._app = dispatch
+        self._included_in: str | None = None
+
+    def add(self, route: Route | Mount) -> None:
+        """Add one route at the end."""
+        if not isinstance(route, Route | Mount):
+            raise TypeError(f"routes are Route and Mount objects, not {type(route).__name__}; an app goes into Mount(prefix, app)")
+        if self._included_in is not None:
+            raise RuntimeError(f"{route!r} comes too late: its Router's routes were included below {self._included_in!r} already")
+        self._table.add(route)
+
+    def add_route(self, path: str, endpoint: Handler, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]) -> None:
+        """Add a route without a decorator. The parameters are those of `Route`."""
+        self.add(Route(path, endpoint, methods=methods, **options))
+
+    def route(
+        self, path: str, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]
+    ) -> Callable[[AnyHandler], AnyHandler]:
+        """Decorate a handler. The parameters are those of `Route`."""
+        check_path(path)
+        check_options(options, RouteOptions.__annotations__)
+
+        def decorate(endpoint: AnyHandler) -> AnyHandler:
+            self.add_route(path, endpoint, methods, **options)
+            return endpoint
+
+        return decorate
+
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for GET, and HEAD with it."""
+        return self.route(path, ["GET"], **options)
+
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for POST."""
+        return self.route(path, ["POST"], **options)
+
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for PUT."""
+        return self.route(path, ["PUT"], **options)
+
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for PATCH."""
+        return self.route(path, ["PATCH"], **options)
+
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for DELETE."""
+        return self.route(path, ["DELETE"], **options)
+
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for HEAD alone, where it should not be what GET would answer."""
+        return self.route(path, ["HEAD"], **options)
+
+    def options(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[AnyHandler], AnyHandler]:
+        """`route` for OPTIONS."""
+        return self.route(path, ["OPTIONS"], **options)
+
+    def mount(self, path: str, app: ASGIApp, **options: Unpack[RouteOptions]) -> None:
+        """Put an app under a prefix. The parameters are those of `Mount`."""
+        self.add(Mount(path, app, **options))
+
+    def include(self, router: "Declarations", *, prefix: str = "") -> None:
+        """Add the routes of another Router, as if they were written here, below a prefix.
+
+        They keep that Router's opinion of the disconnect. It can't have what belongs to a Router as a whole, middleware, exception
+        handlers or a lifespan: `mount` is for those; its `debug` and `redirect_slashes` don't count. Routes that it gets afterwards
+        would be missing, so it takes none.
+
+        :raises ValueError: the Router has more than routes
+        """
+        if not isinstance(router, Declarations):
+            raise TypeError(f"include takes a Router, not {type(router).__name__}; write mount(prefix, app) for another app")
+        if router is self:
+            raise ValueError("a Router can't be included in itself")
+        if router._app is not router._dispatched or router.exception_handlers or router._lifespan:
+            raise ValueError("a Router with middleware, exception handlers or a lifespan can't be included; write mount(prefix, router)")
+        for route in router.routes:
+            self.add(_below(prefix, route, router))
+        router._included_in = prefix or "/"
+
+    def exception_handler(self, key: int | type[Exception]) -> Callable[[AnyExceptionHandler], AnyExceptionHandler]:
+        """Decorate what answers an exception: with this status, or of this class. It is called with the request and the exception.
+
+        A handler for `Exception` or 500 answers what nobody expected, which is logged; it isn't asked for an HTTPException.
+        """
+        check_exception_handler(key, _nothing)
+
+        def decorate(handler: AnyExceptionHandler) -> AnyExceptionHandler:
+            self._add_exception_handler(key, handler)
+            return handler
+
+        return decorate
+
+    def _add_exception_handler(self, key: int | type[Exception], handler: ExceptionHandler) -> None:
+        check_exception_handler(key, handler)
+        self.exception_handlers[key] = handler
+
+    def middleware(self, function: AnyMiddleware) -> AnyMiddleware:
+        """Decorate an async function of the request and `call_next` that goes around all that is there so far: the last is the outermost.
+
+        It runs in the handler's task, returns as handlers do, and may raise as they do.
+        """
+        check_middleware_function(function)
+        self._app = answering(Around(self._app, function))
+        return function
+
+    def url_path_for(self, name: str, /, **params: Any) -> str:
+        """The path of the route with this name, percent-encoded; `mount:route` below a mount that has a name.
+
+        :raises NoMatchFound: there is no such route, or it has other parameters
+        :raises ValueError: a value doesn't fit into the path
+        """
+        return path_for(self.routes, name, params)
+
+
+def _nothing(request: Any, error: Any) -> None:
+    """In place of a handler that isn't known yet."""
+
+
+def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | Mount:
+    """The route as if it were written below the prefix, with its Router's policy where it has none."""
+    twin = copy(route)
+    twin.template = PathTemplate(prefix.rstrip("/") + route.path, is_prefix=isinstance(route, Mount))
+    if twin.on_disconnect is None:
+        twin.on_disconnect = router.on_disconnect
+    if twin.cleanup_grace is None:
+        twin.cleanup_grace = router.cleanup_grace
+    if twin.limit_body is None:
+        twin.limit_body = router.limit_body
+    return twin

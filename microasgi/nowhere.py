@@ -1,0 +1,59 @@
+"""What a Router says of a path that it has no route for: a redirect, if only a slash at the end is too many or too few; else 404."""
+
+import logging
+from urllib.parse import quote
+
+from microasgi.asgi import Receive, Scope, Send
+from microasgi.exceptions import HTTPException
+from microasgi.matching import RouteTable
+from microasgi.responses import RedirectResponse
+
+_SAFE = "/!$&'()*+,;=:@~"
+
+logger = logging.getLogger("microasgi")
+
+
+class Nowhere:
+    """The answer to paths without a route.
+
+    :param redirect_slashes: send who asks for `/a/` to `/a` and the other way round, where there is a route (307: the method stays)
+    """
+
+    def __init__(self, table: RouteTable, *, redirect_slashes: bool) -> None:
+        self._table = table
+        self._redirect_slashes = redirect_slashes
+        self._warned = False
+
+    def answer(self, scope: Scope, path: str) -> RedirectResponse:
+        """The redirect for a path below this Router's prefix.
+
+        :raises HTTPException: 404, as there is nowhere to send the client
+        """
+        if (b"upgrade", b"websocket") in [(name, value.lower()) for name, value in scope["headers"] if name == b"upgrade"]:
+            self._warn_of_websocket(scope["path"])
+        other = path.rstrip("/") if path.endswith("/") else path + "/"
+        if not self._redirect_slashes or not other or path == "/" or not self._table.has(other):
+            raise HTTPException(404)
+        whole = scope["path"].removesuffix(path) + other
+        root = scope.get("root_path", "")
+        if not whole.startswith(root):
+            whole = root + whole
+        if whole.startswith("//"):  # a browser would take what follows for another host
+            raise HTTPException(404)
+        query = scope["query_string"].decode("latin-1")
+        response = RedirectResponse("")
+        response.headers["location"] = quote(whole, safe=_SAFE) + (f"?{query}" if query else "")
+        return response
+
+    async def refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Close a WebSocket before it opens; the server answers 403."""
+        self._warn_of_websocket(scope.get("path", ""))
+        await receive()
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+
+    def _warn_of_websocket(self, path: str) -> None:
+        """Once is enough."""
+        if not self._warned:
+            self._warned = True
+            text = "A WebSocket was asked for at %r, and refused: this Router has routes for HTTP alone. No more of these are logged."
+            logger.warning(text, path)
