@@ -70,8 +70,6 @@ FOREIGN = {
     "--access-logformat": "write --access-log-format FORMAT, with fields in braces",
     "--error-logfile": _LOG,
     "--log-file": _LOG,
-    "--limit-request-line": "a program can set it: microasgi.run(app, limits=Limits(request_line=…))",
-    "--limit-request-fields": "a program can set it: microasgi.run(app, limits=Limits(fields=…))",
     # hypercorn's.
     "--error-log": _LOG,
     "--insecure-bind": _ADDRESS,
