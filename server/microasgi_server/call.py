@@ -45,16 +45,17 @@ class Call:
     app: what is called.
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
     began: when the request did, by the server's clock.
+    listeners: how many wait in `receive()`; when the client has left, how many did then.
     begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_connection", "_listeners", "_waiters", "app", "began", "begun", "exchange", "scope", "task")
+    __slots__ = ("_connection", "_waiters", "app", "began", "begun", "exchange", "listeners", "scope", "task")
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
         self._connection = connection
         self._waiters: list[anyio.Event] = []
-        self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
+        self.listeners = 0
         self.begun = False
         running, transport = connection.running, connection.transport
         self.began = running.clock()
@@ -80,7 +81,7 @@ class Call:
                 await self.app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.gone and logs.is_disconnect(error)):
+            if not cancelled and not ((exchange.gone or exchange.stopping) and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
             if cancelled:
@@ -115,12 +116,12 @@ class Call:
             if data:
                 self._connection.transport.write(data)  # which may find that the client has left
             else:
-                self._listeners += 1
+                self.listeners += 1
                 try:
                     await self._wait()
                 finally:
                     if not exchange.gone:
-                        self._listeners -= 1
+                        self.listeners -= 1
 
     async def send(self, message: Message) -> None:
         """The app's `send()` (ASGI HTTP spec). What becomes of a message whose client has left, `_send_to_nobody` tells.
@@ -139,6 +140,8 @@ class Call:
         if exchange.complete:
             self._connection.completed(self)
             return
+        if exchange.stopping:  # `receive()` has news for who streams
+            self.wake()
         # An app that only ever sends would otherwise never let the loop look at the socket.
         await checkpoint()
         while transport.congested and not exchange.gone:
@@ -169,9 +172,15 @@ class Call:
         Quart and Django work so. Told there they stop the task that sends; cancelled in the meantime, they would leave it behind. Only
         asyncio has such tasks: a scope reaches all.
         """
-        if not self._listeners or isinstance(self.task, anyio.CancelScope):
+        if not self.listeners or isinstance(self.task, anyio.CancelScope):
             return False
         return anyio.get_current_task().id != id(self.task)
+
+    def shut_down(self) -> None:
+        """The server stops: who has subscribed to that learns it now, and so does who waits in `receive()`."""
+        for fault in self.exchange.shut_down():
+            logs.app_failed(self.exchange, fault)
+        self.wake()
 
     def cancel(self) -> None:
         """Stop it, wherever it is."""

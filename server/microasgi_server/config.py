@@ -31,7 +31,10 @@ class Config:
     :param server_header: have `Server: microasgi` in every response that has no other
     :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
-    :param timeout_keep_alive: how long a connection may be idle between two requests
+    :param timeout_body: how long nothing may come of a body that the app asks for; time in which nobody reads doesn't count
+    :param timeout_write: how long a client may take nothing of what is written, be the response complete or a stream
+    :param timeout_keep_alive: how long a connection may be idle between two requests. The proxies in front of servers keep theirs for 60
+        seconds mostly (nginx, AWS's and Azure's balancers): whoever closes first must be the proxy, or a request meets the server's close
     :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
     :param half_close: serve a client that has shut its sending side (RFC 9112 §9.6) instead of counting it as gone;
         its later departure then shows only when the connection is reset
@@ -58,7 +61,9 @@ class Config:
     server_header: bool = True
     date_header: bool = True
     timeout_header: float = 10.0
-    timeout_keep_alive: float = 5.0
+    timeout_body: float = 60.0
+    timeout_write: float = 60.0
+    timeout_keep_alive: float = 75.0
     timeout_graceful_shutdown: float = 10.0
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024

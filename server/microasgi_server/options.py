@@ -187,6 +187,8 @@ GROUPS: Groups = {
     ),
     "how long it waits": (
         Option("timeout_header", SECONDS, "how long a request's head may take"),
+        Option("timeout_body", SECONDS, "how long nothing may come of a request's body that the app asks for"),
+        Option("timeout_write", SECONDS, "how long a client may take nothing of its response, a stream's either"),
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
     ),

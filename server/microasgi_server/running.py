@@ -13,7 +13,9 @@ import anyio
 from microasgi_server.access import writer
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.deadlines import Deadlines, deadlines
+from microasgi_server.deadlines import Deadlines, Wait, deadlines
+from microasgi_server.errors import Refusal
+from microasgi_server.exchange import Exchange
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.journal import Journal
 from microasgi_server.transports import Served, Transport
@@ -23,13 +25,24 @@ from microasgi_server.transports.paused import PausedSockets
 class Connected(Served, Protocol):
     """What the running server, too, needs of a connection.
 
-    deadline: when `expire` is due, by the server's clock.
+    call: the app's call for the exchange in progress.
+    wait, deadline: what is waited for, and until when, by the server's clock.
     """
 
+    wait: Wait
     deadline: float
 
-    def expire(self) -> None:
-        """The deadline has passed."""
+    @property
+    def call(self) -> "Called | None": ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Close with a status, if nothing of another is on the wire. Whatever runs for this client learns it as of a departure."""
+
+    def close(self) -> None:
+        """Send what is written, then close."""
 
     def shut_down(self) -> None:
         """The server stops: finish what runs, begin nothing new."""
@@ -39,12 +52,22 @@ class Connected(Served, Protocol):
 
 
 class Called(Protocol):
-    """What the running server needs of a call of the app."""
+    """What the running server needs of a call of the app.
+
+    exchange: what it answers.
+    listeners: how many wait in `receive()`.
+    """
+
+    exchange: Exchange
+    listeners: int
 
     @property
     def told(self) -> bool:
         """Whether a subscriber of this call has heard that it is to end."""
         ...
+
+    def shut_down(self) -> None:
+        """The server stops: who wants to know of that learns it now."""
 
     def cancel(self) -> None:
         """Stop it, wherever it is."""

@@ -24,6 +24,7 @@ from microasgi_server.lifespan import running_lifespan
 from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
 from microasgi_server.noted import noted
 from microasgi_server.observers import TracedConnection
+from microasgi_server.patience import watch
 from microasgi_server.running import RunningServer
 from microasgi_server.shutdown import end, finish
 from microasgi_server.stats import registered
@@ -74,7 +75,7 @@ async def _accept(
 ) -> None:
     """From accepting to the last request's end."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_sweep, running)
+        tasks.start_soon(watch, running)
         tasks.start_soon(running.paused.watch)
         try:
             async with _transport().listening(running, listeners, tasks):
@@ -88,17 +89,6 @@ async def _accept(
             with anyio.CancelScope(shield=True):
                 await end(running)
             tasks.cancel_scope.cancel()
-
-
-async def _sweep(running: RunningServer) -> None:
-    """Expire what is overdue. One look at every connection now and then costs less than a timer for every request."""
-    config = running.config
-    interval = min(config.limits.look, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
-    while True:
-        await anyio.sleep(interval)
-        now = running.clock()
-        for connection in [connection for connection in running.connections if connection.deadline <= now]:
-            connection.expire()
 
 
 def _transport() -> Any:

@@ -17,6 +17,8 @@ async def finish(running: RunningServer) -> None:
     running.stopping = True
     for connection in list(running.connections):
         connection.shut_down()
+    for call in list(running.calls):
+        call.shut_down()
     if running.calls:
         patience = running.config.timeout_graceful_shutdown
         logger.info("Waiting up to %g s for %d running request(s)", patience, len(running.calls))

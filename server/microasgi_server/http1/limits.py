@@ -22,7 +22,9 @@ class Limits:
     :param drain: bytes of an unread request body worth reading to keep a connection: about what a new connection costs
     :param linger: seconds that a client which is still sending gets to read the last response (RFC 9112 §9.6)
     :param flush: seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most
-    :param stall: seconds in which a client has to take at least something of a complete response that waits for it
+    :param body_rate: bytes of a body that must come in each second that the app waits for it, on the average over `body_window`; 0 is
+        any number. What is slower is no upload, but somebody who wants to hold a connection
+    :param body_window: seconds of such waiting over which that is judged
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
     :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
     :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
@@ -47,7 +49,8 @@ class Limits:
     drain: int = 256 * 1024
     linger: float = 1.0
     flush: float = 10.0
-    stall: float = 30.0
+    body_rate: int = 240
+    body_window: float = 60.0
     cleanup: float = 5.0
     read: int = 64 * 1024
     write: int = 256 * 1024

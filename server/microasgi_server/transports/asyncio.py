@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
+from microasgi_server.transports.peers import unacknowledged
 
 
 class AsyncioTransport:
@@ -72,6 +73,9 @@ class AsyncioTransport:
 
     def unsent(self) -> int:
         return self._transport.get_write_buffer_size()
+
+    def untaken(self) -> int:
+        return self.unsent() + unacknowledged(self._socket)
 
     def shut_write(self) -> None:
         if not self._transport.is_closing():

@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server.listening import accept, client_of, send, server_of
 from microasgi_server.running import RunningServer
+from microasgi_server.transports.peers import unacknowledged
 from microasgi_server.transports.tasks import Tasks
 
 logger = logging.getLogger("microasgi_server")
@@ -158,6 +159,9 @@ class SocketTransport:
 
     def unsent(self) -> int:
         return len(self._outgoing)
+
+    def untaken(self) -> int:
+        return self.unsent() + unacknowledged(self._socket)
 
     def shut_write(self) -> None:
         self.resume_reading()
