@@ -66,11 +66,6 @@ class Call:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.exchange!r}{'' if self.begun else ', not begun'}>"
 
-    @property
-    def told(self) -> bool:
-        """Whether a subscriber has heard that the client is gone."""
-        return self.exchange.told
-
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
         running = self._connection.running

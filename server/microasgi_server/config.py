@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
-from microasgi_server.options import OPTIONS, LifespanMode, Loop
+from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,10 @@ class Config:
     :param timeout_write: how long a client may take nothing of what is written, be the response complete or a stream
     :param timeout_keep_alive: how long a connection may be idle between two requests. The proxies in front of servers keep theirs for 60
         seconds mostly (nginx, AWS's and Azure's balancers): whoever closes first must be the proxy, or a request meets the server's close
-    :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
+    :param timeout_graceful_shutdown: how long requests, and what they do in the background, may go on after the server was told to stop
+    :param timeout_lifespan: how long the shutdown of the app's lifespan may take, whatever became of the requests
+    :param on_lifespan_failure: what follows if the app's lifespan fails while serving, as one does whose worker dies: `continue`
+        serves on, `stop` stops the server gracefully. It is logged, and `serve` raises `ShutdownError` in the end, either way
     :param half_close: serve a client that has shut its sending side (RFC 9112 §9.6) instead of counting it as gone;
         its later departure then shows only when the connection is reset
     :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (Linux, as far as
@@ -65,6 +68,8 @@ class Config:
     timeout_write: float = 60.0
     timeout_keep_alive: float = 75.0
     timeout_graceful_shutdown: float = 10.0
+    timeout_lifespan: float = 10.0
+    on_lifespan_failure: LifespanFailure = "continue"
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)

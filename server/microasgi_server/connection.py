@@ -41,6 +41,7 @@ class Input(Enum):
     """Nothing that counts: it left, or this connection is closing."""
 
 
+SERVICE_UNAVAILABLE = 503
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
 FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
 REQUEST, IDLE, DRAIN, LINGER, _, UPGRADE = Next
@@ -144,17 +145,18 @@ class Connection:
 
     # The server calls these.
 
-    def abort(self) -> None:
-        """Close now, whatever is unsent."""
-        self.transport.abort()
-
     def shut_down(self) -> None:
-        """The server stops: finish what runs, begin nothing new."""
-        exchange = self.protocol.exchange
-        if exchange is None:
+        """The server stops: finish what runs, and close behind it."""
+        if self.protocol.exchange is not None:
+            self.protocol.exchange.closing = True
+
+    def stop(self, why: str) -> None:
+        """The server stops now: what has no answer yet gets a 503 for one."""
+        sends = self._input is OPEN and (self.protocol.look_ahead or not self._is_whole())
+        if self.call is not None and self._input is not IGNORED:
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, why))
+        if not sends:
             self.close()
-        else:
-            exchange.closing = True
 
     # What follows from it.
 
@@ -167,8 +169,9 @@ class Connection:
             exchange.shut_down()
         try:
             self.call = call = self.call_class(self, exchange)
-        except Exception as error:  # of the loop, or of somebody's task factory
-            self._decline(exchange, error)
+        except Exception as error:  # of the loop, or of somebody's task factory. Those behind it would fare no better
+            logs.call_failed(exchange, error)
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
             running.calls.add(call)
 
@@ -181,14 +184,6 @@ class Connection:
             self.completed(call)
         else:
             call.wake()
-
-    def _decline(self, exchange: Exchange, error: Exception) -> None:
-        """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
-        logs.call_failed(exchange, error)
-        exchange.closing = True
-        self.transport.write(exchange.fail() or b"")
-        self.running.journal.completed(self.transport.client, exchange, self.running.clock())
-        self._go_on()
 
     def ended(self, call: Call) -> None:
         """A call of the app has returned, whatever became of its response."""
@@ -257,12 +252,14 @@ class Connection:
         status, reason = refusal.status, refusal.reason
         data = self.protocol.refuse(status, reason)
         self.running.journal.refused(self.transport.client, refusal)
-        call, self.call = self.call, None
+        exchange, call, self.call = self.protocol.exchange, self.call, None
         if data:
             self.transport.write(data)
-        if call is not None:
-            self._leave(call.exchange, reason, status)
-            call.wake()
+        if exchange is not None and self._leave(exchange, reason, status):
+            if call is not None:
+                self._abandon(call)
+            else:
+                self.running.journal.completed(self.transport.client, exchange, self.running.clock())
         self._linger()
 
     def _linger(self) -> None:

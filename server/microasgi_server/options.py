@@ -14,6 +14,7 @@ from microasgi_server.http1.fields import TOKEN, VALUE
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
+LifespanFailure = Literal["continue", "stop"]
 
 
 NOT_THE_OPERATORS = (b"connection", b"content-length", b"transfer-encoding")
@@ -173,6 +174,7 @@ GROUPS: Groups = {
     "how it runs the app": (
         Option("loop", choice(*get_args(Loop)), "auto is uvloop if installed, else asyncio"),
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
+        Option("on_lifespan_failure", choice(*get_args(LifespanFailure)), "what follows if the lifespan fails while the app is served"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
     ),
     "what it says": (
@@ -191,6 +193,7 @@ GROUPS: Groups = {
         Option("timeout_write", SECONDS, "how long a client may take nothing of its response, a stream's either"),
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
+        Option("timeout_lifespan", SECONDS, "how long the shutdown of the app's lifespan may take"),
     ),
     "what clients may do": (
         Option("limit_request_line", BYTES, "of a request's first line; longer ones are answered with 414", "request_line"),

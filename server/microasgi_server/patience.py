@@ -137,6 +137,6 @@ class Patience:
                 connection.refuse(Refusal(REQUEST_TIMEOUT, f"{why} (RFC 9110 §15.5.9)"))
             case Consequence.HANG_UP:
                 connection.hang_up(why)
-                connection.abort()
+                connection.transport.abort()
             case Consequence.ABORT:
-                connection.abort()
+                connection.transport.abort()

@@ -45,10 +45,10 @@ class Connected(Served, Protocol):
         """Send what is written, then close."""
 
     def shut_down(self) -> None:
-        """The server stops: finish what runs, begin nothing new."""
+        """The server stops: finish what runs, and close behind it."""
 
-    def abort(self) -> None:
-        """Close now, whatever is unsent."""
+    def stop(self, why: str) -> None:
+        """The server stops now: what has no answer yet gets a 503 for one."""
 
 
 class Called(Protocol):
@@ -60,11 +60,6 @@ class Called(Protocol):
 
     exchange: Exchange
     listeners: int
-
-    @property
-    def told(self) -> bool:
-        """Whether a subscriber of this call has heard that it is to end."""
-        ...
 
     def shut_down(self) -> None:
         """The server stops: who wants to know of that learns it now."""

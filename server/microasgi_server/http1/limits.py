@@ -25,7 +25,10 @@ class Limits:
     :param body_rate: bytes of a body that must come in each second that the app waits for it, on the average over `body_window`; 0 is
         any number. What is slower is no upload, but somebody who wants to hold a connection
     :param body_window: seconds of such waiting over which that is judged
+    :param farewell: seconds, at the beginning of a shutdown, in which a connection without a request may still bring one that was on its
+        way: about the longest way there is
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
+    :param cancelled: seconds behind that for those that were cancelled, by force now; who goes on then is left behind
     :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
     :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
     :param unsent: bytes that a client has yet to take at which it counts as congested, and who sends has to wait
@@ -51,7 +54,9 @@ class Limits:
     flush: float = 10.0
     body_rate: int = 240
     body_window: float = 60.0
+    farewell: float = 0.5
     cleanup: float = 5.0
+    cancelled: float = 1.0
     read: int = 64 * 1024
     write: int = 256 * 1024
     unsent: int = 64 * 1024

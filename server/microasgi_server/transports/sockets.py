@@ -250,10 +250,14 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
 async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
     reactor: Reactor = await tasks.start(_run, running, tasks)
-    async with anyio.create_task_group() as accepting:
+    try:
+        async with anyio.create_task_group() as accepting:
+            for sock in sockets:
+                sock.setblocking(False)
+                sock.listen(running.config.backlog)
+                accepting.start_soon(accept, sock, running.config.limits.accept, partial(SocketTransport, running, reactor))
+            yield
+            accepting.cancel_scope.cancel()
+    finally:
         for sock in sockets:
-            sock.setblocking(False)
-            sock.listen(running.config.backlog)
-            accepting.start_soon(accept, sock, running.config.limits.accept, partial(SocketTransport, running, reactor))
-        yield
-        accepting.cancel_scope.cancel()
+            sock.close()
