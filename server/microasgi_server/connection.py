@@ -152,10 +152,12 @@ class Connection:
 
     def stop(self, why: str) -> None:
         """The server stops now: what has no answer yet gets a 503 for one."""
-        sends = self._input is OPEN and (self.protocol.look_ahead or not self._is_whole())
-        if self.call is not None and self._input is not IGNORED:
+        if self._input is IGNORED:  # it is closing already
+            return
+        waits = self.call is None or (self._is_whole() and not self.protocol.look_ahead)
+        if self.call is not None:
             self.refuse(Refusal(SERVICE_UNAVAILABLE, why))
-        if not sends:
+        if waits:
             self.close()
 
     # What follows from it.
