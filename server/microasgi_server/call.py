@@ -1,7 +1,6 @@
 """One call of the app: everything that waits between the socket and the app."""
 
 import math
-from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -10,33 +9,8 @@ from microasgi_server import logs
 from microasgi_server.asgi import Message
 from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Exchange
-from microasgi_server.running import RunningServer
-from microasgi_server.transports import Cancellable, Transport
-
-
-class Connected(Protocol):
-    """What a call needs of its connection."""
-
-    @property
-    def running(self) -> RunningServer: ...
-
-    @property
-    def transport(self) -> Transport: ...
-
-    def regulate(self) -> None:
-        """The app has taken something: there may be room to read more."""
-
-    def completed(self, call: "Call") -> None:
-        """The last byte of a response is handed over."""
-
-    def ended(self, call: "Call") -> None:
-        """The app has returned."""
-
-    def break_off(self, why: str) -> None:
-        """Close in the middle of a response."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """What has come can't be served: the client hears it, and counts as gone."""
+from microasgi_server.running import Connected
+from microasgi_server.transports import Cancellable
 
 
 class Call:

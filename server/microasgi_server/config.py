@@ -30,6 +30,10 @@ class Config:
         `metrics`. Elsewhere see `metrics.py`
     :param server_header: have `Server: microasgi` in every response that has no other
     :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
+    :param limit_concurrency: requests that run at once, with what they do in the background; one more gets a 503 with `Retry-After`
+    :param limit_connections: open connections; others wait in the backlog until there is room, which the idle ones make
+    :param limit_max_requests: how many are served before the server stops, gracefully; whoever has started it starts another
+    :param limit_max_requests_jitter: up to so many more, at random: several servers are not to stop at the same moment
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
     :param timeout_body: how long nothing may come of a body that the app asks for; time in which nobody reads doesn't count
     :param timeout_write: how long a client may take nothing of what is written, be the response complete or a stream
@@ -63,6 +67,10 @@ class Config:
     metrics_port: int | None = None
     server_header: bool = True
     date_header: bool = True
+    limit_concurrency: int | None = None
+    limit_connections: int | None = None
+    limit_max_requests: int | None = None
+    limit_max_requests_jitter: int = 0
     timeout_header: float = 10.0
     timeout_body: float = 60.0
     timeout_write: float = 60.0

@@ -26,7 +26,7 @@ from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange, Next, Spoken
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
-from microasgi_server.running import RunningServer
+from microasgi_server.running import Called, RunningServer
 from microasgi_server.transports import Transport
 
 
@@ -138,10 +138,7 @@ class Connection:
         """The socket is closed, whichever side did it."""
         if self._input is not IGNORED:
             self.hang_up(why)
-        running = self.running
-        running.connections.discard(self)
-        if running.stopping:
-            running.changed.notify()
+        self.running.has_left(self)
 
     # The server calls these.
 
@@ -167,8 +164,9 @@ class Connection:
         assert exchange is not None
         running = self.running
         self.wait, self.deadline = APP, NEVER
-        if running.stopping:
-            exchange.shut_down()
+        if running.choosy and not running.admits(exchange):
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, "too many requests at once"))
+            return
         try:
             self.call = call = self.call_class(self, exchange)
         except Exception as error:  # of the loop, or of somebody's task factory. Those behind it would fare no better
@@ -187,12 +185,12 @@ class Connection:
         else:
             call.wake()
 
-    def ended(self, call: Call) -> None:
+    def ended(self, call: Called) -> None:
         """A call of the app has returned, whatever became of its response."""
         if self.call is call:
             self.call = None
 
-    def completed(self, call: Call) -> None:
+    def completed(self, call: Called) -> None:
         """The last byte of a response is handed over."""
         self.call = None
         call.wake()

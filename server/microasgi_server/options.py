@@ -86,6 +86,7 @@ FLAG = Kind("on or off", lambda value: isinstance(value, bool), _switch, "")
 PORT = Kind("a number from 0 to 65535", lambda value: _is_whole(value) and 0 <= value <= 65535, _whole, "PORT")
 OPTIONAL_PORT = Kind(PORT.wanted, lambda value: value is None or PORT.admits(value), _whole, "PORT")
 COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
+LIMIT = Kind("a whole number, 1 or more", lambda value: value is None or (_is_whole(value) and value >= 1), _whole, "NUMBER")
 BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
 LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
@@ -194,6 +195,12 @@ GROUPS: Groups = {
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
         Option("timeout_lifespan", SECONDS, "how long the shutdown of the app's lifespan may take"),
+    ),
+    "how much it takes on": (
+        Option("limit_concurrency", LIMIT, "requests that run at once; one more gets a 503"),
+        Option("limit_connections", LIMIT, "open connections; idle ones make room, and others wait"),
+        Option("limit_max_requests", LIMIT, "requests that are served before the server stops, to be started again"),
+        Option("limit_max_requests_jitter", COUNT, "up to so many more, at random, so that not all servers stop at once"),
     ),
     "what clients may do": (
         Option("limit_request_line", BYTES, "of a request's first line; longer ones are answered with 414", "request_line"),

@@ -72,7 +72,7 @@ async def serve(
         async with leaving_behind(running, abandoned) as tasks:
             with bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
                 async with running_lifespan(app, config, running.state) as broken:
-                    await _accept(running, listeners, partial(until_any, stop, broken), tasks, task_status)
+                    await _accept(running, listeners, partial(until_any, stop, broken, running.enough), tasks, task_status)
 
 
 async def _accept(

@@ -43,7 +43,7 @@ async def until_any(*events: anyio.Event | None) -> None:
 
 async def finish(running: RunningServer) -> None:
     """The graceful part: begin nothing new but what is on its way, and wait for what runs."""
-    running.stopping = True
+    running.stop()
     for connection in list(running.connections):
         connection.shut_down()
     for call in list(running.calls):
@@ -70,7 +70,7 @@ async def _say_farewell(running: RunningServer) -> None:
         return [connection for connection in running.connections if connection.wait in (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)]
 
     with anyio.move_on_after(running.config.limits.farewell):
-        await running.changed.wait_until(lambda: not idle())
+        await running.changed.wait_until(lambda: not idle() and not running.arriving)
     for connection in idle():
         connection.close()
 
@@ -80,8 +80,10 @@ async def end(running: RunningServer) -> None:
 
     Who has subscribed to the disconnect is told so, and gets time to clean up. Nobody else would hear: those are cancelled.
     """
-    running.stopping = True
+    running.stop()
     limits = running.config.limits
+    with anyio.move_on_after(limits.linger):
+        await running.changed.wait_until(lambda: not running.arriving)
     for connection in list(running.connections):
         connection.stop(WHY)
     for call in [call for call in running.calls if not call.exchange.told]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
+from microasgi_server.accepting import accepting
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.peers import unacknowledged
@@ -151,9 +152,17 @@ async def listening(running: RunningServer, sockets: list[socket.socket], tasks:
     """Accept connections as long as the block lasts. Those that were accepted live on: here asyncio keeps them, not `tasks`."""
     loop = asyncio.get_running_loop()
     factory = partial(AsyncioProtocol, running, loop)
-    listeners = [await loop.create_server(factory, sock=sock, backlog=running.config.backlog) for sock in sockets]
-    try:
+
+    async def begin(sock: socket.socket) -> None:
+        try:
+            await loop.connect_accepted_socket(factory, sock)
+        except OSError:  # it is broken already
+            sock.close()
+
+    def serve(sock: socket.socket, _: Any) -> None:
+        beginning = asyncio.Task(begin(sock), loop=loop)  # by nobody's factory
+        running.arriving.add(beginning)
+        beginning.add_done_callback(running.has_arrived)
+
+    async with accepting(running, sockets, serve):
         yield
-    finally:
-        for listener in listeners:
-            listener.close()

@@ -3,11 +3,19 @@
 import socket
 import struct
 
+from microasgi_server.config import Config
+
 try:
     import fcntl
     import termios
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def watch_peer(sock: socket.socket, config: Config) -> None:
+    """Send what is written at once."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def unacknowledged(sock: socket.socket) -> int:

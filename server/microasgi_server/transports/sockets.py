@@ -21,7 +21,8 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server.listening import accept, client_of, send, server_of
+from microasgi_server.accepting import accepting
+from microasgi_server.listening import client_of, send, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.peers import unacknowledged
 from microasgi_server.transports.tasks import Tasks
@@ -238,7 +239,7 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
         try:
             await anyio.sleep_forever()
         finally:
-            running.stopping = True
+            running.stop()
             server.cancel_scope.cancel()  # if it isn't yet: an error has ended this task, as an app's KeyboardInterrupt does
             with anyio.CancelScope(shield=True):
                 await running.changed.wait_until(lambda: not running.connections and not running.calls)
@@ -250,14 +251,5 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
 async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
     reactor: Reactor = await tasks.start(_run, running, tasks)
-    try:
-        async with anyio.create_task_group() as accepting:
-            for sock in sockets:
-                sock.setblocking(False)
-                sock.listen(running.config.backlog)
-                accepting.start_soon(accept, sock, running.config.limits.accept, partial(SocketTransport, running, reactor))
-            yield
-            accepting.cancel_scope.cancel()
-    finally:
-        for sock in sockets:
-            sock.close()
+    async with accepting(running, sockets, partial(SocketTransport, running, reactor)):
+        yield

@@ -1,0 +1,126 @@
+"""Accepting connections: the same on every loop, also when there are too many.
+
+Left to themselves the loops differ. Out of descriptors, asyncio writes a traceback for each place in the backlog and stops for a second;
+uvloop throws connections away. Here one line a second is logged, idle connections make room, and the rest wait in the system's backlog,
+where they are found as soon as there is room again. So it is at `Config.limit_connections`.
+"""
+
+import errno
+import heapq
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from microasgi_server.deadlines import Wait
+from microasgi_server.running import RunningServer
+from microasgi_server.transports.peers import watch_peer
+
+logger = logging.getLogger("microasgi_server")
+
+# accept(2) sorts its errors so: what is wrong with one connection that is gone by now, and what the machine is short of for now.
+NEXT = {
+    getattr(errno, name)
+    for name in (
+        *("ECONNABORTED", "EPERM", "EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH"),
+        *("ENETDOWN", "ENETUNREACH", "EOPNOTSUPP", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)  # not every system has all
+}
+LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+PAUSE = 0.1
+"""Seconds until the next try, unless a connection closes before: what is short may be somebody else's to give back."""
+
+ROOM = 10
+"""Idle connections that are closed at a time to make room: enough to keep up, too few to matter to who comes back."""
+
+
+@asynccontextmanager
+async def accepting(
+    running: RunningServer, sockets: list[socket.socket], serve: Callable[[socket.socket, Any], object]
+) -> AsyncIterator[None]:
+    """Accept on these sockets as long as the block lasts, and call `serve` with each new one and its client's address. Closes them."""
+    acceptor = Acceptor(running, serve)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for sock in sockets:
+                sock.setblocking(False)
+                sock.listen(running.config.backlog)
+                tasks.start_soon(acceptor.run, sock)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+class Acceptor:
+    """Accepts on the server's listening sockets, each in a task of `run`."""
+
+    def __init__(self, running: RunningServer, serve: Callable[[socket.socket, Any], object]) -> None:
+        self._running = running
+        self._serve = serve
+        self._most = running.config.limit_connections or float("inf")
+        self._warned = -float("inf")
+
+    async def run(self, listener: socket.socket) -> None:
+        """Accept until cancelled, and then what is connected by now: it would be reset when the listener is closed.
+
+        Nothing that accept(2) reports about one connection, or about a full machine, ends this.
+
+        :raises OSError: what it reports about the listener
+        """
+        try:
+            while True:
+                await anyio.wait_readable(listener)
+                room = self._most - self._running.arrived
+                if room < 1:
+                    self._warn(f"there are {self._most} already, the limit")
+                    await self._make_room()
+                elif error := self._accept(listener, int(min(room, self._running.config.limits.accept))):
+                    self._warn(str(error.strerror))
+                    await self._make_room()
+        finally:
+            self._accept(listener, int(min(self._most - self._running.arrived, self._running.config.backlog)))
+
+    def _accept(self, listener: socket.socket, most: int) -> OSError | None:
+        """Accept up to so many, and return what the system is short of, if it is."""
+        for _ in range(most):
+            try:
+                sock, remote = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in LATER:
+                    return error
+                if error.errno not in NEXT:
+                    raise
+                continue
+            try:
+                sock.setblocking(False)
+                watch_peer(sock, self._running.config)
+                self._serve(sock, remote)
+            except OSError as error:  # it is broken already, or it is one too many
+                logger.info("A connection was lost as it came: %s", error.strerror)
+                sock.close()
+        return None
+
+    def _warn(self, why: str) -> None:
+        now = time.monotonic()
+        if now >= self._warned + 1:
+            self._warned = now
+            logger.warning("Can't accept connections for now: %s", why)
+
+    async def _make_room(self) -> None:
+        """Close the connections that have been idle for longest, and wait until one has closed, whichever, or for a moment."""
+        running, before = self._running, self._running.arrived
+        idle = [connection for connection in running.connections if connection.wait is Wait.NEXT_REQUEST]
+        for connection in heapq.nsmallest(ROOM, idle, key=lambda connection: connection.deadline):
+            connection.close()
+        with anyio.move_on_after(PAUSE):
+            await running.changed.wait_until(lambda: running.arrived < before)
