@@ -18,7 +18,7 @@ import anyio
 
 from microasgi_server.deadlines import Wait
 from microasgi_server.running import RunningServer
-from microasgi_server.transports.peers import watch_peer
+from microasgi_server.transports.peers import peer_options
 
 logger = logging.getLogger("microasgi_server")
 
@@ -65,6 +65,7 @@ class Acceptor:
     def __init__(self, running: RunningServer, serve: Callable[[socket.socket, Any], object]) -> None:
         self._running = running
         self._serve = serve
+        self._options = peer_options(running.config)
         self._most = running.config.limit_connections or float("inf")
         self._warned = -float("inf")
 
@@ -103,7 +104,9 @@ class Acceptor:
                 continue
             try:
                 sock.setblocking(False)
-                watch_peer(sock, self._running.config)
+                if sock.family != socket.AF_UNIX:
+                    for option in self._options:
+                        sock.setsockopt(*option)
                 self._serve(sock, remote)
             except OSError as error:  # it is broken already, or it is one too many
                 logger.info("A connection was lost as it came: %s", error.strerror)

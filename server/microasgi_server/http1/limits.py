@@ -38,6 +38,8 @@ class Limits:
         survivors, too. Python's own (700, or 2,000 from 3.13 on) makes it walk through thousands of waiting requests again and again, which
         costs more than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind
     :param kept_tasks: tasks that may wait for a next request where tasks are dear, on trio. A waiting one takes 5 KiB
+    :param keepalive: of a client to which nothing is sent, and that says nothing: after how many seconds the system asks whether it is
+        there, how many seconds apart it repeats that, and how often in vain until it is gone; 0 first never asks
     :param look: seconds between two looks at all deadlines; short timeouts make it less
     :raises ValueError: a limit is negative
     """
@@ -64,6 +66,7 @@ class Limits:
     accept: int = 100
     collect: tuple[int, int] = (50_000, 2)
     kept_tasks: int = 1_000
+    keepalive: tuple[int, int, int] = (30, 10, 3)
     look: float = 1.0
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from microasgi_server.accepting import accepting
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
-from microasgi_server.transports.peers import unacknowledged
+from microasgi_server.transports.peers import unacknowledged, why_lost
 
 
 class AsyncioTransport:
@@ -135,7 +135,7 @@ class AsyncioProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()
-        self._connection.lost("the connection was closed" if exc is None else "the connection was reset (RST)")
+        self._connection.lost(why_lost(exc))
         self._transport.let_go()
 
     def pause_writing(self) -> None:

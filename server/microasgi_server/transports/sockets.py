@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from microasgi_server.accepting import accepting
 from microasgi_server.listening import client_of, send, server_of
 from microasgi_server.running import RunningServer
-from microasgi_server.transports.peers import unacknowledged
+from microasgi_server.transports.peers import unacknowledged, why_lost
 from microasgi_server.transports.tasks import Tasks
 
 logger = logging.getLogger("microasgi_server")
@@ -90,8 +90,8 @@ class SocketTransport:
                 data = self._socket.recv(self._limits.read)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
-                self._break()
+            except OSError as error:
+                self._break(error)
                 return
             if data:
                 self.connection.received(data)
@@ -104,8 +104,8 @@ class SocketTransport:
         if not self._outgoing:
             try:
                 data = send(self._socket, data)
-            except OSError:
-                self._break()
+            except OSError as error:
+                self._break(error)
                 return
         if data:
             self._outgoing += data  # `congested` ends when all of it is sent
@@ -118,8 +118,8 @@ class SocketTransport:
                 sent = self._socket.send(unsent[: self._limits.write])
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self._break()
+        except OSError as error:
+            self._break(error)
             return
         del self._outgoing[:sent]
         if self._outgoing:
@@ -129,9 +129,9 @@ class SocketTransport:
             self.connection.drained()
         self._settle()
 
-    def _break(self) -> None:
+    def _break(self, error: OSError) -> None:
         self._outgoing.clear()
-        self.connection.hang_up("the connection was reset (RST)")
+        self.connection.hang_up(why_lost(error))
 
     def pause_reading(self) -> None:
         if self.paused or self._ending is CLOSED:
