@@ -10,7 +10,7 @@ import heapq
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,12 +40,16 @@ ROOM = 10
 """Idle connections that are closed at a time to make room: enough to keep up, too few to matter to who comes back."""
 
 
+Serve = Callable[[socket.socket, Any], object]
+
+UntilShort = Callable[[socket.socket, Callable[[socket.socket], str]], Awaitable[str]]
+"""Calls a function with a listening socket, as often as that has connections to accept, until it says what there is too little of."""
+
+
 @asynccontextmanager
-async def accepting(
-    running: RunningServer, sockets: list[socket.socket], serve: Callable[[socket.socket, Any], object]
-) -> AsyncIterator[None]:
+async def accepting(running: RunningServer, sockets: list[socket.socket], serve: Serve, until_short: UntilShort) -> AsyncIterator[None]:
     """Accept on these sockets as long as the block lasts, and call `serve` with each new one and its client's address. Closes them."""
-    acceptor = Acceptor(running, serve)
+    acceptor = Acceptor(running, serve, until_short)
     try:
         async with anyio.create_task_group() as tasks:
             for sock in sockets:
@@ -62,9 +66,10 @@ async def accepting(
 class Acceptor:
     """Accepts on the server's listening sockets, each in a task of `run`."""
 
-    def __init__(self, running: RunningServer, serve: Callable[[socket.socket, Any], object]) -> None:
+    def __init__(self, running: RunningServer, serve: Serve, until_short: UntilShort) -> None:
         self._running = running
         self._serve = serve
+        self._until_short = until_short
         self._options = peer_options(running.config)
         self._most = running.config.limit_connections or float("inf")
         self._warned = -float("inf")
@@ -78,16 +83,18 @@ class Acceptor:
         """
         try:
             while True:
-                await anyio.wait_readable(listener)
-                room = self._most - self._running.arrived
-                if room < 1:
-                    self._warn(f"there are {self._most} already, the limit")
-                    await self._make_room()
-                elif error := self._accept(listener, int(min(room, self._running.config.limits.accept))):
-                    self._warn(str(error.strerror))
-                    await self._make_room()
+                self._warn(await self._until_short(listener, self.accept))
+                await self._make_room()
         finally:
             self._accept(listener, int(min(self._most - self._running.arrived, self._running.config.backlog)))
+
+    def accept(self, listener: socket.socket) -> str:
+        """Accept as many as may come at a time, and say what there is too little of, if there is."""
+        room = self._most - self._running.arrived
+        if room < 1:
+            return f"there are {self._most} already, the limit"
+        error = self._accept(listener, int(min(room, self._running.config.limits.accept)))
+        return str(error.strerror) if error is not None else ""
 
     def _accept(self, listener: socket.socket, most: int) -> OSError | None:
         """Accept up to so many, and return what the system is short of, if it is."""
@@ -127,3 +134,33 @@ class Acceptor:
             connection.close()
         with anyio.move_on_after(PAUSE):
             await running.changed.wait_until(lambda: running.arrived < before)
+
+
+async def until_short(listener: socket.socket, accept: Callable[[socket.socket], str]) -> str:
+    """`UntilShort` on any loop."""
+    while True:
+        await anyio.wait_readable(listener)
+        if shortage := accept(listener):
+            return shortage
+
+
+async def until_short_by_callbacks(loop: Any, listener: socket.socket, accept: Callable[[socket.socket], str]) -> str:
+    """The same on asyncio's and uvloop's, where to wait anew for every connection would cost as much as the connection."""
+    short = loop.create_future()
+
+    def ready() -> None:
+        try:
+            shortage = accept(listener)
+        except OSError as error:
+            loop.remove_reader(listener)
+            short.set_exception(error)
+        else:
+            if shortage:
+                loop.remove_reader(listener)
+                short.set_result(shortage)
+
+    loop.add_reader(listener, ready)
+    try:
+        return str(await short)
+    finally:
+        loop.remove_reader(listener)

@@ -9,7 +9,7 @@ from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loo
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The options of one server. Times are in seconds.
+    """The options of one server. Times are in seconds, and `float("inf")` is no limit.
 
     :param host: the address or name to listen on
     :param port: the TCP port; 0 lets the system pick one

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from microasgi_server import Config, Limits
-from microasgi_server.accepting import Acceptor
+from microasgi_server.accepting import Acceptor, until_short
 from microasgi_server.connection import Connection
 from microasgi_server.running import RunningServer
 
@@ -182,7 +182,7 @@ async def test_what_accept_reports() -> None:
     accepted: list[Any] = []
     one, other = socket.socketpair()
     running = RunningServer(App(), Config(), {}, Connection)
-    acceptor = Acceptor(running, lambda sock, remote: accepted.append(remote))
+    acceptor = Acceptor(running, lambda sock, remote: accepted.append(remote), until_short)
 
     class Listener:
         """A listening socket to which all that happens."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
-from microasgi_server.accepting import accepting
+from microasgi_server.accepting import accepting, until_short_by_callbacks
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.peers import unacknowledged, why_lost
@@ -164,5 +164,5 @@ async def listening(running: RunningServer, sockets: list[socket.socket], tasks:
         running.arriving.add(beginning)
         beginning.add_done_callback(running.has_arrived)
 
-    async with accepting(running, sockets, serve):
+    async with accepting(running, sockets, serve, partial(until_short_by_callbacks, loop)):
         yield

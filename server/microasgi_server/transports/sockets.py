@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server.accepting import accepting
+from microasgi_server.accepting import accepting, until_short
 from microasgi_server.listening import client_of, send, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.peers import unacknowledged, why_lost
@@ -251,5 +251,5 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
 async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
     reactor: Reactor = await tasks.start(_run, running, tasks)
-    async with accepting(running, sockets, partial(SocketTransport, running, reactor)):
+    async with accepting(running, sockets, partial(SocketTransport, running, reactor), until_short):
         yield
