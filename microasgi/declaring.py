@@ -11,7 +11,7 @@ from microasgi.checks import check_exception_handler, check_lifespan, check_midd
 from microasgi.errors import ExceptionHandler, answering
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
-from microasgi.promise.visit import OnDisconnect, check_policy
+from microasgi.policy import OnDisconnect, check_policy
 from microasgi.routes import Handler, Mount, Route
 from microasgi.urls import path_for
 
@@ -29,6 +29,7 @@ class RouteOptions(TypedDict, total=False):
     on_disconnect: OnDisconnect | None
     cleanup_grace: float | None
     limit_body: int | None
+    timeout: float | None
 
 
 class Declarations:
@@ -36,7 +37,7 @@ class Declarations:
 
     routes: all of them, in order.
     exception_handlers: by status or exception class.
-    on_disconnect, cleanup_grace, limit_body: the Router's own opinion; None is none.
+    on_disconnect, cleanup_grace, limit_body, timeout: the Router's own opinion; None is none.
 
     :param dispatch: the app made of the routes, which middleware goes around
     :param lifespan: what is run around the serving
@@ -52,6 +53,7 @@ class Declarations:
         self.cleanup_grace = grace
         self._lifespan = lifespan
         self.limit_body: int | None = None
+        self.timeout: float | None = None
         self._dispatched = self._app = dispatch
         self._included_in: str | None = None
 
@@ -180,4 +182,6 @@ def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | M
         twin.cleanup_grace = router.cleanup_grace
     if twin.limit_body is None:
         twin.limit_body = router.limit_body
+    if twin.timeout is None:
+        twin.timeout = router.timeout
     return twin

@@ -9,9 +9,10 @@ from microasgi.calling import call_any, is_async
 from microasgi.checks import check_app, check_endpoint, check_methods
 from microasgi.limits import check_limit
 from microasgi.paths import PathTemplate
-from microasgi.promise.visit import OnDisconnect, check_policy
+from microasgi.policy import OnDisconnect, check_policy, told_policy
 from microasgi.requests import Request
 from microasgi.returns import Result
+from microasgi.timeouts import check_timeout
 
 Handler: TypeAlias = Callable[[Request], Result | Awaitable[Result]]
 
@@ -39,6 +40,7 @@ class Route:
     :param methods: GET if not given; GET brings HEAD along
     :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says
     :param cleanup_grace: seconds that a cancelled handler's cleanup may take; None: as the Router says
+    :param timeout: seconds until the handler is stopped, and answered for with 503; 0: as many as it takes; None: as the Router says
     :param limit_body: bytes of a request's body, more are answered with 413; 0: as many as come; None: as the Router or the server says
     :raises ValueError: the path, a method or an option is malformed
     :raises TypeError: the endpoint can't be called with a request
@@ -54,11 +56,13 @@ class Route:
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
         limit_body: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.template = PathTemplate(path)
         check_endpoint(endpoint, self.template.parameters)
         check_policy(on_disconnect, cleanup_grace)
         check_limit(limit_body)
+        check_timeout(timeout)
         self.endpoint = endpoint
         function: Callable[[Request], Any] = endpoint
         self.call: Callable[[Request], Awaitable[Any]] = function if is_async(endpoint) else partial(call_any, endpoint)
@@ -67,6 +71,7 @@ class Route:
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
         self.limit_body = limit_body
+        self.timeout = timeout
 
     def __repr__(self) -> str:
         return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
@@ -83,7 +88,7 @@ class Mount:
 
     :param path: the prefix, which may have parameters; an empty one takes everything
     :param app: any ASGI app
-    :param on_disconnect, cleanup_grace, limit_body: as for `Route`
+    :param on_disconnect, cleanup_grace, limit_body, timeout: as for `Route`
     """
 
     def __init__(
@@ -95,9 +100,11 @@ class Mount:
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
         limit_body: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         check_policy(on_disconnect, cleanup_grace)
         check_limit(limit_body)
+        check_timeout(timeout)
         check_app(app)
         self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
         self.app = app
@@ -105,6 +112,7 @@ class Mount:
         self.on_disconnect = on_disconnect
         self.cleanup_grace = cleanup_grace
         self.limit_body = limit_body
+        self.timeout = timeout
 
     def __repr__(self) -> str:
         app = getattr(self.app, "__qualname__", None) or repr(self.app)
@@ -113,9 +121,3 @@ class Mount:
     @property
     def path(self) -> str:
         return self.template.path
-
-
-def told_policy(on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> str:
-    """What a route or a router says about the disconnect, for its `repr`; nothing, if it has no opinion."""
-    told = f", on_disconnect={on_disconnect!r}" if on_disconnect is not None else ""
-    return told + (f", cleanup_grace={cleanup_grace!r}" if cleanup_grace is not None else "")

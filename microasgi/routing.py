@@ -21,11 +21,13 @@ from microasgi.levels import LEVELS, Level
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import check_limit, limit_body
 from microasgi.nowhere import Nowhere
+from microasgi.policy import OnDisconnect, told_policy
 from microasgi.promise.unknown import missing
-from microasgi.promise.visit import VISIT, OnDisconnect, Visit, run_while_connected
+from microasgi.promise.visit import VISIT, Visit, run_while_connected
 from microasgi.requests import PROGRESS, Progress, Request
 from microasgi.returns import respond, to_response
-from microasgi.routes import Mount, Route, told_policy
+from microasgi.routes import Mount, Route
+from microasgi.timeouts import check_timeout, limit_time
 
 MiddlewareFactory: TypeAlias = Callable[[ASGIApp], ASGIApp]
 
@@ -48,6 +50,7 @@ class Router(Declarations):
         one decides, and `cancel` is what the outermost does
     :param cleanup_grace: seconds that a cancelled handler's cleanup may take; not given, as the Router around, and 5 outermost
     :param limit_body: bytes of a request's body, more are answered with 413; not given, as the Router around or the server
+    :param timeout: seconds that a handler may take until it is stopped and answered for with 503; not given, as the Router around
     :param redirect_slashes: send who asks for `/a/` to `/a`, or the other way round, where only that has a route
     :param debug: answer an exception that nobody expected with a page that shows it. Never where others can ask
     """
@@ -62,13 +65,15 @@ class Router(Declarations):
         on_disconnect: OnDisconnect | None = None,
         cleanup_grace: float | None = None,
         limit_body: int | None = None,
+        timeout: float | None = None,
         redirect_slashes: bool = True,
         debug: bool = False,
     ) -> None:
         check_parts(routes, middleware, exception_handlers)
         check_limit(limit_body)
+        check_timeout(timeout)
         super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace)
-        self.limit_body = limit_body
+        self.limit_body, self.timeout = limit_body, timeout
         self.debug = debug
         self._nowhere = Nowhere(self._table, redirect_slashes=redirect_slashes)
         for key, handler in (exception_handlers or {}).items():
@@ -126,6 +131,8 @@ class Router(Declarations):
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         """The response to be sent, or a mounted app to be asked for it."""
         visit: Visit = scope[VISIT]
+        if self.timeout is not None:
+            limit_time(self.timeout, visit)
         path = _route_path(scope)
         match = self._table.find(scope["method"], path or "/")
         if match is None:
@@ -137,6 +144,8 @@ class Router(Declarations):
         visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
+        if found.timeout is not None:
+            limit_time(found.timeout, visit)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
         root = scope.get("root_path", "")

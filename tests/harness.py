@@ -6,16 +6,18 @@ The server runs in the test's own event loop, on a real socket. The client is a 
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import anyio
 import h11
+import pytest
 from anyio.lowlevel import checkpoint
-from microasgi_server import Config, serve
+from microasgi_server import Config, ShutdownError, serve
+from microasgi_server.errors import single_error
 from microasgi_server.running import RunningServer
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -163,6 +165,13 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
         tasks.cancel_scope.cancel()
 
 
+@contextmanager
+def fails_in_the_end(message: str) -> Iterator[None]:
+    """A `ShutdownError` that says so, or begins so, must be the one error of the block."""
+    with pytest.raises(ShutdownError, match=f"^{message}"), single_error():
+        yield
+
+
 async def call(
     app: Any, method: str = "GET", path: str = "/", *, headers: Headers = (), body: Sequence[bytes] = (b"",), **scope: Any
 ) -> Response:
@@ -255,6 +264,15 @@ class Sleeper:
 
     async def __call__(self, request: Any) -> None:
         await self.sleep()
+
+
+def refuses_connections(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def access_lines(caplog: Any) -> list[str]:

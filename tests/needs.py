@@ -28,7 +28,15 @@ BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]
 LINT = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["lint"]}
 """Those that are run, and not imported."""
 
-PROGRAMS = {"chromium": "chromium", "curl": "curl", "git": "git", "nginx": "nginx-light", "redis-server": "redis-server", "wrk": "wrk"}
+PROGRAMS = {
+    "chromium": "chromium",
+    "curl": "curl",
+    "git": "git",
+    "ip": "iproute2",
+    "nginx": "nginx-light",
+    "redis-server": "redis-server",
+    "wrk": "wrk",
+}
 """Debian's package of each program."""
 
 

@@ -23,20 +23,19 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
+from microasgi.policy import OnDisconnect, check_policy
 from microasgi.promise.delivery import Block, current_task
 from microasgi.promise.pump import Pump
 from microasgi.promise.unknown import missing
 
 logger = logging.getLogger("microasgi")
-
-OnDisconnect = Literal["cancel", "finish"]
 
 EXTENSION = "microasgi.disconnect"
 CLIENT_CLOSED_REQUEST = 499
@@ -54,12 +53,16 @@ class Visit:
     route: the template of the route that was found, for the log.
     answered: whether a response has begun.
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
+    instead: the answer, if somebody else has cancelled the block before the response had begun.
+    at_end: called when the block ends.
     """
 
     gone = False
     answered = False
     route = ""
     afterwards: Callable[[], Awaitable[object]] | None = None
+    instead: ASGIApp | None = None
+    at_end: Callable[[], object] | None = None
     _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
@@ -163,8 +166,11 @@ async def run_while_connected(
     except BaseException as error:
         if not visit.gone or not _only_disconnects(error):
             raise
+    finally:
+        if visit.at_end is not None:
+            visit.at_end()
     if visit.block.cancelled and not visit.answered:
-        await _answer_nobody(server_send)
+        await (_answer_nobody(server_send) if visit.instead is None else visit.instead(scope, receive, server_send))
     if visit.afterwards is not None:
         await visit.afterwards()
 
@@ -212,17 +218,6 @@ class CancelOnDisconnect:
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, *scope[VISIT].foreign(receive, send))
-
-
-def check_policy(on_disconnect: object, cleanup_grace: float | None) -> None:
-    """Check what a route or a router says about the disconnect; None is no opinion.
-
-    :raises ValueError: an option is out of its range
-    """
-    if on_disconnect not in ("cancel", "finish", None):
-        raise ValueError(f"on_disconnect is 'cancel' or 'finish', not {on_disconnect!r}")
-    if cleanup_grace is not None and not cleanup_grace >= 0:
-        raise ValueError(f"cleanup_grace is a number of seconds, at least 0, not {cleanup_grace!r}")
 
 
 def _only_disconnects(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ To learn how it works, read in this order: `http1`, `connection`, `call`, `trans
 
 from microasgi_server.command.run import run
 from microasgi_server.config import Config
-from microasgi_server.errors import AppError, ClientDisconnected, ServerError, StartupError, TargetError
+from microasgi_server.errors import AppError, ClientDisconnected, ServerError, ShutdownError, StartupError, TargetError
 from microasgi_server.http1.limits import Limits
 from microasgi_server.noted import request_id
 from microasgi_server.server import serve
@@ -22,6 +22,7 @@ __all__ = [
     "Config",
     "Limits",
     "ServerError",
+    "ShutdownError",
     "StartupError",
     "Stats",
     "TargetError",

@@ -1,7 +1,6 @@
 """One call of the app: everything that waits between the socket and the app."""
 
 import math
-from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -10,33 +9,8 @@ from microasgi_server import logs
 from microasgi_server.asgi import Message
 from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Exchange
-from microasgi_server.running import RunningServer
-from microasgi_server.transports import Cancellable, Transport
-
-
-class Connected(Protocol):
-    """What a call needs of its connection."""
-
-    @property
-    def running(self) -> RunningServer: ...
-
-    @property
-    def transport(self) -> Transport: ...
-
-    def regulate(self) -> None:
-        """The app has taken something: there may be room to read more."""
-
-    def completed(self, call: "Call") -> None:
-        """The last byte of a response is handed over."""
-
-    def ended(self, call: "Call") -> None:
-        """The app has returned."""
-
-    def break_off(self, why: str) -> None:
-        """Close in the middle of a response."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """What has come can't be served: the client hears it, and counts as gone."""
+from microasgi_server.running import Connected
+from microasgi_server.transports import Cancellable
 
 
 class Call:
@@ -45,16 +19,17 @@ class Call:
     app: what is called.
     task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
     began: when the request did, by the server's clock.
+    listeners: how many wait in `receive()`; when the client has left, how many did then.
     begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_connection", "_listeners", "_waiters", "app", "began", "begun", "exchange", "scope", "task")
+    __slots__ = ("_connection", "_waiters", "app", "began", "begun", "exchange", "listeners", "scope", "task")
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
         self._connection = connection
         self._waiters: list[anyio.Event] = []
-        self._listeners = 0  # who waits in `receive()`; when the client has left, who did then
+        self.listeners = 0
         self.begun = False
         running, transport = connection.running, connection.transport
         self.began = running.clock()
@@ -64,11 +39,6 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.exchange!r}{'' if self.begun else ', not begun'}>"
-
-    @property
-    def told(self) -> bool:
-        """Whether a subscriber has heard that the client is gone."""
-        return self.exchange.told
 
     async def run(self) -> None:
         """Call the app, and answer for it if it doesn't."""
@@ -80,7 +50,7 @@ class Call:
                 await self.app(self.scope, self.receive, self.send)
         except BaseException as error:
             cancelled = self._cancelled(error)
-            if not cancelled and not (exchange.gone and logs.is_disconnect(error)):
+            if not cancelled and not ((exchange.gone or exchange.stopping) and logs.is_disconnect(error)):
                 logs.app_failed(exchange, error)
             self._give_up()
             if cancelled:
@@ -115,12 +85,12 @@ class Call:
             if data:
                 self._connection.transport.write(data)  # which may find that the client has left
             else:
-                self._listeners += 1
+                self.listeners += 1
                 try:
                     await self._wait()
                 finally:
                     if not exchange.gone:
-                        self._listeners -= 1
+                        self.listeners -= 1
 
     async def send(self, message: Message) -> None:
         """The app's `send()` (ASGI HTTP spec). What becomes of a message whose client has left, `_send_to_nobody` tells.
@@ -139,6 +109,8 @@ class Call:
         if exchange.complete:
             self._connection.completed(self)
             return
+        if exchange.stopping:  # `receive()` has news for who streams
+            self.wake()
         # An app that only ever sends would otherwise never let the loop look at the socket.
         await checkpoint()
         while transport.congested and not exchange.gone:
@@ -169,9 +141,15 @@ class Call:
         Quart and Django work so. Told there they stop the task that sends; cancelled in the meantime, they would leave it behind. Only
         asyncio has such tasks: a scope reaches all.
         """
-        if not self._listeners or isinstance(self.task, anyio.CancelScope):
+        if not self.listeners or isinstance(self.task, anyio.CancelScope):
             return False
         return anyio.get_current_task().id != id(self.task)
+
+    def shut_down(self) -> None:
+        """The server stops: who has subscribed to that learns it now, and so does who waits in `receive()`."""
+        for fault in self.exchange.shut_down():
+            logs.app_failed(self.exchange, fault)
+        self.wake()
 
     def cancel(self) -> None:
         """Stop it, wherever it is."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
-from microasgi_server.options import OPTIONS, LifespanMode, Loop
+from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The options of one server. Times are in seconds.
+    """The options of one server. Times are in seconds, and `float("inf")` is no limit.
 
     :param host: the address or name to listen on
     :param port: the TCP port; 0 lets the system pick one
@@ -30,9 +30,19 @@ class Config:
         `metrics`. Elsewhere see `metrics.py`
     :param server_header: have `Server: microasgi` in every response that has no other
     :param date_header: have a `Date` in every response that has no other (RFC 9110 §6.6.1)
+    :param limit_concurrency: requests that run at once, with what they do in the background; one more gets a 503 with `Retry-After`
+    :param limit_connections: open connections; others wait in the backlog until there is room, which the idle ones make
+    :param limit_max_requests: how many are served before the server stops, gracefully; whoever has started it starts another
+    :param limit_max_requests_jitter: up to so many more, at random: several servers are not to stop at the same moment
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
-    :param timeout_keep_alive: how long a connection may be idle between two requests
-    :param timeout_graceful_shutdown: how long requests may go on after the server was told to stop
+    :param timeout_body: how long nothing may come of a body that the app asks for; time in which nobody reads doesn't count
+    :param timeout_write: how long a client may take nothing of what is written, be the response complete or a stream
+    :param timeout_keep_alive: how long a connection may be idle between two requests. The proxies in front of servers keep theirs for 60
+        seconds mostly (nginx, AWS's and Azure's balancers): whoever closes first must be the proxy, or a request meets the server's close
+    :param timeout_graceful_shutdown: how long requests, and what they do in the background, may go on after the server was told to stop
+    :param timeout_lifespan: how long the shutdown of the app's lifespan may take, whatever became of the requests
+    :param on_lifespan_failure: what follows if the app's lifespan fails while serving, as one does whose worker dies: `continue`
+        serves on, `stop` stops the server gracefully. It is logged, and `serve` raises `ShutdownError` in the end, either way
     :param half_close: serve a client that has shut its sending side (RFC 9112 §9.6) instead of counting it as gone;
         its later departure then shows only when the connection is reset
     :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (Linux, as far as
@@ -57,9 +67,17 @@ class Config:
     metrics_port: int | None = None
     server_header: bool = True
     date_header: bool = True
+    limit_concurrency: int | None = None
+    limit_connections: int | None = None
+    limit_max_requests: int | None = None
+    limit_max_requests_jitter: int = 0
     timeout_header: float = 10.0
-    timeout_keep_alive: float = 5.0
+    timeout_body: float = 60.0
+    timeout_write: float = 60.0
+    timeout_keep_alive: float = 75.0
     timeout_graceful_shutdown: float = 10.0
+    timeout_lifespan: float = 10.0
+    on_lifespan_failure: LifespanFailure = "continue"
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)

@@ -21,12 +21,12 @@ from enum import Enum, auto
 
 from microasgi_server import logs
 from microasgi_server.call import Call
-from microasgi_server.deadlines import NEVER, Consequence, Wait
+from microasgi_server.deadlines import NEVER, Wait
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange, Next, Spoken
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
-from microasgi_server.running import RunningServer
+from microasgi_server.running import Called, RunningServer
 from microasgi_server.transports import Transport
 
 
@@ -41,8 +41,9 @@ class Input(Enum):
     """Nothing that counts: it left, or this connection is closing."""
 
 
+SERVICE_UNAVAILABLE = 503
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
-FIRST_BYTE, HEAD, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
+FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
 REQUEST, IDLE, DRAIN, LINGER, _, UPGRADE = Next
 
 
@@ -50,10 +51,11 @@ class Connection:
     """One client's connection, from its first byte to its last.
 
     protocol_class, call_class: what it makes; who wants to see what happens in them puts subclasses here (`observers.py`).
-    deadline: when `expire` is due, by the running server's clock; the server looks about once a second.
+    call: of the exchange in progress.
+    wait, deadline: what is waited for, and until when, by the running server's clock (`patience.py`).
     """
 
-    __slots__ = ("_call", "_input", "_unsent", "_wait", "deadline", "protocol", "running", "transport")
+    __slots__ = ("_input", "call", "deadline", "protocol", "running", "transport", "wait")
 
     protocol_class: type[Spoken] = Protocol
     call_class: type[Call] = Call
@@ -62,18 +64,18 @@ class Connection:
         self.running = running
         self.transport = transport
         self.protocol = self.protocol_class(running.identity, running.config.limits)
-        self._call: Call | None = None  # of the exchange in progress
+        self.call: Call | None = None
         self._input = OPEN
-        self._unsent = 0  # bytes of a complete response that the client had not taken at the last look
-        self._wait_for(FIRST_BYTE)
+        self.wait_for(FIRST_BYTE)
         running.connections.add(self)
 
     def __repr__(self) -> str:
-        state = f"{self._input.name}, waits for {self._wait.name}"
+        state = f"{self._input.name}, waits for {self.wait.name}"
         return f"<{type(self).__name__} of {logs.address(self.transport.client)} {state}, {self.protocol!r}>"
 
-    def _wait_for(self, what: Wait) -> None:
-        self._wait = what
+    def wait_for(self, what: Wait) -> None:
+        """Have so long for this from now on, as the table says."""
+        self.wait = what
         running = self.running
         self.deadline = running.clock() + running.deadlines[what][0]
 
@@ -87,15 +89,15 @@ class Connection:
         try:
             if protocol.receive_bytes(data):
                 self._begin()
-            elif self._call is not None:
-                self._reply(self._call)
+            elif self.call is not None:
+                self._reply(self.call)
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 if not self.transport.congested:
                     self._go_on()
-            elif protocol.mid_head and self._wait is FIRST_BYTE:
-                self._wait = HEAD  # whose time runs from the connection's beginning
-            elif protocol.mid_head and self._wait is not HEAD:
-                self._wait_for(HEAD)
+            elif protocol.mid_head and self.wait is FIRST_BYTE:
+                self.wait = HEAD  # whose time runs from the connection's beginning
+            elif protocol.mid_head and self.wait is not HEAD:
+                self.wait_for(HEAD)
         except Refusal as refusal:
             self.refuse(refusal)
         if protocol.look_ahead >= self.running.config.limits.look_ahead:
@@ -108,9 +110,9 @@ class Connection:
         """
         self._input = IGNORED
         exchange = self.protocol.exchange
-        if exchange is not None and self._leave(exchange, why, status) and self._call is not None:
-            self._abandon(self._call)
-        self._close()
+        if exchange is not None and self._leave(exchange, why, status) and self.call is not None:
+            self._abandon(self.call)
+        self.close()
 
     def _abandon(self, call: Call) -> None:
         """The client of a call has left it, and its subscribers have heard so."""
@@ -126,8 +128,8 @@ class Connection:
 
     def drained(self) -> None:
         """`congested` has ended."""
-        if self._call is not None:
-            self._reply(self._call)
+        if self.call is not None:
+            self._reply(self.call)
         elif self.protocol.exchange is not None:
             self._go_on()
         self.regulate()
@@ -136,37 +138,24 @@ class Connection:
         """The socket is closed, whichever side did it."""
         if self._input is not IGNORED:
             self.hang_up(why)
-        running = self.running
-        running.connections.discard(self)
-        if running.stopping:
-            running.changed.notify()
+        self.running.has_left(self)
 
     # The server calls these.
 
-    def expire(self) -> None:
-        """The deadline has passed."""
-        unsent, self._unsent = self._unsent, self.transport.unsent()
-        match self.running.deadlines[self._wait][1]:
-            case Consequence.ABORT_IF_STUCK if self._unsent < unsent:
-                self._wait_for(self._wait)
-            case Consequence.ABORT | Consequence.ABORT_IF_STUCK:
-                self.transport.abort()
-            case Consequence.REFUSE:
-                self.refuse(Refusal(408, "the request's head took too long (RFC 9110 §15.5.9)"))
-            case Consequence.CLOSE:
-                self._close()
-
-    def abort(self) -> None:
-        """Close now, whatever is unsent."""
-        self.transport.abort()
-
     def shut_down(self) -> None:
-        """The server stops: finish what runs, begin nothing new."""
-        exchange = self.protocol.exchange
-        if exchange is None:
-            self._close()
-        else:
-            exchange.closing = True
+        """The server stops: finish what runs, and close behind it."""
+        if self.protocol.exchange is not None:
+            self.protocol.exchange.closing = True
+
+    def stop(self, why: str) -> None:
+        """The server stops now: what has no answer yet gets a 503 for one."""
+        if self._input is IGNORED:  # it is closing already
+            return
+        waits = self.call is None or (self._is_whole() and not self.protocol.look_ahead)
+        if self.call is not None:
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, why))
+        if waits:
+            self.close()
 
     # What follows from it.
 
@@ -174,13 +163,15 @@ class Connection:
         exchange = self.protocol.exchange
         assert exchange is not None
         running = self.running
-        self._wait, self.deadline = APP, NEVER
-        if running.stopping:
-            exchange.closing = True
+        self.wait, self.deadline = APP, NEVER
+        if running.choosy and not running.admits(exchange):
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, "too many requests at once"))
+            return
         try:
-            self._call = call = self.call_class(self, exchange)
-        except Exception as error:  # of the loop, or of somebody's task factory
-            self._decline(exchange, error)
+            self.call = call = self.call_class(self, exchange)
+        except Exception as error:  # of the loop, or of somebody's task factory. Those behind it would fare no better
+            logs.call_failed(exchange, error)
+            self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
             running.calls.add(call)
 
@@ -194,22 +185,14 @@ class Connection:
         else:
             call.wake()
 
-    def _decline(self, exchange: Exchange, error: Exception) -> None:
-        """No call can be made for a request. Nor for those behind it, probably: after the 500 this connection closes."""
-        logs.call_failed(exchange, error)
-        exchange.closing = True
-        self.transport.write(exchange.fail() or b"")
-        self.running.journal.completed(self.transport.client, exchange, self.running.clock())
-        self._go_on()
-
-    def ended(self, call: Call) -> None:
+    def ended(self, call: Called) -> None:
         """A call of the app has returned, whatever became of its response."""
-        if self._call is call:
-            self._call = None
+        if self.call is call:
+            self.call = None
 
-    def completed(self, call: Call) -> None:
+    def completed(self, call: Called) -> None:
         """The last byte of a response is handed over."""
-        self._call = None
+        self.call = None
         call.wake()
         self.running.journal.completed(self.transport.client, call.exchange, call.began)
         self._go_on()
@@ -221,8 +204,7 @@ class Connection:
         if self._input is IGNORED:
             return
         if self.transport.congested:
-            self._unsent = self.transport.unsent()
-            self._wait_for(TAKING)
+            self.wait, self.deadline = TAKING, NEVER
             return
         try:
             following = self.protocol.after_response()
@@ -231,20 +213,20 @@ class Connection:
             return
         if following is REQUEST or following is UPGRADE:
             if self._input is ENDED and not self._is_whole():
-                self._close()
+                self.close()
                 return
             self._begin()
-            if following is UPGRADE and self._call is not None:
-                self._reply(self._call)
+            if following is UPGRADE and self.call is not None:
+                self._reply(self.call)
         elif following is IDLE and self._input is not ENDED:
-            self._wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
+            self.wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
         elif following is DRAIN:
-            if self._wait is not UNWANTED_BODY:
-                self._wait_for(UNWANTED_BODY)
+            if self.wait is not UNWANTED_BODY:
+                self.wait_for(UNWANTED_BODY)
         elif following is LINGER:
             self._linger()
         else:
-            self._close()
+            self.close()
 
     def _is_whole(self) -> bool:
         """Whether the newest request has arrived to its end."""
@@ -256,7 +238,7 @@ class Connection:
         exchange = self.protocol.exchange
         if exchange is not None:
             self._leave(exchange, why, exchange.status)
-        self._close()
+        self.close()
 
     def _leave(self, exchange: Exchange, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         if not exchange.leave(why, status):
@@ -266,27 +248,30 @@ class Connection:
         return True
 
     def refuse(self, refusal: Refusal) -> None:
-        """What has come can't be served: say so, if it isn't too late for that, and close."""
+        """Close with a status, if nothing of another is on the wire. Whatever runs for this client learns it as of a departure."""
         status, reason = refusal.status, refusal.reason
         data = self.protocol.refuse(status, reason)
         self.running.journal.refused(self.transport.client, refusal)
-        call, self._call = self._call, None
+        exchange, call, self.call = self.protocol.exchange, self.call, None
         if data:
             self.transport.write(data)
-        if call is not None:
-            self._leave(call.exchange, reason, status)
-            call.wake()
+        if exchange is not None and self._leave(exchange, reason, status):
+            if call is not None:
+                self._abandon(call)
+            else:
+                self.running.journal.completed(self.transport.client, exchange, self.running.clock())
         self._linger()
 
     def _linger(self) -> None:
         """Close in two steps. Closing with bytes unread makes the system send RST, which can overtake the response."""
         self._input = IGNORED
-        self._wait_for(FLUSHING if self.transport.unsent() else READING)
+        self.wait_for(FLUSHING if self.transport.unsent() else READING)
         self.transport.shut_write()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Send what is written, then close."""
         self._input = IGNORED
-        self._wait_for(FLUSHING)
+        self.wait_for(FLUSHING)
         self.transport.close()
 
     def regulate(self) -> None:

@@ -16,6 +16,8 @@ class Wait(Enum):
     """Of the first request; its head's time runs from here."""
     HEAD = auto()
     """The end of a request's head."""
+    BODY = auto()
+    """More of a body that the app asks for: as long as nothing comes."""
     APP = auto()
     """The app: it may take as long as it likes."""
     NEXT_REQUEST = auto()
@@ -23,7 +25,7 @@ class Wait(Enum):
     UNWANTED_BODY = auto()
     """The rest of a body, behind its response: at its end the next request can begin."""
     TAKING = auto()
-    """The client is to take a response that is complete."""
+    """The client is to take what is written, so that the app can write more, or the next request begin: as long as it takes nothing."""
     READING = auto()
     """The client is to read the last response, though it may still be sending."""
     FLUSHING = auto()
@@ -37,8 +39,8 @@ class Consequence(Enum):
     """The connection closes: nobody has asked for anything."""
     REFUSE = auto()
     """The client learns that it was too slow (RFC 9110 §15.5.9)."""
-    ABORT_IF_STUCK = auto()
-    """If nothing moved in this time, it is given up; else it gets as much again."""
+    HANG_UP = auto()
+    """It counts as gone."""
     ABORT = auto()
     """It is given up, whatever is unsent."""
 
@@ -52,10 +54,11 @@ def deadlines(config: Config) -> Deadlines:
     return {
         Wait.FIRST_BYTE: (config.timeout_header, Consequence.CLOSE),
         Wait.HEAD: (config.timeout_header, Consequence.REFUSE),
+        Wait.BODY: (config.timeout_body, Consequence.REFUSE),
         Wait.APP: (NEVER, Consequence.CLOSE),
         Wait.NEXT_REQUEST: (config.timeout_keep_alive, Consequence.CLOSE),
-        Wait.UNWANTED_BODY: (config.timeout_keep_alive, Consequence.CLOSE),
-        Wait.TAKING: (limits.stall, Consequence.ABORT_IF_STUCK),
+        Wait.UNWANTED_BODY: (config.timeout_body, Consequence.CLOSE),
+        Wait.TAKING: (config.timeout_write, Consequence.HANG_UP),
         Wait.READING: (limits.linger, Consequence.ABORT),
         Wait.FLUSHING: (limits.flush, Consequence.ABORT),
     }

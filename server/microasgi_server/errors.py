@@ -4,8 +4,9 @@ ServerError
 ├── ClientDisconnected   nobody's: the client left (also an OSError, as the ASGI spec asks)
 ├── AppError             the app's: a message that can't be sent, or not now
 ├── Refusal              the client's: a request that won't be served
-└── StartupError         the operator's: the server can't start
-    └── TargetError      what is to be served can't be
+├── StartupError         the operator's: the server can't start
+│   └── TargetError      what is to be served can't be
+└── ShutdownError        the app's: it was served, but its lifespan failed
 """
 
 from collections.abc import Iterator
@@ -43,6 +44,10 @@ class StartupError(ServerError):
 
 class TargetError(StartupError):
     """What is to be served can't be: it isn't there, can't be imported or is no app. `__cause__` is what the app's own code raised."""
+
+
+class ShutdownError(ServerError):
+    """The server has stopped, but the app's lifespan failed: while serving, in its shutdown, or by taking too long for it."""
 
 
 @contextmanager

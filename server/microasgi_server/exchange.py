@@ -32,10 +32,7 @@ class Next(Enum):
 
 
 class Exchange(Protocol):
-    """One request and what comes of it, beside what `Presence` knows of its client.
-
-    closing: whether the connection is to end behind it; the shell sets it when the server is stopping.
-    """
+    """One request and what comes of it, beside what `Presence` knows of its client."""
 
     gone: bool
     complete: bool
@@ -45,6 +42,9 @@ class Exchange(Protocol):
     told: bool
     faults: Sequence[Exception]
     closing: bool
+    stopping: bool
+    body_complete: bool
+    received: int
 
     @property
     def line(self) -> str:
@@ -96,6 +96,10 @@ class Exchange(Protocol):
 
     def leave(self, why: str, status: int) -> bool:
         """See `Presence.leave`."""
+        ...
+
+    def shut_down(self) -> list[Exception]:
+        """See `Presence.shut_down`."""
         ...
 
 

@@ -1,6 +1,7 @@
 """What the scope's `extensions` offer beyond ASGI's own: functions that look like no data, and numbers that an app may change.
 
 scope["extensions"]["microasgi.disconnect"]["subscribe"](callback)      `Presence.subscribe`
+scope["extensions"]["microasgi.shutdown"]["subscribe"](callback)        `Presence.subscribe_shutdown`
 scope["extensions"]["microasgi.limits"]["body"] = 5_000_000             before the first `receive()`: see `Allowance`
 """
 

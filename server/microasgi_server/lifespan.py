@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 
 from microasgi_server.asgi import ASGIApp, Message, Scope
-from microasgi_server.errors import AppError, StartupError
+from microasgi_server.config import Config
+from microasgi_server.errors import AppError, ShutdownError, StartupError
 from microasgi_server.options import LifespanMode
 
 logger = logging.getLogger("microasgi_server")
@@ -18,10 +19,14 @@ class Lifespan:
     """One call of the app with a lifespan scope, in a task of its own.
 
     state: what the app put into `scope["state"]`.
+    broken: set when it fails while serving.
+    failure: what failed since it was started; empty while nothing has.
     """
 
-    def __init__(self, app: ASGIApp, mode: LifespanMode) -> None:
-        self.state: dict[str, Any] = {}
+    def __init__(self, app: ASGIApp, mode: LifespanMode, state: dict[str, Any]) -> None:
+        self.state = state
+        self.broken = anyio.Event()
+        self.failure = ""
         self._app = app
         self._mode = mode
         self._failure = ""
@@ -59,9 +64,11 @@ class Lifespan:
         if self._told:
             return  # apps say what failed, and then raise it as well
         if self._serving:
-            logger.error("The app's lifespan failed while serving, which goes on without it", exc_info=error)
+            logger.error("The app's lifespan failed while serving", exc_info=error)
+            self._break(_describe(error))
         elif self._started.is_set():
             logger.error("The app's lifespan raised an exception", exc_info=error)
+            self.failure = f"the app's lifespan raised {_describe(error)}"
         elif self._mode == "on":
             logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
             self._failure = f"the app's lifespan raised {_describe(error)}"
@@ -78,11 +85,18 @@ class Lifespan:
         message = message.strip() or "it gave no reason"
         self._told = phase == "shutdown" or "\n" in message
         if self._serving:
-            logger.error("The app's lifespan failed while serving, which goes on without it: %s", message)
+            logger.error("The app's lifespan failed while serving: %s", message)
+            self._break(message.splitlines()[-1])
         elif self._told:
             logger.error("The app's %s failed: %s", phase, message)
         if phase == "startup":
             self._failure = f"the app's startup failed: {message.splitlines()[-1]}"
+        elif not self.failure:
+            self.failure = f"the app's shutdown failed: {message.splitlines()[-1]}"
+
+    def _break(self, reason: str) -> None:
+        self.failure = f"the app's lifespan failed while serving: {reason}"
+        self.broken.set()
 
     async def startup(self) -> None:
         """Wait until the app has started.
@@ -127,27 +141,34 @@ class Lifespan:
 
 
 @asynccontextmanager
-async def running_lifespan(app: ASGIApp, mode: LifespanMode, patience: float) -> AsyncIterator[dict[str, Any]]:
-    """The app between its startup and its shutdown: the block is what it serves. Yields the lifespan's state.
+async def running_lifespan(app: ASGIApp, config: Config, state: dict[str, Any]) -> AsyncIterator[anyio.Event | None]:
+    """The app between its startup and its shutdown: the block is what it serves. Also when that is cancelled the shutdown has its time.
 
-    :param patience: seconds that the shutdown may take, also when the block was cancelled
+    :param state: the lifespan's state: what the app puts into it, its requests find
+    :return: an event that is set if the server is to stop, because the app's lifespan has failed; None, if it isn't to
     :raises StartupError: see `Lifespan.startup`
+    :raises ShutdownError: it has failed since
     """
-    if mode == "off":
-        yield {}
+    if config.lifespan == "off":
+        yield None
         return
-    lifespan = Lifespan(app, mode)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lifespan.run)
-        try:
-            await lifespan.startup()
-            yield lifespan.state
-        finally:
-            with anyio.move_on_after(patience, shield=True) as limit:
-                await lifespan.shutdown()
-            if limit.cancelled_caught:
-                logger.error("The app's shutdown took more than %g s and was cancelled", patience)
-            lifespan.cancel()
+    lifespan, patience = Lifespan(app, config.lifespan, state), config.timeout_lifespan
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lifespan.run)
+            try:
+                await lifespan.startup()
+                yield lifespan.broken if config.on_lifespan_failure == "stop" else None
+            finally:
+                with anyio.move_on_after(patience, shield=True) as limit:
+                    await lifespan.shutdown()
+                if limit.cancelled_caught:
+                    logger.error("The app's shutdown took more than %g s and was cancelled", patience)
+                    lifespan.failure = f"the app's shutdown took more than {patience:g} s"
+                lifespan.cancel()
+    finally:
+        if lifespan.failure:
+            raise ShutdownError(lifespan.failure)
 
 
 def _describe(error: BaseException) -> str:

@@ -1,24 +1,15 @@
-"""The listening sockets: bound before anything else starts, so that a port in use is the first thing said. And what they accept."""
+"""The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
 
 import errno
-import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import anyio
-
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
-
-logger = logging.getLogger("microasgi_server")
-
-# accept(2) sorts its errors so: what is wrong with this one connection, and what the machine is short of for now.
-_ACCEPT_NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
-_ACCEPT_LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @contextmanager
@@ -55,46 +46,6 @@ def describe(sockets: list[socket.socket]) -> list[str]:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
             urls.append(f"http://{host}:{name[1]}")
     return urls
-
-
-async def accept(listener: socket.socket, at_once: int, serve: Callable[[socket.socket, Any], object]) -> None:
-    """Accept for ever, and call `serve` with each socket and its client's address. Needs a loop that can wait for sockets.
-
-    Nothing that accept(2) reports about one connection, or about a full machine, ends this.
-
-    :param at_once: connections to accept before others get their turn
-    """
-    while True:
-        await anyio.wait_readable(listener)
-        for _ in range(at_once):
-            try:
-                sock, remote = listener.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                await anyio.sleep(_pause_after(error))
-                break
-            sock.setblocking(False)
-            try:
-                if sock.family != socket.AF_UNIX:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                serve(sock, remote)
-            except OSError as error:  # it is broken already, or it is one too many
-                logger.info("A connection was lost as it came: %s", error.strerror)
-                sock.close()
-
-
-def _pause_after(error: OSError) -> float:
-    """Seconds to wait before accepting again.
-
-    :raises OSError: the error, if accept(2) doesn't promise that it passes
-    """
-    if error.errno in _ACCEPT_LATER:
-        logger.error("Can't accept connections for now: %s", error.strerror)
-        return 0.1
-    if error.errno in _ACCEPT_NEXT:
-        return 0.0
-    raise error
 
 
 def send(sock: socket.socket, data: bytes) -> bytes:

@@ -63,8 +63,9 @@ def call_failed(exchange: Exchange, error: Exception) -> None:
 
 
 def app_unfinished(exchange: Exchange) -> None:
-    """The app returned too early."""
-    logger.error("The app returned without completing its response for %s", request_line(exchange))
+    """The app returned too early: its own fault, unless it was told that the server stops."""
+    level = logging.INFO if exchange.stopping else logging.ERROR
+    logger.log(level, "The app returned without completing its response for %s", request_line(exchange))
 
 
 def is_disconnect(error: BaseException) -> bool:

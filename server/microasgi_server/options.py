@@ -14,6 +14,7 @@ from microasgi_server.http1.fields import TOKEN, VALUE
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
+LifespanFailure = Literal["continue", "stop"]
 
 
 NOT_THE_OPERATORS = (b"connection", b"content-length", b"transfer-encoding")
@@ -85,6 +86,7 @@ FLAG = Kind("on or off", lambda value: isinstance(value, bool), _switch, "")
 PORT = Kind("a number from 0 to 65535", lambda value: _is_whole(value) and 0 <= value <= 65535, _whole, "PORT")
 OPTIONAL_PORT = Kind(PORT.wanted, lambda value: value is None or PORT.admits(value), _whole, "PORT")
 COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
+LIMIT = Kind("a whole number, 1 or more", lambda value: value is None or (_is_whole(value) and value >= 1), _whole, "NUMBER")
 BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
 LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
@@ -173,6 +175,7 @@ GROUPS: Groups = {
     "how it runs the app": (
         Option("loop", choice(*get_args(Loop)), "auto is uvloop if installed, else asyncio"),
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
+        Option("on_lifespan_failure", choice(*get_args(LifespanFailure)), "what follows if the lifespan fails while the app is served"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
     ),
     "what it says": (
@@ -187,8 +190,17 @@ GROUPS: Groups = {
     ),
     "how long it waits": (
         Option("timeout_header", SECONDS, "how long a request's head may take"),
+        Option("timeout_body", SECONDS, "how long nothing may come of a request's body that the app asks for"),
+        Option("timeout_write", SECONDS, "how long a client may take nothing of its response, a stream's either"),
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
+        Option("timeout_lifespan", SECONDS, "how long the shutdown of the app's lifespan may take"),
+    ),
+    "how much it takes on": (
+        Option("limit_concurrency", LIMIT, "requests that run at once; one more gets a 503"),
+        Option("limit_connections", LIMIT, "open connections; idle ones make room, and others wait"),
+        Option("limit_max_requests", LIMIT, "requests that are served before the server stops, to be started again"),
+        Option("limit_max_requests_jitter", COUNT, "up to so many more, at random, so that not all servers stop at once"),
     ),
     "what clients may do": (
         Option("limit_request_line", BYTES, "of a request's first line; longer ones are answered with 414", "request_line"),

@@ -1,4 +1,4 @@
-"""Whether the client of an exchange is still there, and who wants to know when it isn't any more."""
+"""Whether the client of an exchange is still there, and who wants to know when it isn't any more, or when the server stops."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +19,9 @@ class Presence:
     cancelled: whether something was stopped because the client left: a subscriber said so, or the shell did it.
     told: whether anybody heard of it, as a subscriber.
     faults: what subscribers raised when the client left, against the contract.
+    closing: whether the connection is to end behind it.
+    stopping: whether the server stops.
+    body_complete, received: whether the request's body has arrived to its end, and how many bytes of it so far, taken or not.
     """
 
     gone = False
@@ -28,7 +31,12 @@ class Presence:
     cancelled = False
     told = False
     faults: Sequence[Exception] = ()
+    closing = False
+    stopping = False
+    body_complete = True
+    received = 0
     _subscribers = _NOBODY
+    _at_shutdown = _NOBODY
 
     @property
     def attended(self) -> bool:
@@ -75,6 +83,38 @@ class Presence:
                 self._subscribers = {}
             self._subscribers[token] = callback
         return partial(self._subscribers.pop, token, None)
+
+    def shut_down(self) -> list[Exception]:
+        """The server stops: nothing begins behind this exchange. Tell everybody who has subscribed to that, once, now.
+
+        :return: what subscribers raised, against the contract
+        """
+        self.closing = self.stopping = True
+        subscribers, self._at_shutdown = self._at_shutdown, _NOBODY
+        faults = []
+        for callback in list(subscribers.values()):
+            try:
+                callback()
+            except Exception as error:
+                faults.append(error)
+        return faults
+
+    def subscribe_shutdown(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """The extension `microasgi.shutdown`: call `callback` when the server begins to stop, as long as the app's call lasts.
+
+        It is called at most once, synchronously, in the event loop's thread; at once if the server stops already. It must neither raise nor
+        block. What takes long, a stream of events above all, ends by itself then: when the graceful time is over, it is cancelled.
+
+        :return: a function that takes the subscription back, and may be called at any time
+        """
+        if self.stopping:
+            callback()
+            return lambda: None
+        if not self._at_shutdown:
+            self._at_shutdown = {}
+        token = object()
+        self._at_shutdown[token] = callback
+        return partial(self._at_shutdown.pop, token, None)
 
     def _tell(self, callback: Callable[[], object]) -> None:
         self.told = True

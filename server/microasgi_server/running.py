@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from random import randint
 from typing import Any, Protocol
 
 import anyio
@@ -13,7 +14,9 @@ import anyio
 from microasgi_server.access import writer
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
-from microasgi_server.deadlines import Deadlines, deadlines
+from microasgi_server.deadlines import Deadlines, Wait, deadlines
+from microasgi_server.errors import Refusal
+from microasgi_server.exchange import Exchange
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.journal import Journal
 from microasgi_server.transports import Served, Transport
@@ -21,30 +24,70 @@ from microasgi_server.transports.paused import PausedSockets
 
 
 class Connected(Served, Protocol):
-    """What the running server, too, needs of a connection.
+    """What is needed of a connection beside what its transport needs.
 
-    deadline: when `expire` is due, by the server's clock.
+    call: the app's call for the exchange in progress.
+    wait, deadline: what is waited for, and until when, by the server's clock.
     """
 
+    wait: Wait
     deadline: float
 
-    def expire(self) -> None:
-        """The deadline has passed."""
+    @property
+    def running(self) -> "RunningServer": ...
+
+    @property
+    def call(self) -> "Called | None": ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    # Its calls need these.
+
+    def regulate(self) -> None:
+        """The app has taken something: there may be room to read more."""
+
+    def completed(self, call: "Called") -> None:
+        """The last byte of a response is handed over."""
+
+    def ended(self, call: "Called") -> None:
+        """The app has returned."""
+
+    def break_off(self, why: str) -> None:
+        """Close in the middle of a response."""
+
+    # The server needs these, too.
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Close with a status, if nothing of another is on the wire. Whatever runs for this client learns it as of a departure."""
+
+    def close(self) -> None:
+        """Send what is written, then close."""
 
     def shut_down(self) -> None:
-        """The server stops: finish what runs, begin nothing new."""
+        """The server stops: finish what runs, and close behind it."""
 
-    def abort(self) -> None:
-        """Close now, whatever is unsent."""
+    def stop(self, why: str) -> None:
+        """The server stops now: what has no answer yet gets a 503 for one."""
 
 
 class Called(Protocol):
-    """What the running server needs of a call of the app."""
+    """What is needed of a call of the app.
 
-    @property
-    def told(self) -> bool:
-        """Whether a subscriber of this call has heard that it is to end."""
-        ...
+    exchange: what it answers.
+    began: when the request did, by the server's clock.
+    listeners: how many wait in `receive()`.
+    """
+
+    exchange: Exchange
+    began: float
+    listeners: int
+
+    def wake(self) -> None:
+        """Something has changed. Who waits looks again."""
+
+    def shut_down(self) -> None:
+        """The server stops: who wants to know of that learns it now."""
 
     def cancel(self) -> None:
         """Stop it, wherever it is."""
@@ -53,15 +96,17 @@ class Called(Protocol):
 class Signal:
     """Wakes whoever waits for "something changed"; they look for themselves whether it concerns them."""
 
-    def __init__(self) -> None:
-        self._event = anyio.Event()
+    _event: anyio.Event | None = None  # while somebody waits
 
     def notify(self) -> None:
-        self._event.set()
-        self._event = anyio.Event()
+        if self._event is not None:
+            self._event.set()
+            self._event = None
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
+            if self._event is None:
+                self._event = anyio.Event()
             await self._event.wait()
 
 
@@ -74,10 +119,14 @@ class RunningServer:
     state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
     connection_class: what is made for every connection.
     clock: seconds, for deadlines; not the time of day.
-    connections: every open connection, for the sweep and for shutdown; each enters and leaves by itself.
+    connections: every open connection; each enters and leaves by itself.
+    arriving: those that are accepted, but aren't connections yet.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
     stopping: every connection closes after its response.
-    changed: notified when `calls` or `connections` shrink.
+    choosy: whether a new request has to be admitted: the server stops, or there are limits.
+    requests: how many had to be.
+    enough: set by the last one that is to be served.
+    changed: notified when `connections`, `arriving` or, while stopping, `calls` shrink.
     paused: watches the sockets that aren't being read.
     journal: what becomes of requests.
     context: where every request's own context is copied from, so that none inherits another's variables.
@@ -90,18 +139,58 @@ class RunningServer:
     clock: Callable[[], float] = time.monotonic
     connections: set[Connected] = field(default_factory=set)
     calls: set[Called] = field(default_factory=set)
+    arriving: set[object] = field(default_factory=set)
     stopping: bool = False
+    choosy: bool = False
+    requests: int = 0
+    enough: anyio.Event = field(default_factory=anyio.Event)
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
     deadlines: Deadlines = field(init=False)
     journal: Journal = field(init=False)
+    _last_request: int = 0
     _second: int = 0
     _identity: list[Field] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.deadlines = deadlines(self.config)
-        self.journal = Journal(writer(self.config), self.clock)
+        config = self.config
+        self.deadlines = deadlines(config)
+        self.journal = Journal(writer(config), self.clock)
+        self.choosy = bool(config.limit_concurrency or config.limit_max_requests)
+        if config.limit_max_requests is not None:
+            self._last_request = config.limit_max_requests + randint(0, config.limit_max_requests_jitter)
+
+    @property
+    def arrived(self) -> int:
+        """How many connections there are, or will be in a moment."""
+        return len(self.connections) + len(self.arriving)
+
+    def has_arrived(self, one: object) -> None:
+        """It is a connection now, or it never will be."""
+        self.arriving.discard(one)
+        self.changed.notify()
+
+    def has_left(self, connection: Connected) -> None:
+        """It is closed."""
+        self.connections.discard(connection)
+        self.changed.notify()
+
+    def stop(self) -> None:
+        """From now on every connection closes after its response."""
+        self.stopping = self.choosy = True
+
+    def admits(self, exchange: Exchange) -> bool:
+        """Whether a new request may run now. While stopping it may, and is the last on its connection."""
+        if self.stopping:
+            exchange.shut_down()
+        limit = self.config.limit_concurrency
+        if limit is not None and len(self.calls) >= limit:
+            return False
+        self.requests += 1
+        if self.requests == self._last_request:
+            self.enough.set()
+        return True
 
     def identity(self) -> list[Field]:
         """The fields of every response, made once a second. Not to be changed in place."""

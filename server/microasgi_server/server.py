@@ -9,23 +9,24 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server import logs
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.connection import Connection
-from microasgi_server.errors import single_error
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
 from microasgi_server.noted import noted
 from microasgi_server.observers import TracedConnection
+from microasgi_server.patience import watch
 from microasgi_server.running import RunningServer
-from microasgi_server.shutdown import end, finish
+from microasgi_server.shutdown import end, finish, leaving_behind, report, until_any
 from microasgi_server.stats import registered
 from microasgi_server.transports import asyncio as asyncio_transport
 from microasgi_server.transports import sockets as sockets_transport
@@ -41,6 +42,7 @@ async def serve(
     stop: anyio.Event | None = None,
     connection_class: type[Connection] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    abandoned: Callable[[list[str]], object] = report,
     task_status: TaskStatus[list[str]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` in the running event loop (asyncio, uvloop or trio) until `stop` is set or the surrounding scope is cancelled.
@@ -56,49 +58,46 @@ async def serve(
     :param stop: set it to stop gracefully
     :param connection_class: what is made for every connection, for who wants to see what happens (`observers.py`)
     :param clock: seconds, for the deadlines of connections
+    :param abandoned: called at the end with the requests that don't end although they were cancelled, if there are any. Not given,
+        they are logged. On asyncio they live on; on trio nobody can leave a task behind, and this doesn't return before they do
     :param task_status: with `await task_group.start(serve, app, config)`, gives the bound addresses, as in
         `["http://127.0.0.1:8000"]` or `["unix:/run/app.sock"]`, once the server accepts
     :raises StartupError: the address can't be bound, or the app's startup failed
+    :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     """
     config = config or Config()
     if connection_class is None:
         connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
-    with single_error(), bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
-        async with running_lifespan(app, config.lifespan, config.timeout_graceful_shutdown) as state:
-            with registered(RunningServer(app, config, state, noted(connection_class, config), clock)) as running:
-                await _accept(running, listeners, stop, task_status)
+    with registered(RunningServer(app, config, {}, noted(connection_class, config), clock)) as running:
+        async with leaving_behind(running, abandoned) as tasks:
+            with bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
+                async with running_lifespan(app, config, running.state) as broken:
+                    await _accept(running, listeners, partial(until_any, stop, broken, running.enough), tasks, task_status)
 
 
 async def _accept(
-    running: RunningServer, listeners: list[socket.socket], stop: anyio.Event | None, task_status: TaskStatus[list[str]]
+    running: RunningServer,
+    listeners: list[socket.socket],
+    stop: Callable[[], Awaitable[None]],
+    tasks: TaskGroup,
+    task_status: TaskStatus[list[str]],
 ) -> None:
-    """From accepting to the last request's end."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_sweep, running)
-        tasks.start_soon(running.paused.watch)
+    """From accepting to the last request's end. Where requests need a task group, it is `tasks`."""
+    async with anyio.create_task_group() as watching:
+        watching.start_soon(watch, running)
+        watching.start_soon(running.paused.watch)
         try:
             async with _transport().listening(running, listeners, tasks):
                 addresses = describe(listeners)
                 for address in addresses:
                     logger.info("Serving on %s (Ctrl+C stops)", address)
                 task_status.started(addresses)
-                await (stop.wait() if stop is not None else anyio.sleep_forever())
+                await stop()
             await finish(running)
         finally:
             with anyio.CancelScope(shield=True):
                 await end(running)
-            tasks.cancel_scope.cancel()
-
-
-async def _sweep(running: RunningServer) -> None:
-    """Expire what is overdue. One look at every connection now and then costs less than a timer for every request."""
-    config = running.config
-    interval = min(config.limits.look, max(0.05, min(config.timeout_header, config.timeout_keep_alive) / 4))
-    while True:
-        await anyio.sleep(interval)
-        now = running.clock()
-        for connection in [connection for connection in running.connections if connection.deadline <= now]:
-            connection.expire()
+            watching.cancel_scope.cancel()
 
 
 def _transport() -> Any:

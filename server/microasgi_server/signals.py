@@ -1,4 +1,4 @@
-"""A process that serves: the loop that it starts, and the signals that stop it."""
+"""A process that serves: the loop that it starts, the signals that stop it, and that it does stop."""
 
 import gc
 import logging
@@ -6,14 +6,18 @@ import signal
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from microasgi_server import metrics
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError, single_error
+from microasgi_server.last_resort import LastResort
 from microasgi_server.server import serve
+from microasgi_server.shutdown import longest
 
 logger = logging.getLogger("microasgi_server")
 
@@ -24,14 +28,18 @@ EXTRAS = {"uvloop": "fast", "trio": "trio"}
 def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[str]], object] | None = None) -> None:
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
-    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
-    comes before the server accepts cancels the app's startup.
+    The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs; a third one
+    ends the process as it is. One that comes before the server accepts cancels the app's startup.
+
+    The process ends whatever the app does. Requests that don't end although they were cancelled are named in the log; the exit code is
+    0, or 1 if the lifespan failed, too. So it ends where anything else holds it for longer than all timeouts together.
 
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays.
 
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
     :raises StartupError: this isn't the main thread, the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     """
     demand_loop(config)
     if config.metrics_port is not None:
@@ -40,10 +48,11 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
         raise StartupError("only the main thread hears Ctrl+C; in another one, use microasgi_server.serve, in an event loop of your own")
     _collect_rarely(*config.limits.collect)
     uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
+    backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": uvloop}}
     if config.loop == "trio":
-        anyio.run(_serve_until_signal, app, config, started, backend="trio")
-    else:
-        anyio.run(_serve_until_signal, app, config, started, backend="asyncio", backend_options={"use_uvloop": uvloop})
+        backend = {"backend": "trio"}
+    with LastResort() as last_resort:
+        anyio.run(_serve_until_signal, app, config, started, last_resort, **backend)
 
 
 def demand_loop(config: Config) -> None:
@@ -80,31 +89,52 @@ class _Progress:
             self._announce(value or [])
 
 
-async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None) -> None:
+async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None, last_resort: LastResort) -> None:
     stop = anyio.Event()
     progress = _Progress(started)
     with single_error():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_listen_to_signals, stop, progress, tasks.cancel_scope)
-            if config.metrics_port is not None:
-                numbers = Config(
-                    host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header
-                )
-                addresses = await tasks.start(serve, metrics.app(app), numbers)
-                logger.info("Metrics are at %s/metrics", addresses[0])
-            await serve(app, config, stop=stop, task_status=progress)
+            listening = anyio.CancelScope(shield=True)
+            tasks.start_soon(_listen_to_signals, config, stop, progress, last_resort, tasks.cancel_scope, listening)
+            try:
+                await _serve(app, config, tasks, stop, progress, last_resort)
+                last_resort.code = 0
+            except anyio.get_cancelled_exc_class():  # by the second signal
+                last_resort.code = 0
+                raise
+            finally:
+                listening.cancel()
             tasks.cancel_scope.cancel()
 
 
-async def _listen_to_signals(stop: anyio.Event, progress: _Progress, scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def _serve(app: ASGIApp, config: Config, tasks: TaskGroup, stop: anyio.Event, progress: _Progress, last_resort: LastResort) -> None:
+    """Serve, and the numbers beside it, if they are wanted."""
+    if config.metrics_port is not None:
+        numbers = Config(host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header)
+        addresses = await tasks.start(serve, metrics.app(app), numbers)
+        logger.info("Metrics are at %s/metrics", addresses[0])
+    await serve(app, config, stop=stop, abandoned=last_resort.abandon, task_status=progress)
+
+
+async def _listen_to_signals(
+    config: Config,
+    stop: anyio.Event,
+    progress: _Progress,
+    last_resort: LastResort,
+    serving: anyio.CancelScope,
+    listening: anyio.CancelScope,
+) -> None:
+    """Do what the signals ask for, until `listening` is cancelled. It is shielded, so that a third one is heard, too."""
+    with listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for received in signals:
-            if not progress.accepting:
-                logger.info("%s during startup: stopping", received.name)
-                scope.cancel()
-            elif stop.is_set():
-                logger.info("%s again: stopping at once", received.name)
-                scope.cancel()
+            if serving.cancel_called:
+                logger.info("%s once more: exiting", received.name)
+                last_resort.exit()
+            elif not progress.accepting or stop.is_set():
+                logger.info("%s %s: stopping at once", received.name, "again" if progress.accepting else "during startup")
+                last_resort.due_in(longest(config, graceful=False))
+                serving.cancel()
             else:
                 logger.info("%s: stopping; once more stops at once", received.name)
+                last_resort.due_in(longest(config, graceful=True))
                 stop.set()

@@ -14,7 +14,7 @@ from starlette.routing import Mount as StarletteMount
 
 from microasgi import Mount, Request, Route, Router
 from tests.conftest import LOOPS
-from tests.harness import GET, Served, eventually, loud_lines, serving, within
+from tests.harness import GET, Served, eventually, fails_in_the_end, loud_lines, serving, within
 
 pytestmark = pytest.mark.anyio
 
@@ -144,10 +144,11 @@ async def test_a_failing_shutdown_is_logged_once(caplog: pytest.LogCaptureFixtur
         raise ZeroDivisionError("while closing")
 
     routes = Router([Route("/", lambda request: ""), Mount("/a", Router(lifespan=failing))], lifespan=noting(notes, "outer"))
-    async with serving(routes) as served:
-        await get(served)
-        served.stop.set()
-        await within(served.ended)
+    with fails_in_the_end("the app's shutdown failed: ZeroDivisionError: while closing"):
+        async with serving(routes) as served:
+            await get(served)
+            served.stop.set()
+            await within(served.ended)
     assert notes == ["outer up", "outer down"]
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
@@ -220,15 +221,16 @@ async def test_a_worker_that_dies_while_serving_is_told_at_once(make: Any, grace
         await die.wait()
         raise ConnectionRefusedError("the worker has died")
 
-    async with serving(make(Router([Route("/", lambda request: "up")]), work), lifespan="on") as served:
-        assert await get(served) == b"up"
-        assert loud_lines(caplog) == []
-        die.set()
-        await eventually(lambda: loud_lines(caplog))
-        assert await get(served) == b"up"
-        if graceful:
-            served.stop.set()
-            await within(served.ended, 1)
+    with fails_in_the_end("the app's lifespan failed while serving: .*"):
+        async with serving(make(Router([Route("/", lambda request: "up")]), work), lifespan="on") as served:
+            assert await get(served) == b"up"
+            assert loud_lines(caplog) == []
+            die.set()
+            await eventually(lambda: loud_lines(caplog))
+            assert await get(served) == b"up"
+            if graceful:
+                served.stop.set()
+                await within(served.ended, 1)
     (error,) = [record for record in caplog.records if record.levelname != "INFO"]
     assert error.levelname == "ERROR"
     assert "the worker has died" in caplog.handler.format(error)
@@ -252,12 +254,13 @@ async def test_a_lifespan_that_was_cancelled_from_inside_does_not_end_the_server
         worker.cancel()
         await worker
 
-    async with serving(app, lifespan="on") as served:
-        cancel.set()
-        await eventually(lambda: loud_lines(caplog))
-        assert await get(served) == b"up"
-        served.stop.set()
-        await within(served.ended, 1)
+    with fails_in_the_end("the app's lifespan failed while serving: CancelledError"):
+        async with serving(app, lifespan="on") as served:
+            cancel.set()
+            await eventually(lambda: loud_lines(caplog))
+            assert await get(served) == b"up"
+            served.stop.set()
+            await within(served.ended, 1)
     (line,) = loud_lines(caplog)
     assert "while serving" in line
 

@@ -23,7 +23,7 @@ READING_PATH = [
     *(ROOT / "microasgi" / f"{name}.py" for name in FRAMEWORK),
     *PROMISE,
 ]
-READING_PATH_LINES = 4189
+READING_PATH_LINES = 4177
 """Their sum, to be lowered by whoever shortens one of them."""
 
 

@@ -99,15 +99,16 @@ async def test_a_unix_socket_that_is_handed_in_keeps_its_path(tmp_path: Any) -> 
 
 def test_every_wait_has_its_time_and_its_consequence() -> None:
     """Each thing that is waited for has a time, from the options or the limits, and something that follows; the app has all the time."""
-    table = deadlines(Config(timeout_header=1, timeout_keep_alive=2, limits=Limits(linger=3, flush=4, stall=5)))
+    table = deadlines(Config(timeout_header=1, timeout_keep_alive=2, timeout_body=6, timeout_write=5, limits=Limits(linger=3, flush=4)))
     assert set(table) == set(Wait)
     assert table == {
         Wait.FIRST_BYTE: (1, Consequence.CLOSE),
         Wait.HEAD: (1, Consequence.REFUSE),
+        Wait.BODY: (6, Consequence.REFUSE),
         Wait.APP: (NEVER, Consequence.CLOSE),
         Wait.NEXT_REQUEST: (2, Consequence.CLOSE),
-        Wait.UNWANTED_BODY: (2, Consequence.CLOSE),
-        Wait.TAKING: (5, Consequence.ABORT_IF_STUCK),
+        Wait.UNWANTED_BODY: (6, Consequence.CLOSE),
+        Wait.TAKING: (5, Consequence.HANG_UP),
         Wait.READING: (3, Consequence.ABORT),
         Wait.FLUSHING: (4, Consequence.ABORT),
     }
@@ -123,9 +124,9 @@ CASES = {
     "says nothing": (b"", 10.0, b""),
     "half a head": (b"GET / HT", 10.0, b"HTTP/1.1 408 "),
     "an empty line": (b"\r\n", 10.0, b""),
-    "idle": (GET, 5.0, b"HTTP/1.1 200 "),
+    "idle": (GET, 75.0, b"HTTP/1.1 200 "),
     "idle, then half a head": (GET + b"GET", 10.0, b"HTTP/1.1 200 "),
-    "an unwanted body": (GET.replace(b"GET", b"PUT")[:-2] + b"Content-Length: 9\r\n\r\n", 5.0, b"HTTP/1.1 200 "),
+    "an unwanted body": (GET.replace(b"GET", b"PUT")[:-2] + b"Content-Length: 9\r\n\r\n", 60.0, b"HTTP/1.1 200 "),
 }
 
 

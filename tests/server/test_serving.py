@@ -17,7 +17,7 @@ import pytest
 from microasgi_server import Config, Limits, ServerError, StartupError, serve
 
 from tests.conftest import LOOPS
-from tests.harness import GET, access_lines, eventually, loud_lines, serving, within
+from tests.harness import GET, access_lines, eventually, fails_in_the_end, loud_lines, refuses_connections, serving, within
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -66,8 +66,7 @@ async def assert_serves(served: Any) -> None:
 
 
 async def assert_refuses_connections(port: int) -> None:
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port)).close()
+    assert refuses_connections(port)
 
 
 # Options.
@@ -188,7 +187,7 @@ async def test_a_lifespan_that_must_work_and_says_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_a_lifespan_that_raises_later_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    """An error in the lifespan after the startup is logged, and requests go on."""
+    """An error in the lifespan after the startup is logged, and requests go on; in the end whoever serves learns it."""
     fail = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,13 +199,41 @@ async def test_a_lifespan_that_raises_later_does_not_end_the_server(caplog: pyte
         await fail.wait()
         raise RuntimeError("boom")
 
-    async with serving(app) as served:
-        fail.set()
-        await eventually(lambda: loud_lines(caplog))
-        await assert_serves(served)
-        served.stop.set()
-        await within(served.ended)
-    assert len(loud_lines(caplog)) == 1
+    with fails_in_the_end("the app's lifespan failed while serving: RuntimeError: boom"):
+        async with serving(app) as served:
+            fail.set()
+            await eventually(lambda: loud_lines(caplog))
+            await assert_serves(served)
+            served.stop.set()
+            await within(served.ended)
+    assert loud_lines(caplog) == ["The app's lifespan failed while serving"]
+
+
+@pytest.mark.anyio
+async def test_a_lifespan_that_fails_later_ends_the_server_if_it_is_to() -> None:
+    """With `on_lifespan_failure="stop"` a lifespan that dies while serving stops the server, in order: what runs gets its answer."""
+    fail, begun, go_on = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            begun.set()
+            await go_on.wait()
+            await answer(send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await fail.wait()
+        raise RuntimeError("the worker died")
+
+    with fails_in_the_end("the app's lifespan failed while serving: RuntimeError: the worker died"):
+        async with serving(app, on_lifespan_failure="stop") as served, await served.connect() as client:
+            await client.send(GET)
+            await within(begun)
+            fail.set()
+            await eventually(lambda: refuses_connections(served.port))
+            go_on.set()
+            assert (await client.response()).body == b"ok"
+            await within(served.ended)
 
 
 @pytest.mark.anyio
@@ -235,7 +262,7 @@ async def test_the_state_is_copied_for_each_request() -> None:
 
 @pytest.mark.anyio
 async def test_a_shutdown_that_does_not_end_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
-    """The app's lifespan shutdown gets as long as a graceful shutdown may take, and no longer."""
+    """The app's lifespan shutdown gets a time of its own, and no longer."""
     cancelled: list[bool] = []
 
     class Slow(Recorder):
@@ -249,9 +276,10 @@ async def test_a_shutdown_that_does_not_end_is_cancelled(caplog: pytest.LogCaptu
                 cancelled.append(True)
                 raise
 
-    async with serving(Slow(), timeout_graceful_shutdown=0.1) as served:
-        served.stop.set()
-        await within(served.ended)
+    with fails_in_the_end("the app's shutdown took more than 0.1 s"):
+        async with serving(Slow(), timeout_lifespan=0.1) as served:
+            served.stop.set()
+            await within(served.ended)
     assert cancelled == [True]
     assert len(loud_lines(caplog)) == 1
 
@@ -402,7 +430,7 @@ async def test_cancelling_the_scope_stops_it() -> None:
 
 @pytest.mark.anyio
 async def test_a_graceful_stop_closes_what_is_idle() -> None:
-    """On `stop`, idle connections and those that never spoke are closed at once, and no new ones are taken."""
+    """On `stop`, idle connections and those that never spoke are closed soon, and no new ones are taken."""
     async with (
         serving(Recorder(), timeout_graceful_shutdown=60) as served,
         await served.connect() as idle,

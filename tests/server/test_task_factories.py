@@ -97,8 +97,8 @@ async def test_a_factory_without_a_context_is_honoured(caplog: pytest.LogCapture
     assert loud_lines(caplog) == []
 
 
-async def test_a_factory_that_fails_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
-    """Where no task can be made the client gets a 500 and one error is logged; other connections live on, and the server stops at once."""
+async def test_a_factory_that_fails_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no task can be made the client gets a 503 and one error is logged; other connections live on, and the server stops at once."""
     factory, release, begun, routes = Plain(), anyio.Event(), anyio.Event(), Router()
 
     @routes.get("/")
@@ -114,7 +114,7 @@ async def test_a_factory_that_fails_is_a_500(caplog: pytest.LogCaptureFixture) -
             factory.fails = True
             await client.send(GET * 1_000)  # what is pipelined would fail likewise
             answer = await client.response()
-            assert (answer.status, answer.complete, answer.header(b"connection")) == (500, True, b"close")
+            assert (answer.status, answer.complete, answer.header(b"connection")) == (503, True, b"close")
             factory.fails = False
             release.set()
             assert (await other.response()).body == b"served"
@@ -122,7 +122,7 @@ async def test_a_factory_that_fails_is_a_500(caplog: pytest.LogCaptureFixture) -
             assert (await other.response()).body == b"served"
         served.stop.set()
         await within(served.ended, 2)
-    assert [line.split('"')[2].split()[0] for line in access_lines(caplog)] == ["500", "200", "200"]
+    assert [line.split('"')[2].split()[0] for line in access_lines(caplog)] == ["503", "200", "200"]
     (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert error.exc_info
     assert "no more tasks" in caplog.text

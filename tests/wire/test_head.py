@@ -197,6 +197,7 @@ def test_the_scope_is_what_the_spec_lists(version: bytes) -> None:
     """The scope has the keys of the ASGI HTTP spec that a request decides, each of its type."""
     scope = scope_of(b"/a%20b?c", b"PUT", version=version, headers=[HOST, (b"x", b"\xe4")])
     assert callable(scope["extensions"]["microasgi.disconnect"]["subscribe"])
+    assert callable(scope["extensions"]["microasgi.shutdown"]["subscribe"])
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -215,6 +216,7 @@ def test_the_scope_is_what_the_spec_lists(version: bytes) -> None:
             "http.response.early_hint": {},
             "http.response.trailers": {},
             "microasgi.disconnect": {},
+            "microasgi.shutdown": {},
             "microasgi.limits": {"body": Limits().body},
         },
     }

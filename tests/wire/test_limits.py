@@ -192,5 +192,6 @@ async def test_a_scope_that_is_echoed() -> None:
         "http.response.early_hint": {},
         "http.response.trailers": {},
         "microasgi.disconnect": {},
+        "microasgi.shutdown": {},
         "microasgi.limits": {"body": 100 * 1024 * 1024},
     }

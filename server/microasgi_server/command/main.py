@@ -12,7 +12,7 @@ from microasgi_server.command.levels import LEVELS, LOGGER
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
 from microasgi_server.command.run import run
 from microasgi_server.config import Config
-from microasgi_server.errors import StartupError, TargetError
+from microasgi_server.errors import ShutdownError, StartupError, TargetError
 
 INTERRUPTED = 130
 """The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
@@ -69,7 +69,7 @@ def ending() -> Iterator[None]:
             yield
         finally:
             print(end="", flush=True)  # here, where its error can be caught
-    except StartupError as error:
+    except (StartupError, ShutdownError) as error:
         hint = ""
         if error.__cause__ is not None and isinstance(error, TargetError):
             logger.debug("Where it comes from:", exc_info=error.__cause__)

@@ -25,6 +25,7 @@ from microasgi_server.http1.phases import (
     MORE_TRAILERS,
     START,
     STARTED,
+    STREAMING,
     TRANSITIONS,
     WAITING,
     Phase,
@@ -45,13 +46,10 @@ class Exchange(Presence):
     phase: how far the response is. Only `send`, `fail` and `leave` change it.
     body_complete: whether the request's body has arrived to its end.
     ahead: bytes of it that have arrived and were not taken yet: the look-ahead.
-    received: bytes of it that have arrived so far, taken or not.
-    closing: whether the connection ends behind it, as the request, the app or the shell has it; the response's head says so, if it can.
+    closing: as `Presence` has it, and as the request, the app or the shell says; the response's head says so, too, if it can.
     """
 
     ahead = 0
-    received = 0
-    closing = False
     _awaits_go_ahead = False  # whether the client holds its body back
     _taken = False  # whether the app has the whole body
     _last_body = LAST_BODY  # what ends the body: else LAST_BODY_BEFORE_TRAILERS, which the response's head announced
@@ -98,6 +96,8 @@ class Exchange(Presence):
             raw_path = quote(root_path).encode() + raw_path
         disconnect = Functions()
         disconnect.subscribe = self.subscribe
+        shutdown = Functions()
+        shutdown.subscribe = self.subscribe_shutdown
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -116,6 +116,7 @@ class Exchange(Presence):
                 "http.response.early_hint": {},
                 "http.response.trailers": {},
                 "microasgi.disconnect": disconnect,
+                "microasgi.shutdown": shutdown,
                 "microasgi.limits": self._allowance,
             },
         }
@@ -125,11 +126,12 @@ class Exchange(Presence):
     def take(self) -> Message | None:
         """The next ASGI message for the app, or None: there is none yet.
 
-        After a disconnect, and after the response, it is `http.disconnect`, every time (ASGI HTTP spec, Disconnect).
+        After a disconnect, and after the response, it is `http.disconnect`, every time (ASGI HTTP spec, Disconnect). When the server stops
+        it is that for who streams and has taken the whole body, too: nothing else can be asked for.
 
         :raises Refusal: 413, for a body that is longer than the app allows, as soon as that is known
         """
-        if self.phase is DONE or self.phase is GONE:
+        if self.phase is DONE or self.phase is GONE or (self.stopping and self._taken and self.phase is STREAMING):
             return {"type": "http.disconnect"}
         if self.head.length != 0 and (most := self._allowance.get("body")) and (self.head.length or self.received) > most:
             raise Refusal(413, f"a request's body has at most {most} bytes here (RFC 9110 §15.5.14)")

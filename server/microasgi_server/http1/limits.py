@@ -22,8 +22,13 @@ class Limits:
     :param drain: bytes of an unread request body worth reading to keep a connection: about what a new connection costs
     :param linger: seconds that a client which is still sending gets to read the last response (RFC 9112 §9.6)
     :param flush: seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most
-    :param stall: seconds in which a client has to take at least something of a complete response that waits for it
+    :param body_rate: bytes of a body that must come in each second that the app waits for it, on the average over `body_window`; 0 is
+        any number. What is slower is no upload, but somebody who wants to hold a connection
+    :param body_window: seconds of such waiting over which that is judged
+    :param farewell: seconds, at the beginning of a shutdown, in which a connection without a request may still bring one that was on its
+        way: about the longest way there is
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
+    :param cancelled: seconds behind that for those that were cancelled, by force now; who goes on then is left behind
     :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
     :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
     :param unsent: bytes that a client has yet to take at which it counts as congested, and who sends has to wait
@@ -33,6 +38,8 @@ class Limits:
         survivors, too. Python's own (700, or 2,000 from 3.13 on) makes it walk through thousands of waiting requests again and again, which
         costs more than serving them. Survivors are mostly connections that were open at the moment, and asyncio's leave a cycle behind
     :param kept_tasks: tasks that may wait for a next request where tasks are dear, on trio. A waiting one takes 5 KiB
+    :param keepalive: of a client to which nothing is sent, and that says nothing: after how many seconds the system asks whether it is
+        there, how many seconds apart it repeats that, and how often in vain until it is gone; 0 first never asks
     :param look: seconds between two looks at all deadlines; short timeouts make it less
     :raises ValueError: a limit is negative
     """
@@ -47,8 +54,11 @@ class Limits:
     drain: int = 256 * 1024
     linger: float = 1.0
     flush: float = 10.0
-    stall: float = 30.0
+    body_rate: int = 240
+    body_window: float = 60.0
+    farewell: float = 0.5
     cleanup: float = 5.0
+    cancelled: float = 1.0
     read: int = 64 * 1024
     write: int = 256 * 1024
     unsent: int = 64 * 1024
@@ -56,6 +66,7 @@ class Limits:
     accept: int = 100
     collect: tuple[int, int] = (50_000, 2)
     kept_tasks: int = 1_000
+    keepalive: tuple[int, int, int] = (30, 10, 3)
     look: float = 1.0
 
     def __post_init__(self) -> None:

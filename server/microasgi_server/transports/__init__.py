@@ -1,6 +1,7 @@
 """Where bytes come from and go to, one module for each kind of loop; and here, what a connection needs of any of them.
 
 `asyncio`: asyncio and uvloop, whose loops call. `sockets` (with `tasks`): trio. `paused`: sees departures on sockets that aren't read.
+`peers`: what the system knows of the other side.
 """
 
 from collections.abc import Callable, Coroutine
@@ -68,6 +69,10 @@ class Transport(Protocol):
 
     def unsent(self) -> int:
         """Bytes written that the system has not taken yet."""
+        ...
+
+    def untaken(self) -> int:
+        """Bytes written that the client's system has not acknowledged yet; where ours doesn't tell, as `unsent`."""
         ...
 
     def shut_write(self) -> None:

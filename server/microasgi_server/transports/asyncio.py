@@ -13,8 +13,10 @@ from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
+from microasgi_server.accepting import accepting, until_short_by_callbacks
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
+from microasgi_server.transports.peers import unacknowledged, why_lost
 
 
 class AsyncioTransport:
@@ -73,6 +75,9 @@ class AsyncioTransport:
     def unsent(self) -> int:
         return self._transport.get_write_buffer_size()
 
+    def untaken(self) -> int:
+        return self.unsent() + unacknowledged(self._socket)
+
     def shut_write(self) -> None:
         if not self._transport.is_closing():
             self.resume_reading()
@@ -130,7 +135,7 @@ class AsyncioProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.resume_reading()
-        self._connection.lost("the connection was closed" if exc is None else "the connection was reset (RST)")
+        self._connection.lost(why_lost(exc))
         self._transport.let_go()
 
     def pause_writing(self) -> None:
@@ -147,9 +152,17 @@ async def listening(running: RunningServer, sockets: list[socket.socket], tasks:
     """Accept connections as long as the block lasts. Those that were accepted live on: here asyncio keeps them, not `tasks`."""
     loop = asyncio.get_running_loop()
     factory = partial(AsyncioProtocol, running, loop)
-    listeners = [await loop.create_server(factory, sock=sock, backlog=running.config.backlog) for sock in sockets]
-    try:
+
+    async def begin(sock: socket.socket) -> None:
+        try:
+            await loop.connect_accepted_socket(factory, sock)
+        except OSError:  # it is broken already
+            sock.close()
+
+    def serve(sock: socket.socket, _: Any) -> None:
+        beginning = asyncio.Task(begin(sock), loop=loop)  # by nobody's factory
+        running.arriving.add(beginning)
+        beginning.add_done_callback(running.has_arrived)
+
+    async with accepting(running, sockets, serve, partial(until_short_by_callbacks, loop)):
         yield
-    finally:
-        for listener in listeners:
-            listener.close()

@@ -21,8 +21,10 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server.listening import accept, client_of, send, server_of
+from microasgi_server.accepting import accepting, until_short
+from microasgi_server.listening import client_of, send, server_of
 from microasgi_server.running import RunningServer
+from microasgi_server.transports.peers import unacknowledged, why_lost
 from microasgi_server.transports.tasks import Tasks
 
 logger = logging.getLogger("microasgi_server")
@@ -88,8 +90,8 @@ class SocketTransport:
                 data = self._socket.recv(self._limits.read)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
-                self._break()
+            except OSError as error:
+                self._break(error)
                 return
             if data:
                 self.connection.received(data)
@@ -102,8 +104,8 @@ class SocketTransport:
         if not self._outgoing:
             try:
                 data = send(self._socket, data)
-            except OSError:
-                self._break()
+            except OSError as error:
+                self._break(error)
                 return
         if data:
             self._outgoing += data  # `congested` ends when all of it is sent
@@ -116,8 +118,8 @@ class SocketTransport:
                 sent = self._socket.send(unsent[: self._limits.write])
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self._break()
+        except OSError as error:
+            self._break(error)
             return
         del self._outgoing[:sent]
         if self._outgoing:
@@ -127,9 +129,9 @@ class SocketTransport:
             self.connection.drained()
         self._settle()
 
-    def _break(self) -> None:
+    def _break(self, error: OSError) -> None:
         self._outgoing.clear()
-        self.connection.hang_up("the connection was reset (RST)")
+        self.connection.hang_up(why_lost(error))
 
     def pause_reading(self) -> None:
         if self.paused or self._ending is CLOSED:
@@ -158,6 +160,9 @@ class SocketTransport:
 
     def unsent(self) -> int:
         return len(self._outgoing)
+
+    def untaken(self) -> int:
+        return self.unsent() + unacknowledged(self._socket)
 
     def shut_write(self) -> None:
         self.resume_reading()
@@ -234,7 +239,7 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
         try:
             await anyio.sleep_forever()
         finally:
-            running.stopping = True
+            running.stop()
             server.cancel_scope.cancel()  # if it isn't yet: an error has ended this task, as an app's KeyboardInterrupt does
             with anyio.CancelScope(shield=True):
                 await running.changed.wait_until(lambda: not running.connections and not running.calls)
@@ -246,10 +251,5 @@ async def _run(running: RunningServer, server: TaskGroup, *, task_status: TaskSt
 async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on in `tasks`."""
     reactor: Reactor = await tasks.start(_run, running, tasks)
-    async with anyio.create_task_group() as accepting:
-        for sock in sockets:
-            sock.setblocking(False)
-            sock.listen(running.config.backlog)
-            accepting.start_soon(accept, sock, running.config.limits.accept, partial(SocketTransport, running, reactor))
+    async with accepting(running, sockets, partial(SocketTransport, running, reactor), until_short):
         yield
-        accepting.cancel_scope.cancel()

@@ -1,0 +1,142 @@
+"""Waiting for clients, but not for ever: one look at all of them now and then costs less than a timer for every request.
+
+Around requests a connection waits for one thing at a time, and sets its own deadline. While an app runs there is none; what is looked at
+then is whether its client does its part. `deadlines.py` has how long each may take, and what follows.
+
+    the app waits in receive() ──► something of the body comes       else 408; also if all of it together is too little
+    the app's bytes wait       ──► the client takes some of them     else it counts as gone
+
+Time in which nobody asks, or in which this server has paused reading, is not the client's fault: it doesn't count.
+"""
+
+import anyio
+
+from microasgi_server.config import Config
+from microasgi_server.deadlines import Consequence, Wait
+from microasgi_server.errors import Refusal
+from microasgi_server.running import Called, Connected, RunningServer
+
+REQUEST_TIMEOUT = 408
+
+
+async def watch(running: RunningServer) -> None:
+    """Look at every connection now and then, until cancelled."""
+    patience = Patience(running)
+    while True:
+        await anyio.sleep(interval(running.config))
+        patience.look()
+
+
+def interval(config: Config) -> float:
+    """Seconds between two looks: a quarter of the shortest time that anything may take, within reason."""
+    shortest = min(config.timeout_header, config.timeout_body, config.timeout_write, config.timeout_keep_alive)
+    return min(config.limits.look, max(0.05, shortest / 4))
+
+
+class Standstill:
+    """A wait in which nothing has moved.
+
+    since: when something did last, or when the wait began.
+    mark: what grows when something moves: bytes received, or less the bytes that are still to be taken.
+    """
+
+    __slots__ = ("mark", "since")
+
+    def __init__(self, now: float, mark: int) -> None:
+        self.since = now
+        self.mark = mark
+
+    def seconds(self, now: float, mark: int) -> float:
+        """How long it has lasted by now."""
+        if mark > self.mark:
+            self.since = now
+        self.mark = mark
+        return now - self.since
+
+
+class Upload:
+    """A body that arrives, as long as somebody waits for it.
+
+    waited: seconds of waiting in the present window.
+    mark: bytes that had arrived when that began.
+    """
+
+    __slots__ = ("_awaited", "_looked", "mark", "waited")
+
+    def __init__(self, now: float, mark: int) -> None:
+        self.mark = mark
+        self.waited = 0.0
+        self._looked = now
+        self._awaited = False
+
+    def is_too_slow(self, now: float, mark: int, awaited: bool, window: float, rate: int) -> bool:
+        """Whether less came in a whole window than `rate` bytes a second.
+
+        :param awaited: whether somebody waits for it now; time counts between two looks at which somebody did
+        """
+        if awaited and self._awaited:
+            self.waited += now - self._looked
+        self._looked, self._awaited = now, awaited
+        if self.waited < window:
+            return False
+        slow = mark - self.mark < self.waited * rate
+        self.waited, self.mark = 0.0, mark
+        return slow
+
+
+class Patience:
+    """What was seen of every client at the last look: of a connection, whether it takes; of a call, whether it sends."""
+
+    def __init__(self, running: RunningServer) -> None:
+        self._running = running
+        self._now = running.clock()
+        self._standstills: dict[Connected | Called, Standstill] = {}
+        self._uploads: dict[Called, Upload] = {}
+
+    def look(self) -> None:
+        """Look at every connection, and do what its deadline asks for, if that has passed."""
+        self._now, limits = self._running.clock(), self._running.config.limits
+        standstills, uploads = self._standstills, self._uploads
+        self._standstills, self._uploads = {}, {}
+        for connection in list(self._running.connections):
+            if connection.deadline <= self._now:
+                self._act(connection, connection.wait, "the request's head took too long")
+                continue
+            call, transport = connection.call, connection.transport
+            if transport.congested and connection.wait in (Wait.APP, Wait.TAKING):
+                taken = -transport.untaken()
+                self._standstills[connection] = standstill = standstills.get(connection) or Standstill(self._now, taken)
+                self._judge(connection, Wait.TAKING, standstill, taken, "the client took nothing of its response for {:g} s")
+            if call is not None and not call.exchange.body_complete and not call.exchange.gone:
+                received = call.exchange.received
+                awaited = bool(call.listeners) and not transport.paused
+                upload = self._uploads[call] = uploads.get(call) or Upload(self._now, received)
+                slow = upload.is_too_slow(self._now, received, awaited, limits.body_window, limits.body_rate)
+                if awaited:
+                    self._standstills[call] = standstill = standstills.get(call) or Standstill(self._now, received)
+                    if (
+                        not self._judge(connection, Wait.BODY, standstill, received, "nothing came of the request's body for {:g} s")
+                        and slow
+                    ):
+                        self._act(connection, Wait.BODY, f"the request's body came at less than {limits.body_rate} bytes a second")
+
+    def _judge(self, connection: Connected, wait: Wait, standstill: Standstill, mark: int, why: str) -> bool:
+        """How long nothing moved decides: true, if that was too long. `why` has a place for the seconds."""
+        seconds, _ = self._running.deadlines[wait]
+        if standstill.seconds(self._now, mark) < seconds:
+            return False
+        self._act(connection, wait, why.format(seconds))
+        return True
+
+    def _act(self, connection: Connected, wait: Wait, why: str) -> None:
+        """The time for something has passed."""
+        match self._running.deadlines[wait][1]:
+            case Consequence.CLOSE:
+                connection.close()
+            case Consequence.REFUSE:
+                connection.refuse(Refusal(REQUEST_TIMEOUT, f"{why} (RFC 9110 §15.5.9)"))
+            case Consequence.HANG_UP:
+                connection.hang_up(why)
+                connection.transport.abort()
+            case Consequence.ABORT:
+                connection.transport.abort()

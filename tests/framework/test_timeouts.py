@@ -1,0 +1,175 @@
+"""`timeout=` on a route or a router: a handler that takes too long is stopped as by a departure, and answered for."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import pytest
+
+from microasgi import Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi.responses import BackgroundTask
+from tests.harness import GET, Sleeper, call, eventually, loud_lines, serving, within
+from tests.harness import Response as Answer
+
+pytestmark = pytest.mark.anyio
+
+SOON = 0.05
+
+
+async def get(routes: Any, path: str = "/") -> Answer:
+    """Ask our own server, with a client that stays."""
+    async with serving(routes, lifespan="off") as served, await served.connect() as client:
+        await client.send(GET.replace(b" / ", f" {path} ".encode()))
+        with anyio.fail_after(5):
+            return await client.response()
+
+
+def late(caplog: Any) -> list[str]:
+    return [line for line in loud_lines(caplog) if "took more than its timeout" in line]
+
+
+@pytest.mark.parametrize("policy", ["cancel", "finish"])
+async def test_a_handler_that_takes_too_long_is_answered_for(policy: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It is cancelled once, its cleanup may await, its client gets a 503, and one warning names it, also if it needn't have a client."""
+    sleeper, cleaned = Sleeper(), anyio.Event()
+
+    async def handle(request: Request) -> None:
+        try:
+            await sleeper.sleep()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
+            cleaned.set()
+
+    answer = await get(Router([Route("/slow/{id}", handle, timeout=SOON, on_disconnect=policy)]), "/slow/7")
+    assert (answer.status, answer.body, answer.complete) == (503, b"Service Unavailable", True)
+    assert cleaned.is_set()
+    assert sleeper.cancellations == 1
+    assert loud_lines(caplog) == [f"GET /slow/7 (route /slow/{{id}}) took more than its timeout of {SOON} s: cancelled"]
+
+
+async def test_a_response_that_has_begun_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
+    """What has begun can't become a 503: it ends in the middle, and its client sees that."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"half"
+        await anyio.sleep_forever()
+
+    answer = await get(Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)]))
+    assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
+    assert len(late(caplog)) == 1
+
+
+async def test_another_server_gets_the_same_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no extension is offered it works as well."""
+    sleeper = Sleeper()
+    with anyio.fail_after(5):
+        answer = await call(Router([Route("/", sleeper, timeout=SOON)]))
+    assert (answer.status, answer.complete, sleeper.cancellations) == (503, True, 1)
+    assert len(late(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outer", "mount", "inner", "route", "status"),
+    [
+        (SOON, None, None, None, 503),
+        (60, SOON, None, None, 503),
+        (60, 60, SOON, None, 503),
+        (60, 60, 60, SOON, 503),
+        (SOON, None, None, 0, 200),
+        (SOON, None, None, float("inf"), 200),
+        (None, None, None, None, 200),
+    ],
+)
+async def test_the_innermost_opinion_holds(
+    outer: float | None, mount: float | None, inner: float | None, route: float | None, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A route's timeout, its Router's, its mount's, the Router's around it: the first of these that is given; 0 and inf are none."""
+
+    async def handle(request: Request) -> str:
+        await anyio.sleep(60 if status == 503 else 2 * SOON)
+        return "ok"
+
+    within_it = Router([Route("/", handle, timeout=route)], timeout=inner)
+    assert (await get(Router([Mount("/a", within_it, timeout=mount)], timeout=outer), "/a/")).status == status
+    assert len(late(caplog)) == (status == 503)
+
+
+async def test_what_is_in_time_hears_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that is quick enough isn't touched, and neither is what its response leaves for the background."""
+    done = anyio.Event()
+
+    async def work() -> None:
+        await anyio.sleep(3 * SOON)
+        done.set()
+
+    async def handle(request: Request) -> Response:
+        return Response("ok", background=BackgroundTask(work))
+
+    async with serving(Router([Route("/", handle, timeout=SOON)]), lifespan="off") as served, await served.connect() as client:
+        await client.send(GET)
+        assert (await client.response()).status == 200
+        await within(done)
+    assert loud_lines(caplog) == []
+
+
+async def test_a_client_that_leaves_first_is_a_departure(caplog: pytest.LogCaptureFixture) -> None:
+    """Who has been cancelled because of its client isn't called late."""
+    begun, ended = anyio.Event(), anyio.Event()
+
+    async def handle(request: Request) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3 * SOON)
+            ended.set()
+
+    async with serving(Router([Route("/", handle, timeout=2 * SOON)]), lifespan="off") as served:
+        async with await served.connect() as client:
+            await client.send(GET)
+            await within(begun)
+        await within(ended)
+    assert loud_lines(caplog) == []
+
+
+async def test_a_thread_can_ask(caplog: pytest.LogCaptureFixture) -> None:
+    """A plain function's thread can't be stopped, but told: `check_cancelled()` raises in it when the time is over."""
+    asked = 0
+
+    def handle(request: Request) -> None:
+        nonlocal asked
+        while True:
+            asked += 1
+            anyio.from_thread.check_cancelled()
+            time.sleep(0.001)
+
+    assert (await get(Router([Route("/", handle, timeout=SOON)]))).status == 503
+    assert asked
+
+
+async def test_a_mounted_app_is_stopped_too(caplog: pytest.LogCaptureFixture) -> None:
+    """The timeout of a mount holds for any app."""
+    sleeper = Sleeper()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await sleeper.sleep()
+
+    assert (await get(Router([Mount("/", app, timeout=SOON)]))).status == 503
+    await eventually(sleeper.ended.is_set)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_a_timeout_is_a_number_of_seconds(timeout: Any, anyio_backend: str) -> None:
+    """Anything else is refused where it is written."""
+    for make in (
+        lambda: Router(timeout=timeout),
+        lambda: Route("/", Sleeper(), timeout=timeout),
+        lambda: Mount("/", Router(), timeout=timeout),
+    ):
+        with pytest.raises(ValueError, match=r"^timeout is a number of seconds, or 0 for as many as it takes, not "):
+            make()
