@@ -65,10 +65,12 @@ class Response:
         self.background = background
         self.body = self.render(content)
         self.raw_headers = encode_headers(headers) if headers else []
+        own = [name for name, _ in self.raw_headers] if headers else ()
         media_type = media_type or self.media_type
-        if media_type is not None and not self._has(b"content-type"):
+        if media_type is not None and b"content-type" not in own:
             self.raw_headers.append(_content_type(media_type))
-        self._add_length()
+        if b"content-length" not in own:
+            self._add_length()
 
     def __repr__(self) -> str:
         background = f", then {self.background!r}" if self.background is not None else ""
@@ -83,11 +85,8 @@ class Response:
         return f"{len(self.body)} bytes"
 
     def _add_length(self) -> None:
-        if self.status_code >= 200 and self.status_code not in (204, 304) and not self._has(b"content-length"):
+        if self.status_code >= 200 and self.status_code not in (204, 304):
             self.raw_headers.append((b"content-length", b"%d" % len(self.body)))
-
-    def _has(self, name: bytes) -> bool:
-        return name in [own for own, _ in self.raw_headers]
 
     def render(self, content: Any) -> bytes:
         """The body's bytes for `content`."""

@@ -73,6 +73,7 @@ class Router(Declarations):
         check_limit(limit_body)
         check_timeout(timeout)
         super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace)
+        self._alone = (Level(self, ""),)
         self.limit_body, self.timeout = limit_body, timeout
         self.debug = debug
         self._nowhere = Nowhere(self._table, redirect_slashes=redirect_slashes)
@@ -100,7 +101,8 @@ class Router(Declarations):
             receive = limit_body(self.limit_body, scope, receive)
         match scope["type"]:
             case "http":
-                scope[LEVELS] = (Level(self, scope.get("root_path", "")), *scope.get(LEVELS, ()))
+                levels, root = scope.get(LEVELS), scope.get("root_path", "")
+                scope[LEVELS] = (Level(self, root), *(levels or ())) if levels or root else self._alone
                 if PROGRESS not in scope:
                     scope[PROGRESS] = Progress()
                 if VISIT in scope:
@@ -141,7 +143,8 @@ class Router(Declarations):
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.path
-        visit.set_policy(found.on_disconnect, found.cleanup_grace)
+        if found.on_disconnect is not None or found.cleanup_grace is not None or visit.gone:
+            visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
         if found.timeout is not None:
