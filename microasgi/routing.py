@@ -103,8 +103,7 @@ class Router(Declarations):
             case "http":
                 levels, root = scope.get(LEVELS), scope.get("root_path", "")
                 scope[LEVELS] = (Level(self, root), *(levels or ())) if levels or root else self._alone
-                if PROGRESS not in scope:
-                    scope[PROGRESS] = Progress()
+                scope.setdefault(PROGRESS, Progress())
                 if VISIT in scope:
                     scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
                     await self._app(scope, receive, send)
@@ -143,8 +142,7 @@ class Router(Declarations):
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.path
-        if found.on_disconnect is not None or found.cleanup_grace is not None or visit.gone:
-            visit.set_policy(found.on_disconnect, found.cleanup_grace)
+        visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
         if found.timeout is not None:

@@ -9,6 +9,7 @@ import errno
 import heapq
 import logging
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,9 @@ NEXT = {
 }
 LATER = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+INHERITED = sys.platform == "linux"
+"""Whether an accepted socket has the options of the one it was accepted on: seven system calls less for each connection."""
+
 PAUSE = 0.1
 """Seconds until the next try, unless a connection closes before: what is short may be somebody else's to give back."""
 
@@ -54,6 +58,9 @@ async def accepting(running: RunningServer, sockets: list[socket.socket], serve:
         async with anyio.create_task_group() as tasks:
             for sock in sockets:
                 sock.setblocking(False)
+                if INHERITED and sock.family != socket.AF_UNIX:
+                    for option in peer_options(running.config):
+                        sock.setsockopt(*option)
                 sock.listen(running.config.backlog)
                 tasks.start_soon(acceptor.run, sock)
             yield
@@ -70,7 +77,7 @@ class Acceptor:
         self._running = running
         self._serve = serve
         self._until_short = until_short
-        self._options = peer_options(running.config)
+        self._options = [] if INHERITED else peer_options(running.config)
         self._most = running.config.limit_connections or float("inf")
         self._warned = -float("inf")
 
