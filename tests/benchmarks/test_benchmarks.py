@@ -216,7 +216,7 @@ SOURCES = {
     report.PAGE: "\n\n*Made by `python -m benchmarks fake` on 2026-01-31.*",
 }
 
-every_document = pytest.mark.parametrize("document", SOURCES, ids=lambda document: document.path.relative_to(report.ROOT).as_posix())
+every_document = pytest.mark.parametrize("document", SOURCES, ids=lambda document: document.path.relative_to(ROOT).as_posix())
 
 
 @every_document

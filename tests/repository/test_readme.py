@@ -1,4 +1,4 @@
-"""The README's examples do what the README says."""
+"""The README's examples that take something for granted do what the README says; the others run in `test_documents.py`."""
 
 import re
 import signal
@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from microasgi.testing import Client
-from tests.needs import demand_package
+from tests.documents import read, sections
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS = [text for document in ("README.md", "server/README.md") for section in sections(document) for text in section.python()]
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.anyio
 def block(word: str) -> str:
     """The one Python example that has `word` in it."""
     found = [text for text in BLOCKS if word in text]
-    assert len(found) == 1, f"{len(found)} examples in the README have {word!r}"
+    assert len(found) == 1, f"{len(found)} examples have {word!r}"
     return str(found[0])
 
 
@@ -88,16 +87,6 @@ async def test_a_payment_is_finished() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_foreign_app_is_wrapped(anyio_backend: str) -> None:
-    """The example of `CancelOnDisconnect` is an app."""
-    demand_package("fastapi")
-    names: dict[str, Any] = {}
-    exec(block("FastAPI"), names)
-    async with Client(names["app"]) as client:
-        assert (await client.get("/openapi.json")).status_code == 200
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None:
     """The first example and the lines that serve it from a program make a server, which Ctrl+C ends."""
     port = "8000"
@@ -112,3 +101,10 @@ def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None
             assert response.read() == b'{"year":2026}'
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0
+
+
+def test_the_two_commands_are_there() -> None:
+    """The first serves the demo, the second runs the tests: each is one line that can be typed as it stands."""
+    lines = read("README.md").splitlines()
+    assert sum(line.startswith("python3 -m venv .venv && ") and line.endswith(" serve microasgi.demo:routes") for line in lines) == 1
+    assert sum(bool(re.fullmatch(r"python3 -m venv .*-e '\.\[test\]' .*pytest", line)) for line in lines) == 1

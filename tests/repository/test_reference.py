@@ -1,0 +1,42 @@
+"""The reference of public names: it is complete, up to date, and every name is seen in use."""
+
+import ast
+import inspect
+import re
+
+import pytest
+
+from tests.documents import DOCUMENTS, sections
+from tests.reference import PAGE, public, with_reference
+
+NAMES = [pytest.param(value, id=f"{module.__name__}.{name}") for module, name, value in public()]
+
+EXAMPLES = "\n".join(text for document in DOCUMENTS for section in sections(document) for text in section.python())
+"""All Python in the documents, which runs in `test_documents.py`."""
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """What microasgi/README.md says of public names is what their docstrings say."""
+    text = PAGE.read_text()
+    assert with_reference(text) == text, "run: python -m tests.reference"
+
+
+@pytest.mark.parametrize("value", NAMES)
+def test_every_public_name_has_a_docstring_of_its_own(value: object) -> None:
+    """Each says what it is, and so does each public method that isn't its base's."""
+    assert vars(value).get("__doc__") if isinstance(value, type) else value.__doc__
+
+
+@pytest.mark.parametrize("value", NAMES)
+def test_every_public_name_is_seen_in_use(value: object) -> None:
+    """Each is in an example that runs, or has one in its docstring."""
+    name = getattr(value, "__name__", "")
+    shown = examples(inspect.cleandoc(value.__doc__ or ""))
+    assert re.search(rf"\b{name}\b", EXAMPLES) or any(name in example for example in shown)
+    for example in shown:
+        ast.parse(example)
+
+
+def examples(doc: str) -> list[str]:
+    """The indented pieces of a docstring that stand alone."""
+    return [inspect.cleandoc(f"    {piece}") for piece in re.findall(r"\n\n    (.*?)(?=\n\n\S|\Z)", doc, re.DOTALL)]
