@@ -13,7 +13,7 @@ from microasgi_server import Config, Limits
 
 from tests.documents import DOCUMENTS, ROOT, Section, anchors, conversation, curl, links, read, sections
 from tests.harness import serving
-from tests.needs import demand_package
+from tests.needs import needs_package
 
 pytestmark = pytest.mark.anyio
 
@@ -22,19 +22,23 @@ README = "README.md"
 ELSEWHERE = {(README, README), (README, "Writing handlers that may stop")}
 """Sections whose examples `test_readme.py` runs: they take time, or names, for granted."""
 
+NEEDS = {"fastapi": needs_package("fastapi")}
+"""What some examples import that may be missing."""
+
 WITH_EXAMPLES = [
-    section for document in DOCUMENTS for section in sections(document) if section.python() and (document, section.title) not in ELSEWHERE
+    pytest.param(section, id=str(section), marks=[mark for package, mark in NEEDS.items() if f"from {package} " in section.text])
+    for document in DOCUMENTS
+    for section in sections(document)
+    if section.python() and (document, section.title) not in ELSEWHERE
 ]
 
 WORDS = 2000
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("section", WITH_EXAMPLES, ids=str)
+@pytest.mark.parametrize("section", WITH_EXAMPLES)
 async def test_the_examples_run(section: Section, anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example is Python that runs; its tests pass, its apps answer, and what curl shows is what it gets."""
-    if "fastapi" in section.text:
-        demand_package("fastapi")
     names: dict[str, Any] = {}
     tried = 0
     for language, text in section.blocks():
