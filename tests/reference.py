@@ -57,20 +57,39 @@ def with_reference(text: str) -> str:
 
 
 def _entry(name: str, value: Any) -> str:
-    node = _syntax(value)
-    lines = [f"#### {name}", "", "```python", *_signature(name, node), "```", "", _markdown(_doc(value))]
+    node = _syntax(name, value)
+    lines = [f"#### {name}", "", "```python", *_signature(name, node), "```", "", _markdown(documentation(name, value))]
     if isinstance(node, ast.ClassDef):
         members = [_member(each) for each in _members(value)]
         lines += ["", "Its members:", "", *members] if members else []
     return "\n".join(lines)
 
 
-def _syntax(value: Any) -> ast.stmt:
-    return ast.parse(inspect.cleandoc(f"\n{inspect.getsource(value)}")).body[0]
+def documentation(name: str, value: Any) -> str:
+    """Its docstring; that of a type's alias is the text below it."""
+    if inspect.isroutine(value) or isinstance(value, type):
+        return inspect.cleandoc(vars(value).get("__doc__") or "" if isinstance(value, type) else value.__doc__ or "")
+    _, below = _alias(name)
+    text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
+    return inspect.cleandoc(text) if isinstance(text, str) else ""
 
 
-def _doc(value: Any) -> str:
-    return inspect.cleandoc(value.__doc__ or "")
+def _syntax(name: str, value: Any) -> ast.stmt:
+    if inspect.isroutine(value) or isinstance(value, type):
+        return ast.parse(inspect.cleandoc(f"\n{inspect.getsource(value)}")).body[0]
+    return _alias(name)[0]
+
+
+def _alias(name: str) -> tuple[ast.stmt, ast.stmt | None]:
+    """Where a name that is neither a class nor a function gets its value, and the statement behind that."""
+    for module in MODULES:
+        for file in sorted(Path(str(module.__file__)).parent.rglob("*.py")):
+            body = ast.parse(file.read_text()).body
+            for node, below in zip(body, [*body[1:], None], strict=True):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+                if any(ast.unparse(target) == name for target in targets):
+                    return node, below
+    raise LookupError(name)
 
 
 def _signature(name: str, node: ast.stmt) -> list[str]:
@@ -84,7 +103,8 @@ def _signature(name: str, node: ast.stmt) -> list[str]:
         is_data = any(ast.unparse(each).startswith("dataclass") for each in node.decorator_list)
         bases = ", ".join(map(ast.unparse, node.bases))
         return _call(name, [ast.unparse(field) for field in fields]) if is_data or "NamedTuple" in bases else [f"class {name}({bases})"]
-    assert isinstance(node, Function)
+    if not isinstance(node, Function):
+        return [ast.unparse(node)]
     kind = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
     return _call(f"{kind}{name}", _parameters(node))
 
@@ -120,7 +140,7 @@ def _members(cls: type) -> Iterator[Function]:
     for base in cls.__mro__:
         if not base.__module__.startswith(_OURS) or base in names:
             continue
-        node = _syntax(base)
+        node = _syntax(base.__name__, base)
         assert isinstance(node, ast.ClassDef)
         for each in node.body:
             if isinstance(each, Function) and not each.name.startswith("_") and each.name not in seen:

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from tests.documents import DOCUMENTS, sections
-from tests.reference import PAGE, public, with_reference
+from tests.reference import PAGE, documentation, public, with_reference
 
-NAMES = [pytest.param(value, id=f"{module.__name__}.{name}") for module, name, value in public()]
+NAMES = [pytest.param(name, value, id=f"{module.__name__}.{name}") for module, name, value in public()]
 
 EXAMPLES = "\n".join(text for document in DOCUMENTS for section in sections(document) for text in section.python())
 """All Python in the documents, which runs in `test_documents.py`."""
@@ -21,17 +21,16 @@ def test_the_reference_is_up_to_date() -> None:
     assert with_reference(text) == text, "run: python -m tests.reference"
 
 
-@pytest.mark.parametrize("value", NAMES)
-def test_every_public_name_has_a_docstring_of_its_own(value: object) -> None:
-    """Each says what it is, and so does each public method that isn't its base's."""
-    assert vars(value).get("__doc__") if isinstance(value, type) else value.__doc__
+@pytest.mark.parametrize(("name", "value"), NAMES)
+def test_every_public_name_has_a_docstring_of_its_own(name: str, value: object) -> None:
+    """Each says what it is: a class isn't content with its base's words."""
+    assert documentation(name, value)
 
 
-@pytest.mark.parametrize("value", NAMES)
-def test_every_public_name_is_seen_in_use(value: object) -> None:
+@pytest.mark.parametrize(("name", "value"), NAMES)
+def test_every_public_name_is_seen_in_use(name: str, value: object) -> None:
     """Each is in an example that runs, or has one in its docstring."""
-    name = getattr(value, "__name__", "")
-    shown = examples(inspect.cleandoc(value.__doc__ or ""))
+    shown = examples(documentation(name, value))
     assert re.search(rf"\b{name}\b", EXAMPLES) or any(name in example for example in shown)
     for example in shown:
         ast.parse(example)
