@@ -101,7 +101,10 @@ async def curl(served: Served, command: str) -> Response:
     asked = _curl().parse_args(arguments)
     body = (asked.data or "").encode()
     fields = ["Host: localhost:8000", *asked.headers, *([f"Cookie: {asked.cookies}"] if asked.cookies else [])]
-    fields += [f"Content-Length: {len(body)}"] if body else []
+    if asked.data is not None:
+        fields.append(f"Content-Length: {len(body)}")
+        if not any(field.lower().startswith("content-type:") for field in fields):
+            fields.append("Content-Type: application/x-www-form-urlencoded")  # as curl has it
     method = asked.method or ("GET" if asked.data is None else "POST")
     head = "\r\n".join([f"{method} {asked.url.removeprefix('localhost:8000')} HTTP/1.1", *fields, "\r\n"])
     async with await served.connect() as client:
