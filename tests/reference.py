@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
@@ -172,7 +173,7 @@ def _apart(paragraph: str) -> Iterator[str]:
     text, gap, example = paragraph.partition("\n\n    ")
     yield text
     if gap:
-        yield f"```python\n{inspect.cleandoc(f'    {example}')}\n```"
+        yield f"```python\n{dedent(f'    {example}').rstrip()}\n```"
 
 
 def _paragraph(text: str) -> str:

@@ -1,9 +1,12 @@
 """What the READMEs show is so: their examples run, their links lead somewhere, and their tables are the code's."""
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +35,9 @@ WITH_EXAMPLES = [
     if section.python() and (document, section.title) not in ELSEWHERE
 ]
 
+ELSEWHERE_RUN = re.compile(r"^microasgi(_server)?\.run\(|^from main import ", re.MULTILINE).search
+"""Examples that serve until Ctrl+C, for `test_readme.py`, too; and files of tests, for pytest."""
+
 WORDS = 2000
 
 
@@ -42,10 +48,11 @@ async def test_the_examples_run(section: Section, anyio_backend: str, monkeypatc
     names: dict[str, Any] = {}
     tried = 0
     for language, text in section.blocks():
-        if language == "python" and "microasgi_server.run(" not in text:  # that is for `test_readme.py`, too
+        if language == "python" and not ELSEWHERE_RUN(text):
             before = names
             names = {**before, "__name__": "main"}
             exec(compile(text, str(section), "exec", dont_inherit=True), names)
+            tried += text.count("\n    assert ")
             monkeypatch.setitem(sys.modules, "main", module(names))
             for test in new_tests(before, names):
                 await test()
@@ -73,6 +80,25 @@ def new_tests(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Any]:
     for name, value in after.items():
         if name.startswith("test_") and value is not before.get(name):
             yield value
+
+
+def test_files_of_tests_run_as_they_are(tmp_path: Path) -> None:
+    """What imports from `main.py` is a file of tests: pytest runs it where there is nothing else but the example before it."""
+    count = 0
+    for section in (section for document in DOCUMENTS for section in sections(document)):
+        for before, text in pairwise(section.python()):
+            if "from main import " in text:
+                folder = tmp_path / f"{count}"
+                folder.mkdir()
+                (folder / "main.py").write_text(before)
+                (folder / "test_main.py").write_text(text)
+                count += 1
+    assert count >= 2
+    plugin = ["-p", "microasgi.testing.plugin"]  # for an editable install that is older than it
+    command = [sys.executable, "-m", "pytest", "-q", *plugin, "-c", os.devnull, f"--rootdir={tmp_path}", "--import-mode=importlib"]
+    for folder in tmp_path.iterdir():
+        done = subprocess.run([*command, str(folder)], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

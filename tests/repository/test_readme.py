@@ -12,16 +12,14 @@ from typing import Any
 import pytest
 
 from microasgi.testing import Client
-from tests.documents import read, sections
-
-BLOCKS = [text for document in ("README.md", "server/README.md") for section in sections(document) for text in section.python()]
+from tests.documents import DOCUMENTS, read, sections
 
 pytestmark = pytest.mark.anyio
 
 
-def block(word: str) -> str:
-    """The one Python example that has `word` in it."""
-    found = [text for text in BLOCKS if word in text]
+def block(word: str, *documents: str) -> str:
+    """The one Python example that has `word` in it; of the README, if nothing else is said."""
+    found = [text for document in documents or ["README.md"] for section in sections(document) for text in section.python() if word in text]
     assert len(found) == 1, f"{len(found)} examples have {word!r}"
     return str(found[0])
 
@@ -86,13 +84,10 @@ async def test_a_payment_is_finished() -> None:
     assert names["charged"] == [5] * (len(runs) + 1)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None:
+@pytest.mark.parametrize("package", ["microasgi", "microasgi_server"])
+def test_the_first_example_is_served(tmp_path: Path, package: str) -> None:
     """The first example and the lines that serve it from a program make a server, which Ctrl+C ends."""
-    port = "8000"
-    program = block("def report") + block("microasgi_server.run").replace(port, "0").replace(
-        "import microasgi_server", "import logging, microasgi_server\nlogging.basicConfig(level='INFO')"
-    )
+    program = block("def report") + block(f"{package}.run(", *DOCUMENTS).replace("8000", "0")
     (tmp_path / "main.py").write_text(program.replace("anyio.sleep(10)", "anyio.sleep(0)"))
     with subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None

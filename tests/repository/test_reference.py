@@ -1,8 +1,8 @@
 """The reference of public names: it is complete, up to date, and every name is seen in use."""
 
 import ast
-import inspect
 import re
+from textwrap import dedent
 
 import pytest
 
@@ -38,4 +38,4 @@ def test_every_public_name_is_seen_in_use(name: str, value: object) -> None:
 
 def examples(doc: str) -> list[str]:
     """The indented pieces of a docstring that stand alone."""
-    return [inspect.cleandoc(f"    {piece}") for piece in re.findall(r"\n\n    (.*?)(?=\n\n\S|\Z)", doc, re.DOTALL)]
+    return [dedent(f"    {piece}") for piece in re.findall(r"\n\n    (.*?)(?=\n\n\S|\Z)", doc, re.DOTALL)]
