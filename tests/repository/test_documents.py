@@ -124,11 +124,11 @@ def test_a_fence_says_what_it_is() -> None:
 # Tables of server/README.md.
 
 
-def rows(title: str) -> list[list[str]]:
-    """The first table below a heading of the server's page, without its head."""
+def rows(title: str, table: int = 0) -> list[list[str]]:
+    """A table below a heading of the server's page, without its head."""
     (section,) = (section for section in sections("server/README.md") if section.title == title)
-    table = re.findall(r"^\|(.*)\|$", section.text, re.MULTILINE)
-    return [[cell.strip(" `") for cell in line.split("|")] for line in table[2:]]
+    lines = re.findall(r"(?:^\|.*\|\n)+", section.text, re.MULTILINE)[table].splitlines()
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def test_every_refusal_is_in_the_table() -> None:
@@ -147,6 +147,14 @@ def test_the_table_of_times_has_the_codes_numbers() -> None:
     for name, seconds in told.items():
         value = getattr(Limits(), name.removeprefix("Limits.")) if name.startswith("Limits.") else getattr(Config(), name)
         assert seconds == f"{value:g} s", name
+
+
+def test_the_table_of_limits_has_the_codes_numbers() -> None:
+    """Each limit there is one of `Limits`, with its default."""
+    told = {name: number for option, name, number, _ in rows("What it refuses", table=1)}
+    assert told.keys() == {"request_line", "fields", "head", "body"}
+    for name, number in told.items():
+        assert number.partition(" ")[0].replace(",", "") == str(getattr(Limits(), name))
 
 
 def test_documents_lie_where_they_are_listed() -> None:
