@@ -111,7 +111,7 @@ def test_the_wheel_works_where_only_its_dependencies_are(built: Path, tmp_path: 
 
 
 def test_the_sdist_has_results_but_no_drawings(built: Path) -> None:
-    """Of the benchmarks' results the sdist has the data and the tables, not the plots, which are three quarters of its size."""
+    """Of the benchmarks' results the sdist has the data and the tables, not the plots, which would be most of its size."""
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         kinds = {Path(name).suffix for name in archive.getnames() if "benchmarks/results" in name}
