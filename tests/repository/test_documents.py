@@ -83,22 +83,18 @@ def new_tests(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Any]:
 
 
 def test_files_of_tests_run_as_they_are(tmp_path: Path) -> None:
-    """What imports from `main.py` is a file of tests: pytest runs it where there is nothing else but the example before it."""
-    count = 0
-    for section in (section for document in DOCUMENTS for section in sections(document)):
-        for before, text in pairwise(section.python()):
-            if "from main import " in text:
-                folder = tmp_path / f"{count}"
-                folder.mkdir()
-                (folder / "main.py").write_text(before)
-                (folder / "test_main.py").write_text(text)
-                count += 1
-    assert count >= 2
-    plugin = ["-p", "microasgi.testing.plugin"]  # for an editable install that is older than it
-    command = [sys.executable, "-m", "pytest", "-q", *plugin, "-c", os.devnull, f"--rootdir={tmp_path}", "--import-mode=importlib"]
-    for folder in tmp_path.iterdir():
-        done = subprocess.run([*command, str(folder)], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+    """What imports from `main.py` is a file of tests: pytest runs it with microasgi's plugin, without a configuration."""
+    every = [section.python() for document in DOCUMENTS for section in sections(document)]
+    pairs = [(app, tests) for examples in every for app, tests in pairwise(examples) if "from main import " in tests]
+    assert len(pairs) >= 2
+    for number, (app, tests) in enumerate(pairs):  # side by side, to start pytest once
+        (tmp_path / f"main{number}.py").write_text(app)
+        (tmp_path / f"test_main{number}.py").write_text(tests.replace("from main import ", f"from main{number} import "))
+    plugins = ["-p", "anyio.pytest_plugin", "-p", "microasgi.testing.plugin"]  # and no others, of whatever else is installed
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "-c", os.devnull, f"--rootdir={tmp_path}", str(tmp_path)]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
