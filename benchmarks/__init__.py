@@ -5,7 +5,7 @@ how they compare: machines differ, and so does one machine from minute to minute
 
 Reading order:
 
-    measuring       what a part is made of: measure -> data -> tables, targets, figures, the README's words
+    measuring       what a part is made of: measure -> data -> tables, targets, figures, words for two READMEs
     parts           the questions, each in a module; what belongs to one alone bears its name: `disconnect`, `disconnect_matrix`, ...
     stacks          which framework runs on which server, and how each is started
     apps            the same service in every framework
@@ -14,6 +14,6 @@ Reading order:
     clients         those who leave, wait, crowd in or dawdle, most of them processes of their own
     load, sampling  wrk or our own generator against a stack, and what is made of it: CPU time and throughput, in rounds
     delivery        the promise's price in process, without a server;  `pump` is its price on uvicorn
-    report          tables, pages, plots, and the README
+    report          tables, pages, plots, and both READMEs
     interruption    Ctrl+C and SIGTERM: nothing that was started is left
 """

@@ -29,7 +29,7 @@ def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.quick and arguments.readme:
-        parser.error("--quick gives no result for the README")
+        parser.error("--quick gives no result for a README")
     parts = [part for part in PARTS if part.name in (arguments.parts or [part.name for part in PARTS])]
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "microasgi"  # the same data make the same file
@@ -42,7 +42,7 @@ def main() -> None:
             with ending_all():
                 _measure(parts, arguments)
         if arguments.readme:
-            report.write_readme(parts, arguments.output or report.RESULTS)
+            report.write_documents(parts, arguments.output or report.RESULTS)
     except BenchmarkError as error:
         raise SystemExit(f"error: {error}") from None
     except Interrupted as signal:
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing: make tables and plots again from the results that are there"
     )
-    parser.add_argument("--readme", action="store_true", help="put the results into README.md, too")
+    parser.add_argument("--readme", action="store_true", help="put the results into README.md and benchmarks/README.md, too")
     return parser
 
 

@@ -1,7 +1,7 @@
 """What every part is made of: how it measures, and what it tells.
 
 measure(run) -> data        takes minutes; the data is plain JSON
-tables(data), targets(data), figures(data), readme(data)        take none: they can be made again from the data at any time
+tables, targets, figures, page, claim of data      take none: they can be made again from the data at any time
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,7 +106,8 @@ class Part:
     """One question, and how it is answered.
 
     figures: by the name of the file, without its ending.
-    readme: what the README shows of it, as Markdown; None if it shows nothing.
+    page: what benchmarks/README.md shows of it, as Markdown; None if it shows nothing.
+    claim: what README.md says of it in a paragraph, as Markdown; None if it says nothing.
     """
 
     name: str
@@ -115,7 +116,8 @@ class Part:
     tables: Callable[[Data], list[Table]]
     targets: Callable[[Data], list[Target]] = lambda data: []
     figures: Callable[[Data], "dict[str, Figure]"] = lambda data: {}
-    readme: Callable[[Data], str] | None = None
+    page: Callable[[Data], str] | None = None
+    claim: Callable[[Data], str] | None = None
 
 
 def spread(samples: Sequence[float], form: str = "{:.1f}") -> str:

@@ -1,8 +1,9 @@
-"""What comes of a part: tables in the terminal and in Markdown, the data in JSON, plots in SVG and PNG, and its place in the README."""
+"""What comes of a part: tables in the terminal and in Markdown, the data in JSON, plots in SVG and PNG, and its place in two READMEs."""
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.measuring import Part, Table, Target
+from benchmarks.measuring import Data, Part, Table, Target
 from benchmarks.running import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
 
 Result = dict[str, Any]
 """What is kept of one run of a part: `part`, `date`, `command`, `quick`, `seconds`, `circumstances`, `missing`, and the part's `data`."""
@@ -90,7 +90,7 @@ def described(table: Table) -> list[str]:
 
 
 def section(table: Table) -> list[str]:
-    """The same below its title, for the README."""
+    """The same below its title, for a page."""
     return [f"**{table.title}**", "", *described(table)]
 
 
@@ -109,27 +109,48 @@ def grid(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def write_readme(parts: Iterable[Part], folder: Path) -> None:
-    """Put what the parts want to show between their markers in README.md.
+@dataclass(frozen=True)
+class Document:
+    """A text in which results have their places, each between `<!-- benchmarks: NAME -->` and `<!-- end -->`.
+
+    told: what this document tells of a part: which of its functions that is.
+    source: what stands below, with the fields of a result.
+    """
+
+    path: Path
+    told: Callable[[Part], Callable[[Data], str] | None]
+    source: str
+
+
+README = Document(ROOT / "README.md", lambda part: part.claim, " ([more](benchmarks/README.md#{part}), {date})")
+PAGE = Document(ROOT / "benchmarks" / "README.md", lambda part: part.page, "\n\n*Made by `{command}` on {date}.*")
+
+
+def write_documents(parts: Sequence[Part], folder: Path) -> None:
+    """Put what the parts have to tell between their markers, in README.md and in benchmarks/README.md.
 
     :raises BenchmarkError: a result or a marker is missing, or the result is only that of a --quick run
     """
-    README.write_text(with_results(README.read_text(), parts, folder))
+    filled = {document.path: with_results(document, document.path.read_text(), parts, folder) for document in (README, PAGE)}
+    for path, text in filled.items():
+        path.write_text(text)
 
 
-def with_results(text: str, parts: Iterable[Part], folder: Path) -> str:
-    """The README with the results in it: what stands between `<!-- benchmarks: NAME -->` and `<!-- end -->` is made anew."""
+def with_results(document: Document, text: str, parts: Iterable[Part], folder: Path) -> str:
+    """The document's text, with what stands between a part's markers made anew."""
     for part in parts:
-        if part.readme is None:
+        tell = document.told(part)
+        if tell is None:
             continue
         result = load(part, folder)
         if result["quick"]:
-            raise BenchmarkError(f"{part.name} was only run with --quick: that is no result for the README")
+            raise BenchmarkError(f"{part.name} was only run with --quick: that is no result for a README")
         begin = f"<!-- benchmarks: {part.name} -->"
-        shown = f"{begin}\n{part.readme(result['data'])}\n\n*Made by `{result['command']}` on {result['date']}.*\n<!-- end -->"
+        shown = f"{begin}\n{tell(result['data'])}{document.source.format(**result)}\n<!-- end -->"
         pieces = re.split(rf"{re.escape(begin)}.*?<!-- end -->", text, flags=re.DOTALL)
         if len(pieces) != 2:
-            raise BenchmarkError(f"README.md has {len(pieces) - 1} places marked {begin}; it must have one")
+            where = document.path.relative_to(ROOT)
+            raise BenchmarkError(f"{where} has {len(pieces) - 1} places marked {begin}; it must have one")
         text = shown.join(pieces)
     return text
 

@@ -20,7 +20,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.measuring import Data, Part, Run, percentile
 from benchmarks.parts.goodput_accounts import account, per_second
 from benchmarks.parts.goodput_figure import figure
-from benchmarks.parts.goodput_tables import OURS, readme, tables, targets
+from benchmarks.parts.goodput_tables import OURS, claim, page, tables, targets
 from benchmarks.postgres import PACKAGES, running_postgres
 from benchmarks.processes import cpu_seconds, machine_seconds
 from benchmarks.running import Running, get, notes, running
@@ -166,5 +166,6 @@ PART = Part(
     tables,
     targets,
     lambda data: {"goodput": figure(data)},
-    readme,
+    page,
+    claim,
 )

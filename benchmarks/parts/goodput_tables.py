@@ -1,4 +1,4 @@
-"""What `goodput` tells: tables, targets and the README's paragraph, all out of its data, and true whatever that is."""
+"""What `goodput` tells: tables, targets and paragraphs for the READMEs, all out of its data, and true whatever that is."""
 
 from collections.abc import Iterator
 from statistics import mean, median
@@ -112,27 +112,38 @@ def targets(data: Data) -> list[Target]:
     ]
 
 
-def readme(data: Data) -> str:
+def page(data: Data) -> str:
     """The picture, what is to be seen in it, and the numbers of the first variant."""
     first = data["variants"][0]
     rows = [(_short(stack), *cells) for stack, *cells in (_row(data, first, stack) for stack in first["stacks"])]
     shown = [(stack, answers, served, f"{nobody} of {used}") for stack, answers, _, served, nobody, used, *_ in rows]
     columns = ("stack", f"answers/s from second {data['after']} on", "clients served", "slot-seconds for nobody")
-    begin, end = data["burst"]
-    text = [
-        f"A service whose work needs one of {data['slots']} slots for {1000 * work.SLOT_SECONDS:.0f} ms",
-        f"can answer {data['capacity']:.0f} clients a second. {data['rate']:.0f} a second come,",
-        f"and {data['burst_rate']:.0f} between seconds {begin:g} and {end:g}; each leaves if it has no answer after 0.2 to 0.8 s.",
-        "A slot that works for a client that has left is missing for one that waits.",
-        *_seen(data),
-        *(doubt for variant in data["variants"] for doubt in _doubts(variant)),
-    ]
+    text = [_setting(data), *_seen(data), *(doubt for variant in data["variants"] for doubt in _doubts(variant))]
     about = [
         f"With {first['variant']}; answers by the second, median (worst to best). On asyncio where nothing else is said.",
         f"All stacks ran side by side with the same clients, of which 99% came at most {1000 * first['lag']['p99']:.1f} ms late.",
     ]
-    picture = "![Answers in time, and work for clients that left, by the second and by the stack](benchmarks/results/goodput.svg)"
-    return "\n".join([picture, "", " ".join(text), "", *grid(columns, shown), "", " ".join(about)])
+    return "\n".join([_picture("results"), "", " ".join(text), "", *grid(columns, shown), "", " ".join(about)])
+
+
+def claim(data: Data) -> str:
+    """The picture, and what is to be seen in its first variant."""
+    return "\n".join([_picture("benchmarks/results"), "", f"**A burst of clients.** {_setting(data)} {next(_seen(data))}"])
+
+
+def _picture(folder: str) -> str:
+    return f"![Answers in time, and work for clients that left, by the second and by the stack]({folder}/goodput.svg)"
+
+
+def _setting(data: Data) -> str:
+    """What was tried, and why."""
+    begin, end = data["burst"]
+    return (
+        f"A service whose work needs one of {data['slots']} slots for {1000 * work.SLOT_SECONDS:.0f} ms can answer"
+        f" {data['capacity']:.0f} clients a second. {data['rate']:.0f} a second come, and {data['burst_rate']:.0f} between seconds"
+        f" {begin:g} and {end:g}; each leaves if it has no answer after 0.2 to 0.8 s. A slot that works for a client that has left is"
+        " missing for one that waits."
+    )
 
 
 def _seen(data: Data) -> Iterator[str]:

@@ -17,7 +17,7 @@ from benchmarks.clients.remote import Remote, remote
 from benchmarks.errors import BenchmarkError
 from benchmarks.limits import allowed_connections
 from benchmarks.measuring import Data, Part, Run, percentile
-from benchmarks.parts.latency_tables import MANY, figures, readme, tables, targets
+from benchmarks.parts.latency_tables import MANY, claim, figures, page, tables, targets
 from benchmarks.processes import open_files
 from benchmarks.running import Running, notes, running
 from benchmarks.stacks import Stack
@@ -177,5 +177,6 @@ PART = Part(
     tables,
     targets,
     figures,
-    readme,
+    page,
+    claim,
 )

@@ -13,7 +13,7 @@ from benchmarks.clients.remote import Remote, remote
 from benchmarks.errors import BenchmarkError
 from benchmarks.limits import allowed_connections
 from benchmarks.measuring import Data, Part, Run
-from benchmarks.parts.memory_tables import figures, readme, tables, targets
+from benchmarks.parts.memory_tables import claim, figures, page, tables, targets
 from benchmarks.processes import resident_bytes
 from benchmarks.running import Running, notes, running
 from benchmarks.stacks import Stack
@@ -211,5 +211,6 @@ PART = Part(
     tables,
     targets,
     figures,
-    readme,
+    page,
+    claim,
 )

@@ -93,7 +93,7 @@ def _no_leak(data: Data, stack: str, what: str) -> Target:
     return Target(f"{stack}: growth over the {what}, bytes each", f"at most {LEAK:.0f}", measured, growth is not None and growth <= LEAK)
 
 
-def readme(data: Data) -> str:
+def page(data: Data) -> str:
     """Idle connections and slow clients, what is left of those who have gone, and whether ours met the targets."""
     idle, slow, *_ = tables(data)
     left = [f"{stack} {_growth(data['requests'].get(stack, []))} and {_growth(data['visits'].get(stack, []))}" for stack in data["leaking"]]
@@ -103,6 +103,16 @@ def readme(data: Data) -> str:
         f" first fifth: {'; '.join(left)}. Less than {LEAK:.0f} is what allocators do; the smallest Python object takes more."
     )
     return "\n".join([*section(idle), "", *section(slow), "", f"{grown} {verdict(targets(data))}".strip()])
+
+
+def claim(data: Data) -> str:
+    """Our idle connections, and their peers'."""
+    idle = data["idle"]
+    found = []
+    for stack, peer in data["pairs"]:
+        ours, theirs = (f"{idle[each] / 1024:.1f}" if each in idle else "failed" for each in (stack, peer))
+        found.append(f"{ours} on {stack.rpartition(' ')[2]} ({theirs} for {peer.removeprefix('bare ASGI on ').partition(',')[0]})")
+    return f"**Memory.** KiB for an idle connection: {', '.join(found)}."
 
 
 def figures(data: Data) -> "dict[str, Figure]":

@@ -235,7 +235,7 @@ def figures(data: Data) -> "dict[str, Figure]":
     return {"overhead": figure}
 
 
-def readme(data: Data) -> str:
+def page(data: Data) -> str:
     """The pairs, and a sentence about our own server."""
     samples = Samples(data)
     verdicts = []
@@ -249,6 +249,18 @@ def readme(data: Data) -> str:
     return "\n".join([*section(_of_pairs(samples)), "", f"{why} {target} {'; '.join(verdicts)}."])
 
 
+def claim(data: Data) -> str:
+    """What the promise adds on our own server, loop by loop."""
+    samples = Samples(data)
+    found = []
+    for pair in _tried(samples):
+        if pair in PROMISE and pair.handler == HELLO:
+            more = _more(samples, pair)
+            told = f"{median(more):.1f} µs, {median(_ratios(samples, pair)):.2f} times" if more else "failed"
+            found.append(f"{pair.first.loop} {told}")
+    return f"**What it costs.** CPU time that the promise adds to a hello-world on our server: {'; '.join(found)}."
+
+
 PART = Part(
     "overhead",
     "What does it cost that a handler stops when its client leaves? CPU time of a request, of one that never waits and of one that does.",
@@ -256,5 +268,6 @@ PART = Part(
     tables,
     targets,
     figures,
-    readme,
+    page,
+    claim,
 )

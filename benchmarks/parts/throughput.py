@@ -103,7 +103,7 @@ def figures(data: Data) -> "dict[str, Figure]":
     return {"throughput": figure_of_hello(Samples(data))}
 
 
-def readme(data: Data) -> str:
+def page(data: Data) -> str:
     """The duels, and who is ahead of us."""
     samples = Samples(data)
     generator = "wrk" if data["wrk"] else "our own generator, for lack of wrk"
@@ -118,9 +118,18 @@ def readme(data: Data) -> str:
         f"* servers of bare ASGI: {_ahead(samples, SERVERS_ALONE)}",
         f"* frameworks: {_ahead(samples, FRAMEWORKS_ON_SERVERS)}",
         "",
-        "More servers, frameworks and workloads are in `benchmarks/results/throughput.md`.",
+        "More servers, frameworks and workloads are in [results/throughput.md](results/throughput.md).",
     ]
     return "\n".join(lines)
+
+
+def claim(data: Data) -> str:
+    """The duels, as multiples."""
+    found: dict[str, list[str]] = {}
+    for duel, rates, _ in duels(Samples(data)):
+        found.setdefault(duel.what, []).append(f"{f'{median(rates):.2f}' if rates else 'failed'} times {duel.opponent}")
+    told = "; ".join(f"{what}, {', '.join(opponents)}" for what, opponents in found.items())
+    return f"**How much it answers.** Requests a second of a hello-world, beside others on the same loop: {told}."
 
 
 def _ahead(samples: Samples, stacks: list[Stack]) -> str:
@@ -136,5 +145,6 @@ PART = Part(
     tables,
     targets,
     figures,
-    readme,
+    page,
+    claim,
 )

@@ -122,7 +122,7 @@ def table(data: Data) -> Table:
 
 
 def line(data: Data) -> str:
-    """All of it for the README: `CPU time of a request as a multiple of theirs: bare ASGI, hello, against granian 0.71 on uvloop, …`."""
+    """All of it in a line: `CPU time of a request as a multiple of theirs: bare ASGI, hello, against granian 0.71 on uvloop, …`."""
     found: dict[str, list[str]] = {}
     for price, ratios in _tried(samples(data)):
         shown = f"{median(ratios):.2f}" if ratios else "failed"

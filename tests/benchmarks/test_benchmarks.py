@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import report, stacks
 from benchmarks.errors import BenchmarkError
-from benchmarks.measuring import Part, Run
+from benchmarks.measuring import Data, Part, Run
 from benchmarks.parts import PARTS
 from benchmarks.processes import tree
 from benchmarks.running import ROOT, get, notes, running
@@ -127,7 +127,7 @@ def test_a_signal_ends_all(part: str, number: signal.Signals, processes: int, tm
     [
         (["helo"], "there is no part 'helo'"),
         (["--rounds", "0"], "'0' is not a positive number"),
-        (["--quick", "--readme"], "--quick gives no result for the README"),
+        (["--quick", "--readme"], "--quick gives no result for a README"),
     ],
 )
 def test_a_wrong_command_is_refused(arguments: list[str], why: str) -> None:
@@ -184,7 +184,11 @@ def result(part: str, *, quick: bool = False) -> report.Result:
     }
 
 
-FAKE = Part("fake", "How much?", lambda run: {}, lambda data: [], readme=lambda data: rf"It is {data['answer']}, not \1.")
+def _tell(data: Data) -> str:
+    return rf"It is {data['answer']}, not \1."
+
+
+FAKE = Part("fake", "How much?", lambda run: {}, lambda data: [], page=_tell, claim=_tell)
 """A part whose words would mean something to a careless substitution."""
 
 
@@ -207,35 +211,44 @@ def test_contestants_take_turns() -> None:
 
 README = "before\n<!-- benchmarks: fake -->\nold\n<!-- end -->\nbetween\n<!-- benchmarks: other -->\nkept\n<!-- end -->\nafter\n"
 
+SOURCES = {
+    report.README: " ([more](benchmarks/README.md#fake), 2026-01-31)",
+    report.PAGE: "\n\n*Made by `python -m benchmarks fake` on 2026-01-31.*",
+}
 
-def test_the_readme_is_filled(tmp_path: Path) -> None:
-    """What a part wants to show stands between its markers afterwards, with the command and the date, and nothing else has changed."""
+every_document = pytest.mark.parametrize("document", SOURCES, ids=lambda document: document.path.relative_to(ROOT).as_posix())
+
+
+@every_document
+def test_a_document_is_filled(document: report.Document, tmp_path: Path) -> None:
+    """What a part has to tell stands between its markers afterwards, with its source, and nothing else has changed."""
     (tmp_path / "fake.json").write_text(json.dumps(result("fake")))
-    shown = "It is 42, not \\1.\n\n*Made by `python -m benchmarks fake` on 2026-01-31.*"
-    filled = README.replace("old", shown)
-    silent = replace(FAKE, name="silent", readme=None)
-    assert report.with_results(README, [FAKE, silent], tmp_path) == filled
-    assert report.with_results(filled, [FAKE], tmp_path) == filled
+    filled = README.replace("old", f"It is 42, not \\1.{SOURCES[document]}")
+    silent = replace(FAKE, name="silent", page=None, claim=None)
+    assert report.with_results(document, README, [FAKE, silent], tmp_path) == filled
+    assert report.with_results(document, filled, [FAKE], tmp_path) == filled
 
 
+@every_document
 @pytest.mark.parametrize(
     ("text", "quick", "why"),
     [
         (README, True, "fake was only run with --quick"),
-        ("none", False, "README.md has 0 places marked <!-- benchmarks: fake -->; it must have one"),
-        (README * 2, False, "README.md has 2 places"),
+        ("none", False, r"README\.md has 0 places marked <!-- benchmarks: fake -->; it must have one"),
+        (README * 2, False, r"README\.md has 2 places"),
     ],
+    ids=["quick", "no place", "two places"],
 )
-def test_the_readme_is_left_alone(tmp_path: Path, text: str, quick: bool, why: str) -> None:
-    """A quick run's numbers are no result for the README, and a marker that is missing or there twice is an error."""
+def test_a_document_is_left_alone(document: report.Document, tmp_path: Path, text: str, quick: bool, why: str) -> None:
+    """A quick run's numbers are no result for a README, and a marker that is missing or there twice is an error."""
     (tmp_path / "fake.json").write_text(json.dumps(result("fake", quick=quick)))
     with pytest.raises(BenchmarkError, match=why):
-        report.with_results(text, [FAKE], tmp_path)
+        report.with_results(document, text, [FAKE], tmp_path)
 
 
-def test_the_committed_readme_shows_the_committed_results() -> None:
-    """What README.md says between a part's markers is what this part makes of the results in benchmarks/results."""
-    text = report.README.read_text()
-    shown = [part for part in PARTS if f"<!-- benchmarks: {part.name} -->" in text]
-    assert report.with_results(text, shown, report.RESULTS) == text
-    assert text.count("<!-- benchmarks: ") == len(shown)
+@every_document
+def test_the_committed_documents_show_the_committed_results(document: report.Document) -> None:
+    """What each says between every part's markers is what this part makes of the results in benchmarks/results."""
+    text = document.path.read_text()
+    assert report.with_results(document, text, PARTS, report.RESULTS) == text
+    assert text.count("<!-- benchmarks: ") == len(PARTS)

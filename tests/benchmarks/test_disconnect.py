@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.clients.leaving import ENDED_BEFORE, LEFT_OPEN, NOT_BEGUN, RAN_ON, STREAM, WAYS, Guest, Sample, depart, outcome
 from benchmarks.measuring import Data
-from benchmarks.parts.disconnect import FRAMEWORKS, PART, SERVERS, few, readme, stacks
+from benchmarks.parts.disconnect import FRAMEWORKS, PART, SERVERS, claim, few, page, stacks
 from benchmarks.parts.disconnect_matrix import EIGHT, Cell, State, brief, listed, rows
 from benchmarks.running import running
 from benchmarks.stacks import Stack
@@ -170,16 +170,17 @@ def test_the_target_is_missed_if_one_way_is_not_seen() -> None:
     assert [(target.met, target.measured) for target in PART.targets(MIXED)] == [(False, "7 of 8, after at most 0.4 ms")]
 
 
-def test_the_readme_says_what_the_data_say() -> None:
+def test_the_page_says_what_the_data_say() -> None:
     """Each sentence names the stacks for which it is true, or none."""
-    always, mixed = readme(ALWAYS), readme(MIXED)
+    always, mixed = page(ALWAYS), page(MIXED)
     assert "* **In all eight ways** the handler stops with microasgi on microasgi; Quart on daphne." in always
     assert "* **In none of the eight** with none." in always
+    assert "in all eight with microasgi on microasgi; Quart on daphne. It stops in none with none." in claim(ALWAYS)
     assert "* **In all eight ways** the handler stops with none." in mixed
     assert "in some of the eight it doesn't, with Django on daphne." in mixed
     assert "after its client left, with Starlette on daphne." in mixed
     assert "* **In none of the eight** with Starlette on microasgi." in mixed
-    assert "(benchmarks/results/disconnect.svg)" in mixed
+    assert "(results/disconnect.svg)" in mixed
 
 
 def test_stacks_are_named_by_framework_and_server() -> None:

@@ -17,7 +17,7 @@ from benchmarks.measuring import Data
 from benchmarks.parts.goodput import STACKS
 from benchmarks.parts.goodput_accounts import account, doubts, per_second, recovery
 from benchmarks.parts.goodput_figure import figure
-from benchmarks.parts.goodput_tables import OURS, readme, tables, targets
+from benchmarks.parts.goodput_tables import OURS, claim, page, tables, targets
 from benchmarks.postgres import running_postgres
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone"
@@ -243,10 +243,10 @@ def measured(*medians: Sequence[int], lag: float = 0.001, work: float = 0.1) -> 
     }
 
 
-def test_the_readme_says_who_did_well() -> None:
+def test_the_page_says_who_did_well() -> None:
     """The sentences name those who kept up, variants that went alike together, whoever that is."""
     ours, post = "microasgi on microasgi", "Starlette on uvicorn h11"
-    text = readme(measured([80, 0], [79, 3], [80, 76], [10, 20]))
+    text = page(measured([80, 0], [79, 3], [80, 76], [10, 20]))
     good = "at least 75 answers a second after the burst (median) came from"
     assert f"With variant 0, and with variant 1, {good}: {ours}. The best of the others had 3. With variant 2" in text
     assert f"With variant 2, {good}: {ours}; {post}. With variant 3" in text
@@ -254,6 +254,7 @@ def test_the_readme_says_who_did_well() -> None:
     assert f"With variant 0, clients that got no answer took 100% of {post}'s slot time, and 20% of {ours}'s." in text
     assert f"| {post} | 0 (0 to 0) | 0% | 40.0 of 40.0 |" in text
     assert "Not to be trusted" not in text
+    assert claim(measured([80, 0], [79, 3])).endswith(f"{good}: {ours}. The best of the others had 3.")
 
 
 def test_a_machine_that_did_not_keep_up_is_told() -> None:
@@ -261,7 +262,7 @@ def test_a_machine_that_did_not_keep_up_is_told() -> None:
     assert doubts(measured([80])["variants"][0], 0.1) == []
     for poor in measured([80], lag=0.03), measured([80], work=0.12):
         (reason,) = doubts(poor["variants"][0], 0.1)
-        assert f"**Not to be trusted with variant 0: {reason}.**" in readme(poor)
+        assert f"**Not to be trusted with variant 0: {reason}.**" in page(poor)
         assert f"**Not to be trusted with variant 0: {reason}.**" in tables(poor)[0].note
 
 

@@ -18,7 +18,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.limits import SPARE, allowed_connections
 from benchmarks.measuring import Run
 from benchmarks.parts.latency import _evaluated
-from benchmarks.parts.latency_tables import MANY, MOST, figures, readme, tables, targets
+from benchmarks.parts.latency_tables import MANY, MOST, claim, figures, page, tables, targets
 from benchmarks.processes import open_files
 from benchmarks.running import Running, get, running
 from benchmarks.stacks import Stack
@@ -187,11 +187,12 @@ def test_a_stack_that_failed_is_shown_as_failed() -> None:
     assert set(figures(data)) == {"latency"}
 
 
-def test_the_readme_tells_a_missed_target() -> None:
-    """The README has every stack's times, and says which targets were missed, and by what."""
-    assert "| ours | 1.0 / 2.0 / 2.0 | 1.0 / 2.0 / 2.0 |" in readme(_data())
-    assert readme(_data()).endswith("Targets met: 3 of 3.")
-    assert "Targets met: 2 of 3. Missed: ours: errors in the log: some, wanted none." in readme(_data(logs={"ours": "ERROR"}))
+def test_the_page_tells_a_missed_target() -> None:
+    """Its page has every stack's times, and says which targets were missed, and by what."""
+    assert "| ours | 1.0 / 2.0 / 2.0 | 1.0 / 2.0 / 2.0 |" in page(_data())
+    assert page(_data()).endswith("Targets met: 3 of 3.")
+    assert claim(_data()).endswith(": ours 2 ms.")
+    assert "Targets met: 2 of 3. Missed: ours: errors in the log: some, wanted none." in page(_data(logs={"ours": "ERROR"}))
 
 
 def test_when_a_response_is_whole() -> None:

@@ -11,7 +11,7 @@ from benchmarks.clients.remote import remote
 from benchmarks.clients.slow import MEGABYTE, read_slowly, send_unread
 from benchmarks.errors import BenchmarkError
 from benchmarks.parts.memory import Bench, _check_ends
-from benchmarks.parts.memory_tables import LEAK, figures, leaked, readme, tables, targets
+from benchmarks.parts.memory_tables import LEAK, claim, figures, leaked, page, tables, targets
 from benchmarks.running import running
 from benchmarks.stacks import Stack
 from tests.benchmarks.harness import listening
@@ -130,10 +130,11 @@ def test_a_target_is_missed_by_who_keeps_more_or_fails(changes: dict[str, Any]) 
     assert not all(target.met for target in targets(_data(**changes)))
 
 
-def test_the_readme_tells_what_is_left_behind() -> None:
-    """The README has connections, slow clients and leaks of every stack, with failures where they belong."""
-    told = readme(_data(requests={}))
+def test_the_page_tells_what_is_left_behind() -> None:
+    """The page has connections, slow clients and leaks of every stack, with failures where they belong."""
+    told = page(_data(requests={}))
     assert "| ours | 2.9 |" in told
+    assert claim(_data(idle={"ours": 3000})).endswith(": 2.9 on ours (failed for theirs).")
     assert "in bytes for each after the first fifth: ours failed and 0.0." in told
     assert "Targets met: 3 of 4. Missed: ours: growth over the requests, bytes each: failed, wanted at most 16." in told
 

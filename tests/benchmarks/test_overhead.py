@@ -56,10 +56,11 @@ def test_each_handler_has_its_own_target() -> None:
     assert [(target.what.rpartition(": ")[2], target.met) for target in promise] == [("hello", True), ("one that waits once", False)]
 
 
-def test_the_readme_tells_a_missed_target() -> None:
-    """The README's sentence follows the data: it says for each handler on how many loops the target was met."""
-    told = overhead.readme(data(protected=(102.0, 102.0, 102.0), waiting=(115.0, 115.0, 115.0)))
+def test_the_page_tells_a_missed_target() -> None:
+    """The page's sentence follows the data: it says for each handler on how many loops the target was met."""
+    told = overhead.page(data(protected=(102.0, 102.0, 102.0), waiting=(115.0, 115.0, 115.0)))
     assert "`hello`: met on every loop; `one that waits once`: met on 0 of 1 loops." in told
+    assert overhead.claim(data(protected=(102.0, 102.0, 102.0))).endswith(": asyncio 2.0 µs, 1.02 times.")
     assert "| one that waits once | 115.0 | 100.0 | 15.0 (15.0 to 15.0) | 1.15 (1.15 to 1.15) |" in told
 
 

@@ -45,10 +45,11 @@ def test_a_server_that_the_generator_could_not_load_is_marked() -> None:
 
 
 def test_who_is_ahead_is_said() -> None:
-    """Every stack that did more than ours on the same loop is named, in the table and in the README; where there is none, that is said."""
+    """Every stack that did more than ours on the same loop is named, in the table and on the page; where there is none, that is said."""
     assert [(stack.server, more) for stack, more, _ in ahead(Samples(THREE), HELLO, "uvloop", SERVERS_ALONE)] == [("granian", 2.0)]
     assert [list(row) for row in of_those_ahead(Samples(THREE)).rows] == [["bare: hello", "uvloop", "granian 2.00 (0.40)"]]
-    assert "* servers of bare ASGI: on uvloop granian 2.00\n* frameworks: nobody\n" in throughput.readme(THREE)
+    assert "* servers of bare ASGI: on uvloop granian 2.00\n* frameworks: nobody\n" in throughput.page(THREE)
+    assert throughput.claim(THREE).endswith(" bare ASGI, uvloop, 1.30 times uvicorn h11, 0.50 times granian.")
 
 
 def test_a_large_body_counts_in_bytes() -> None:
@@ -88,8 +89,8 @@ def test_the_price_of_a_request_is_judged_by_the_median_of_its_rounds() -> None:
     assert len(throughput.targets(priced)) == len(throughput.targets(THREE)) + 1
     assert next(list(row) for row in prices.table(priced).rows)[2:] == ["70.0", "111.1", "0.63 (0.50 to 0.90)", "0.7", "3"]
     line = "bare ASGI, hello, with the access log, against uvicorn httptools with its access log 0.63 on asyncio."
-    assert f": {line}\n" in throughput.readme(priced)
-    assert "CPU time of a request" not in throughput.readme(THREE)
+    assert f": {line}\n" in throughput.page(priced)
+    assert "CPU time of a request" not in throughput.page(THREE)
     failed = THREE | {"prices": plain([hello(log[0], 0, 9_000), Sample(log[1], HELLO.name, 0, failure="it was ill")])}
     assert [target.met for target in throughput.targets(failed)][1:] == [False]
     assert next(iter(throughput.tables(failed)[-1].rows))[2] == "it was ill"

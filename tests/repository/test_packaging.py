@@ -1,5 +1,6 @@
 """What is built and installed: both packages, typed, with two dependencies, and nothing of the tests."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore"]
+SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore", ".github"]
 
 EXTRAS = {"fast", "trio", "metrics", "forms", "files", "test", "bench", "lint"}
 
@@ -23,7 +24,7 @@ EXTRAS = {"fast", "trio", "metrics", "forms", "files", "test", "bench", "lint"}
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wheel and sdist, built offline from a copy of the sources, so that nothing lands in the repository."""
     directory = tmp_path_factory.mktemp("packaging")
-    ignore = shutil.ignore_patterns("__pycache__", "results")
+    ignore = shutil.ignore_patterns("__pycache__")
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
@@ -53,7 +54,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) 
         f"{package}/{file.relative_to(ROOT / directory).as_posix()}"
         for package, directory in {"microasgi": "microasgi", "microasgi_server": "server/microasgi_server"}.items()
         for file in (ROOT / directory).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and "__pycache__" not in file.parts and file.name != "README.md"
     }
     assert {"microasgi/py.typed", "microasgi_server/py.typed"} <= expected
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
@@ -75,12 +76,14 @@ def test_the_extras_are_the_promised_ones(metadata: Message) -> None:
 
 
 def test_the_metadata_says_what_it_is(metadata: Message) -> None:
-    """Name, licence and the Pythons it runs on stand in the metadata."""
+    """Name and licence stand in the metadata, and the Pythons that CI looks for."""
     assert metadata["Name"] == "microasgi"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
     classifiers = metadata.get_all("Classifier", [])
-    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)} <= set(classifiers)
+    pythons = re.findall(r"python(3\.\d+)", (ROOT / ".ci" / "run").read_text())
+    versions = {f"Programming Language :: Python :: {python}" for python in pythons}
+    assert versions == {each for each in classifiers if re.search(r"3\.\d", each)}
     assert "Typing :: Typed" in classifiers
 
 
@@ -105,6 +108,14 @@ def test_the_wheel_works_where_only_its_dependencies_are(built: Path, tmp_path: 
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "/hello/{name}" in done.stdout
+
+
+def test_the_sdist_has_results_but_no_drawings(built: Path) -> None:
+    """Of the benchmarks' results the sdist has the data and the tables, not the plots, which would be most of its size."""
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        kinds = {Path(name).suffix for name in archive.getnames() if "benchmarks/results" in name}
+    assert kinds - {""} == {".json", ".md"}
 
 
 def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:

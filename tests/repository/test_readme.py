@@ -1,4 +1,4 @@
-"""The README's examples do what the README says."""
+"""The README's examples that take something for granted do what the README says; the others run in `test_documents.py`."""
 
 import re
 import signal
@@ -12,18 +12,15 @@ from typing import Any
 import pytest
 
 from microasgi.testing import Client
-from tests.needs import demand_package
-
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+from tests.documents import DOCUMENTS, read, sections
 
 pytestmark = pytest.mark.anyio
 
 
-def block(word: str) -> str:
-    """The one Python example that has `word` in it."""
-    found = [text for text in BLOCKS if word in text]
-    assert len(found) == 1, f"{len(found)} examples in the README have {word!r}"
+def block(word: str, *documents: str) -> str:
+    """The one Python example that has `word` in it; of the README, if nothing else is said."""
+    found = [text for document in documents or ["README.md"] for section in sections(document) for text in section.python() if word in text]
+    assert len(found) == 1, f"{len(found)} examples have {word!r}"
     return str(found[0])
 
 
@@ -87,23 +84,10 @@ async def test_a_payment_is_finished() -> None:
     assert names["charged"] == [5] * (len(runs) + 1)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_foreign_app_is_wrapped(anyio_backend: str) -> None:
-    """The example of `CancelOnDisconnect` is an app."""
-    demand_package("fastapi")
-    names: dict[str, Any] = {}
-    exec(block("FastAPI"), names)
-    async with Client(names["app"]) as client:
-        assert (await client.get("/openapi.json")).status_code == 200
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None:
+@pytest.mark.parametrize("package", ["microasgi", "microasgi_server"])
+def test_the_first_example_is_served(tmp_path: Path, package: str) -> None:
     """The first example and the lines that serve it from a program make a server, which Ctrl+C ends."""
-    port = "8000"
-    program = block("def report") + block("microasgi_server.run").replace(port, "0").replace(
-        "import microasgi_server", "import logging, microasgi_server\nlogging.basicConfig(level='INFO')"
-    )
+    program = block("def report") + block(f"{package}.run(", *DOCUMENTS).replace("8000", "0")
     (tmp_path / "main.py").write_text(program.replace("anyio.sleep(10)", "anyio.sleep(0)"))
     with subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -112,3 +96,10 @@ def test_the_first_example_is_served(tmp_path: Path, anyio_backend: str) -> None
             assert response.read() == b'{"year":2026}'
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0
+
+
+def test_the_two_commands_are_there() -> None:
+    """The first serves the demo, the second runs the tests: each is one line that can be typed as it stands."""
+    lines = read("README.md").splitlines()
+    assert sum(line.startswith("python3 -m venv .venv && ") and line.endswith(" serve microasgi.demo:routes") for line in lines) == 1
+    assert sum(bool(re.fullmatch(r"python3 -m venv .*-e '\.\[test\]' .*pytest", line)) for line in lines) == 1

@@ -119,7 +119,7 @@ def read(data: bytes, request: bytes = GET, *, closed: bool = False) -> Answer:
 
 # The state machine.
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "server" / "README.md").read_text()
 
 ALLOWED = {
     ("WAITING", "HINT"): "WAITING",
@@ -185,11 +185,11 @@ SHOWN = {
     "trailers": Step.TRAILERS,
     "last trailers": Step.LAST_TRAILERS,
 }
-"""What the README calls the steps, in its own order. It says nothing of hints."""
+"""What the server's README calls the steps, in its own order. It says nothing of hints."""
 
 
-def test_the_readme_shows_the_table() -> None:
-    """The README's table of phases is the one that decides: where every step leads from every phase, and where a departure does."""
+def test_the_servers_readme_shows_the_table() -> None:
+    """Its table of phases is the one that decides: where every step leads from every phase, and where a departure does."""
     head, _, *rows = README.partition("| phase | ")[2].partition("\n\n")[0].splitlines()
     assert head.strip(" |").split(" | ") == [*SHOWN, "client leaves"]
     assert [row.split("`")[1] for row in rows] == [phase.name for phase in Phase]
