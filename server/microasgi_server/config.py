@@ -14,6 +14,12 @@ class Config:
     :param host: the address or name to listen on
     :param port: the TCP port; 0 lets the system pick one
     :param uds: the path of a unix socket to listen on, instead of host and port
+    :param uds_permissions: of a unix socket's file, as chmod has them: 666 lets a proxy connect that runs as another user. What may come
+        that far is also the directory's to say
+    :param bind: addresses to listen on, as `127.0.0.1:8000`, `[::1]:8000` or `unix:/run/app.sock`; with these, or `uds`, or `fd`, host and
+        port don't count
+    :param fd: numbers of sockets to listen on that another process has bound, as systemd does. It also closes them
+    :param reuse_port: let other processes listen on the same TCP ports, which then share the connections (SO_REUSEPORT)
     :param backlog: connections that the system holds until they are accepted
     :param loop: the event loop that `run` starts; `auto` is uvloop where it is installed, else asyncio
     :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
@@ -55,6 +61,10 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    uds_permissions: str = "666"
+    bind: Sequence[str] = ()
+    fd: Sequence[int] = ()
+    reuse_port: bool = False
     backlog: int = 2048
     loop: Loop = "auto"
     lifespan: LifespanMode = "auto"

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from microasgi_server.access_fields import FIELDS, is_format
 from microasgi_server.http1.fields import TOKEN, VALUE
+from microasgi_server.places import is_permissions, is_place
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
@@ -104,6 +105,21 @@ PATHS = Kind(
     "PATH",
     several=True,
 )
+PLACES = Kind(
+    "a list of HOST:PORT, [IPv6]:PORT and unix:PATH (in the environment with spaces between them)",
+    _all(is_place),
+    lambda text: tuple(text.split()),
+    "ADDRESS",
+    several=True,
+)
+PERMISSIONS = Kind("three octal digits, as 660", is_permissions, str, "MODE")
+NUMBERS = Kind(
+    "a list of whole numbers, 0 or more (in the environment with spaces between them)",
+    _all(COUNT.admits),
+    lambda text: tuple(map(_whole, text.split())),
+    "NUMBER",
+    several=True,
+)
 PREFIX = Kind("a path that starts with a slash and ends without one, as /api does", _is_prefix, lambda text: text.rstrip("/"), "PREFIX")
 
 
@@ -170,6 +186,10 @@ GROUPS: Groups = {
         Option("host", TEXT, "address to listen on; 0.0.0.0 is every one"),
         Option("port", PORT, "0 picks a free one and prints it"),
         Option("uds", PATH, "listen on a unix socket instead of host and port"),
+        Option("uds_permissions", PERMISSIONS, "of a unix socket's file; who may write to it may connect"),
+        Option("bind", PLACES, "one more address to listen on, as HOST:PORT, [IPv6]:PORT or unix:PATH, instead of host and port"),
+        Option("fd", NUMBERS, "one more socket to listen on, by its number, from whoever has started this, instead of host and port"),
+        Option("reuse_port", FLAG, "let other processes listen on the same port, too (SO_REUSEPORT)"),
         Option("backlog", COUNT, "connections that the system holds until they are accepted"),
     ),
     "how it runs the app": (

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from microasgi_server import metrics
+from microasgi_server import metrics, notify
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError, single_error
@@ -85,6 +85,7 @@ class _Progress:
 
     def started(self, value: list[str] | None = None) -> None:
         self.accepting = True
+        notify.ready(value or [])
         if self._announce is not None:
             self._announce(value or [])
 
@@ -137,4 +138,5 @@ async def _listen_to_signals(
             else:
                 logger.info("%s: stopping; once more stops at once", received.name)
                 last_resort.due_in(longest(config, graceful=True))
+                notify.stopping()
                 stop.set()

@@ -1,6 +1,6 @@
 """What to write instead of the options of other servers' commands, or that there is nothing yet."""
 
-_ADDRESS = "write --host HOST --port PORT, or --uds PATH"
+_ADDRESS = "write --bind ADDRESS, or --host HOST --port PORT, or --uds PATH"
 _APP_DIR = "write --app-dir DIR"
 _LOG = "the log goes to stderr; for files of logs write --log-config FILE, with a configuration of Python's logging"
 _LOOP = "one process serves on one event loop; --loop chooses it"
@@ -12,7 +12,6 @@ _TLS = "there is no TLS yet; put a proxy in front, as nginx or Caddy"
 
 FOREIGN = {
     # Everybody's.
-    "--bind": _ADDRESS,
     "-b": _ADDRESS,
     "--workers": _PROCESSES,
     "-w": _PROCESSES,
@@ -41,7 +40,6 @@ FOREIGN = {
     "--reload-include": _RELOAD,
     "--reload-exclude": _RELOAD,
     "--reload-delay": _RELOAD,
-    "--fd": "a program can hand sockets over: microasgi_server.serve(app, sockets=[…])",
     "--http": "there is one implementation of HTTP",
     "--ws": "there are no WebSockets yet",
     "--interface": "apps are ASGI 3",

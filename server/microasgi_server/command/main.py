@@ -13,6 +13,7 @@ from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_
 from microasgi_server.command.run import run
 from microasgi_server.config import Config
 from microasgi_server.errors import ShutdownError, StartupError, TargetError
+from microasgi_server.places import place
 
 INTERRUPTED = 130
 """The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
@@ -43,7 +44,7 @@ def add_serve(parser: Parser, target: str) -> None:
 def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) -> None:
     """Call `run` with what was chosen."""
     # A port that was picked must be known, also where the log doesn't say it.
-    announce = arguments.port == 0 and arguments.uds is None and LEVELS[arguments.log_level] > logging.INFO
+    announce = _picks_port(arguments) and LEVELS[arguments.log_level] > logging.INFO
     run(
         arguments.target,
         factory=arguments.factory,
@@ -55,6 +56,13 @@ def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) 
         **config_fields(arguments),
         **more,
     )
+
+
+def _picks_port(arguments: argparse.Namespace) -> bool:
+    """Whether the system picks one."""
+    if arguments.bind:
+        return any(place(text).port == 0 and not place(text).path for text in arguments.bind)
+    return arguments.port == 0 and arguments.uds is None and not arguments.fd
 
 
 def _print_addresses(addresses: list[str]) -> None:
