@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
 from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loop
+from microasgi_server.proxies.headers import USUAL
+from microasgi_server.proxies.trust import LOCAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,13 @@ class Config:
     :param loop: the event loop that `run` starts; `auto` is uvloop where it is installed, else asyncio
     :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
     :param root_path: the prefix that a proxy in front has stripped (ASGI HTTP spec, `root_path`)
+    :param proxy_headers: take the scope's `client` and `scheme`, and what else `proxy_fields` names, from what a proxy says of a request
+    :param forwarded_allow_ips: the proxies that are believed: addresses, networks, `unix` for whoever comes by a unix socket, `*` for
+        everybody. What anybody else says is ignored
+    :param proxy_fields: the fields that are believed: some of `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or `Forwarded`
+        (RFC 7239) alone. Only those that the proxy always sets: one that it passes on is its clients' word
+    :param proxy_protocol: whether the connections of those proxies begin with the PROXY protocol. Without it they are refused
+    :param allowed_hosts: names that the app may be asked for, as `example.com`, or `*.example.com` for all below it; empty is any
     :param access_log: write a line for each request to the logger `microasgi_server.access`
     :param access_log_format: what that line says: a text with fields in braces, as in `{client} "{line}" {status} {duration} {bytes}
         {request_id} {user_agent}`; `access_fields.py` has them all. Empty is the usual line
@@ -69,6 +78,11 @@ class Config:
     loop: Loop = "auto"
     lifespan: LifespanMode = "auto"
     root_path: str = ""
+    proxy_headers: bool = False
+    forwarded_allow_ips: Sequence[str] = LOCAL
+    proxy_fields: Sequence[str] = USUAL
+    proxy_protocol: bool = False
+    allowed_hosts: Sequence[str] = ()
     access_log: bool = True
     access_log_format: str = ""
     access_log_quiet: Sequence[str] = ()

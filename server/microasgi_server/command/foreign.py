@@ -5,7 +5,6 @@ _APP_DIR = "write --app-dir DIR"
 _LOG = "the log goes to stderr; for files of logs write --log-config FILE, with a configuration of Python's logging"
 _LOOP = "one process serves on one event loop; --loop chooses it"
 _PROCESSES = "one process serves; start several, each with its own --port or --uds, and a proxy in front"
-_PROXY = "a proxy's fields aren't read yet"
 _RELOAD = "nothing restarts it by itself yet; stop it and start it again"
 _SERVICE = "whatever starts it decides that: systemd, a container, a shell"
 _TLS = "there is no TLS yet; put a proxy in front, as nginx or Caddy"
@@ -22,7 +21,6 @@ FOREIGN = {
     "--certfile": _TLS,
     "--ca-certs": _TLS,
     "--ciphers": _TLS,
-    "--forwarded-allow-ips": _PROXY,
     "--config": "there is no file of options; write them here, or call microasgi.run in a program",
     "-c": "there is no file of options; write them here, or call microasgi.run in a program",
     "--daemon": _SERVICE,
@@ -43,7 +41,6 @@ FOREIGN = {
     "--http": "there is one implementation of HTTP",
     "--ws": "there are no WebSockets yet",
     "--interface": "apps are ASGI 3",
-    "--proxy-headers": _PROXY,
     "--use-colors": "the log has no colours",
     "--no-use-colors": "the log has no colours",
     "--ssl-keyfile": _TLS,
