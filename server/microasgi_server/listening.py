@@ -14,20 +14,22 @@ from microasgi_server.inherited import inherited
 from microasgi_server.places import Place, place
 
 
+def places(config: Config) -> list[Place]:
+    """What is to be bound, beside what is inherited."""
+    found = [Place(path=config.uds)] if config.uds is not None else []
+    found += [place(text) for text in config.bind]
+    return found or ([] if config.fd else [Place(config.host, config.port)])
+
+
 @contextmanager
 def bound_sockets(config: Config) -> Iterator[list[socket.socket]]:
     """The sockets to listen on, closed at the end of the block.
 
     :raises StartupError: the address can't be had, with the reason
     """
-    places = [place(text) for text in config.bind]
-    if config.uds is not None:
-        places.insert(0, Place(path=config.uds))
-    if not places and not config.fd:
-        places = [Place(config.host, config.port)]
     with ExitStack() as stack:
         sockets = [stack.enter_context(inherited(number)) for number in config.fd]
-        for host, port, path in places:
+        for host, port, path in places(config):
             if path:
                 sockets.append(stack.enter_context(_bind_unix(path, int(config.uds_permissions, 8))))
             else:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from microasgi_server.command.checking import CHECK, checked_config, plan
 from microasgi_server.command.levels import LEVELS, LOGGER
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
 from microasgi_server.command.run import run
+from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
 from microasgi_server.errors import ShutdownError, StartupError, TargetError
 from microasgi_server.places import place
@@ -29,7 +31,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ending():
         parser = Parser(prog="python -m microasgi_server", description="Serve an ASGI app until Ctrl+C.")
         add_serve(parser, "module:attribute, as in main:app: an ASGI app")
-        serve(run, parser.parse_args(argv))
+        arguments = parser.parse_args(argv)
+        if arguments.check:
+            _check(arguments)
+        else:
+            serve(run, arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    config = checked_config(arguments)
+    app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
+    print(f"{arguments.target} can be served: {a(app)}")
+    print(*plan(config), sep="\n")
 
 
 def add_serve(parser: Parser, target: str) -> None:
@@ -38,7 +51,7 @@ def add_serve(parser: Parser, target: str) -> None:
     :param target: what the target may be
     """
     add_target(parser, target)
-    parser.add_options(SERVE_GROUPS, {**DEFAULTS, **vars(Config())})
+    parser.add_options({"instead of serving": (CHECK,), **SERVE_GROUPS}, {**DEFAULTS, **vars(Config())})
 
 
 def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) -> None:

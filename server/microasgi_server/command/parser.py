@@ -26,6 +26,7 @@ SERVE_GROUPS: Groups = {**GROUPS, "what it says": (LOG_LEVEL, LOG_FORMAT, LOG_CO
 """What there is to choose when serving."""
 
 DEFAULTS: Mapping[str, Any] = {
+    "check": False,
     "factory": False,
     "app_dir": ".",
     "env_file": None,
