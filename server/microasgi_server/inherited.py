@@ -50,6 +50,8 @@ def inherited(number: int) -> socket.socket:
 
 
 def _demand_listener(sock: socket.socket, where: str) -> None:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        raise StartupError(f"{where}: it is neither for TCP nor a unix socket")
     if sock.type != socket.SOCK_STREAM:
         raise StartupError(f"{where}: it is no stream socket; in a systemd unit, ListenStream= makes one")
     try:

@@ -18,7 +18,7 @@ def places(config: Config) -> list[Place]:
     """What is to be bound, beside what is inherited."""
     found = [Place(path=config.uds)] if config.uds is not None else []
     found += [place(text) for text in config.bind]
-    return found or ([] if config.fd else [Place(config.host, config.port)])
+    return found or ([] if config.fd else [Place(config.host.removeprefix("[").removesuffix("]"), config.port)])
 
 
 @contextmanager
@@ -52,7 +52,9 @@ def describe(sockets: list[socket.socket]) -> list[str]:
     urls = []
     for sock in sockets:
         name = sock.getsockname()
-        if isinstance(name, str):
+        if isinstance(name, bytes):  # one of Linux's abstract ones, as unix(7) has them
+            urls.append(f"unix:@{name[1:].decode('utf-8', 'replace')}")
+        elif isinstance(name, str):
             urls.append(f"unix:{name}")
         else:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]

@@ -76,6 +76,12 @@ def test_permissions() -> None:
     assert [is_permissions(value) for value in ("666", "600", "0666", "698", 0o666, "")] == [True, True, False, False, False, False]
 
 
+async def test_a_host_may_be_in_brackets() -> None:
+    """An IPv6 address as host is taken as in a URL, too."""
+    async with listening(host="[::1]", port=0) as (address,):
+        assert address.startswith("http://[::1]:")
+
+
 async def test_it_listens_on_several_addresses(tmp_path: Path) -> None:
     """Every `bind` is served, a unix socket and IPv6 among them, and host and port aren't."""
     path = tmp_path / "app.sock"
@@ -142,15 +148,34 @@ async def test_a_socket_is_inherited_by_its_number() -> None:
         assert not os.get_inheritable(sock.fileno())
 
 
+async def test_an_abstract_unix_socket_is_inherited() -> None:
+    """A unix socket that has no file is one, too, and shown as systemd writes it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0microasgi-test-{os.getpid()}")
+        async with listening(fd=[sock.fileno()]) as addresses:
+            assert addresses == [f"unix:@microasgi-test-{os.getpid()}"]
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(sock.getsockname())
+                client.setblocking(False)
+                assert await answer(Client(client)) == "None None"
+
+
 def test_what_cant_be_inherited_is_a_line(tmp_path: Path) -> None:
-    """A number of nothing, of a file, of a datagram socket or of a connection is said to be that."""
+    """A number of nothing, of a file, of a datagram socket, of a connection or of no network's socket is said to be that."""
     one, other = socket.socketpair()
-    with one, other, socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(tmp_path / "file", "w") as file:
+    with (
+        one,
+        other,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as kernel,
+        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        open(tmp_path / "file", "w") as file,
+    ):
         for number, words in [
             (987654, "nothing is open there"),
             (file.fileno(), "it is open, but no socket"),
             (datagrams.fileno(), "ListenStream="),
             (one.fileno(), "Accept=no"),
+            (kernel.fileno(), "neither for TCP nor a unix socket"),
         ]:
             with pytest.raises(StartupError, match=f"can't listen on fd {number}: .*{words}"), bound_sockets(Config(fd=[number])):
                 pass

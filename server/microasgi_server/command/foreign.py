@@ -67,6 +67,7 @@ FOREIGN = {
     "--log-file": _LOG,
     "--max-requests": "write --limit-max-requests NUMBER",
     "--max-requests-jitter": "write --limit-max-requests-jitter NUMBER",
+    "--proxy-allow-from": "write --forwarded-allow-ips ADDRESSES",
     # hypercorn's.
     "--error-log": _LOG,
     "--insecure-bind": _ADDRESS,
