@@ -32,9 +32,11 @@ PROGRAMS = {
     "chromium": "chromium",
     "curl": "curl",
     "git": "git",
+    "haproxy": "haproxy",
     "ip": "iproute2",
     "nginx": "nginx-light",
     "redis-server": "redis-server",
+    "systemd-analyze": "systemd",
     "wrk": "wrk",
 }
 """Debian's package of each program."""

@@ -1,6 +1,7 @@
 """`microasgi routes`: a router's routes, and what a disconnect does to each."""
 
 import argparse
+from collections.abc import Iterator
 
 from microasgi_server import TargetError
 from microasgi_server.command.parser import Parser, add_target
@@ -23,10 +24,15 @@ def show(arguments: argparse.Namespace) -> None:
     app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
     if not isinstance(app, Router):
         raise TargetError(f"{arguments.target!r} is neither a Router nor a list of routes, and only those tell what they have")
-    rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(app, "", "cancel", 5.0)]
+    print(*table(app), sep="\n")
+
+
+def table(router: Router) -> Iterator[str]:
+    """A line for each route, under a heading."""
+    rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(router, "", "cancel", 5.0)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
 
 
 def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[str, str, str, str]]:

@@ -12,6 +12,7 @@ from microasgi_server.options import FLAG, Groups, Option
 from microasgi_server.signals import run_until_signal
 
 from microasgi.asgi import ASGIApp
+from microasgi.command.checking import check
 from microasgi.command.targets import load_app
 from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routes import Mount, Route
@@ -70,4 +71,7 @@ def add(parser: Parser) -> None:
 
 def serve_target(arguments: argparse.Namespace) -> None:
     """What `microasgi serve` does."""
+    if arguments.check:
+        check(arguments, LOGGER)
+        return
     serve(run, arguments, cancel_on_disconnect=arguments.cancel_on_disconnect)

@@ -13,14 +13,18 @@ from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, ShutdownError, StartupError, TargetError
 from microasgi_server.http1.limits import Limits
 from microasgi_server.noted import request_id
+from microasgi_server.proxies.headers import ProxyHeaders
+from microasgi_server.proxies.hosts import AllowedHosts
 from microasgi_server.server import serve
 from microasgi_server.stats import Stats, stats
 
 __all__ = [
+    "AllowedHosts",
     "AppError",
     "ClientDisconnected",
     "Config",
     "Limits",
+    "ProxyHeaders",
     "ServerError",
     "ShutdownError",
     "StartupError",

@@ -46,6 +46,7 @@ def writer(config: Config) -> Write | None:
     if not config.access_log or not logs.access_logger.isEnabledFor(logging.INFO):
         return None
     write = _formatted(config.access_log_format) if config.access_log_format else logs.access
+    write = _of_clients(write) if config.proxy_headers else write
     return _but_quiet(write, frozenset(config.access_log_quiet)) if config.access_log_quiet else write
 
 
@@ -69,6 +70,11 @@ def shown(name: str, value: object) -> str:
     if name == "duration":
         return f"{value:.3f}"
     return str(value).encode("unicode_escape").decode("ascii").replace('"', '\\"')
+
+
+def _of_clients(write: Write) -> Write:
+    """Has the client in the line for which a proxy speaks, where one does."""
+    return lambda client, exchange, seconds: write(getattr(exchange, "client", client), exchange, seconds)
 
 
 def _but_quiet(write: Write, paths: Collection[str]) -> Write:

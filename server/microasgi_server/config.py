@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
 from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loop
+from microasgi_server.proxies.headers import USUAL
+from microasgi_server.proxies.trust import LOCAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,10 +16,23 @@ class Config:
     :param host: the address or name to listen on
     :param port: the TCP port; 0 lets the system pick one
     :param uds: the path of a unix socket to listen on, instead of host and port
+    :param uds_permissions: of a unix socket's file, as chmod has them: 666 lets a proxy connect that runs as another user. What may come
+        that far is also the directory's to say
+    :param bind: addresses to listen on, as `127.0.0.1:8000`, `[::1]:8000` or `unix:/run/app.sock`; with these, or `uds`, or `fd`, host and
+        port don't count
+    :param fd: numbers of sockets to listen on that another process has bound, as systemd does. It also closes them
+    :param reuse_port: let other processes listen on the same TCP ports, which then share the connections (SO_REUSEPORT)
     :param backlog: connections that the system holds until they are accepted
     :param loop: the event loop that `run` starts; `auto` is uvloop where it is installed, else asyncio
     :param lifespan: `on`: the app's lifespan must work; `auto`: it may be missing; `off`: it isn't tried
     :param root_path: the prefix that a proxy in front has stripped (ASGI HTTP spec, `root_path`)
+    :param proxy_headers: take the scope's `client` and `scheme`, and what else `proxy_fields` names, from what a proxy says of a request
+    :param forwarded_allow_ips: the proxies that are believed: addresses, networks, `unix` for whoever comes by a unix socket, `*` for
+        everybody. What anybody else says is ignored
+    :param proxy_fields: the fields that are believed: some of `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or `Forwarded`
+        (RFC 7239) alone. Only those that the proxy always sets: one that it passes on is its clients' word
+    :param proxy_protocol: whether the connections of those proxies begin with the PROXY protocol. Without it they are refused
+    :param allowed_hosts: names that the app may be asked for, as `example.com`, or `*.example.com` for all below it; empty is any
     :param access_log: write a line for each request to the logger `microasgi_server.access`
     :param access_log_format: what that line says: a text with fields in braces, as in `{client} "{line}" {status} {duration} {bytes}
         {request_id} {user_agent}`; `access_fields.py` has them all. Empty is the usual line
@@ -55,10 +70,19 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    uds_permissions: str = "666"
+    bind: Sequence[str] = ()
+    fd: Sequence[int] = ()
+    reuse_port: bool = False
     backlog: int = 2048
     loop: Loop = "auto"
     lifespan: LifespanMode = "auto"
     root_path: str = ""
+    proxy_headers: bool = False
+    forwarded_allow_ips: Sequence[str] = LOCAL
+    proxy_fields: Sequence[str] = USUAL
+    proxy_protocol: bool = False
+    allowed_hosts: Sequence[str] = ()
     access_log: bool = True
     access_log_format: str = ""
     access_log_quiet: Sequence[str] = ()

@@ -10,6 +10,15 @@ from typing import Any
 
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
+from microasgi_server.inherited import inherited
+from microasgi_server.places import Place, place
+
+
+def places(config: Config) -> list[Place]:
+    """What is to be bound, beside what is inherited."""
+    found = [Place(path=config.uds)] if config.uds is not None else []
+    found += [place(text) for text in config.bind]
+    return found or ([] if config.fd else [Place(config.host.removeprefix("[").removesuffix("]"), config.port)])
 
 
 @contextmanager
@@ -19,10 +28,13 @@ def bound_sockets(config: Config) -> Iterator[list[socket.socket]]:
     :raises StartupError: the address can't be had, with the reason
     """
     with ExitStack() as stack:
-        if config.uds is not None:
-            yield [stack.enter_context(_bind_unix(config.uds))]
-        else:
-            yield [stack.enter_context(sock) for sock in _bind_tcp(config.host, config.port)]
+        sockets = [stack.enter_context(inherited(number)) for number in config.fd]
+        for host, port, path in places(config):
+            if path:
+                sockets.append(stack.enter_context(_bind_unix(path, int(config.uds_permissions, 8))))
+            else:
+                sockets += [stack.enter_context(sock) for sock in _bind_tcp(host, port, config.reuse_port)]
+        yield sockets
 
 
 @contextmanager
@@ -40,7 +52,9 @@ def describe(sockets: list[socket.socket]) -> list[str]:
     urls = []
     for sock in sockets:
         name = sock.getsockname()
-        if isinstance(name, str):
+        if isinstance(name, bytes):  # one of Linux's abstract ones, as unix(7) has them
+            urls.append(f"unix:@{name[1:].decode('utf-8', 'replace')}")
+        elif isinstance(name, str):
             urls.append(f"unix:{name}")
         else:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
@@ -60,8 +74,13 @@ def send(sock: socket.socket, data: bytes) -> bytes:
 
 
 def client_of(remote: Any) -> tuple[str, int] | None:
-    """The scope's `client`, from a socket's address (ASGI HTTP spec, HTTP Connection Scope); None for a unix socket's."""
-    return (remote[0], remote[1]) if isinstance(remote, tuple) else None
+    """The scope's `client`, from a socket's address (ASGI HTTP spec, HTTP Connection Scope); None for a unix socket's.
+
+    On a socket for both kinds of addresses, as systemd's are, an IPv4 client's is shown as what it is (RFC 4291 §2.5.5.2).
+    """
+    if not isinstance(remote, tuple):
+        return None
+    return (remote[0].removeprefix("::ffff:") if "." in remote[0] else remote[0], remote[1])
 
 
 def server_of(local: Any) -> tuple[str, int | None] | None:
@@ -69,8 +88,11 @@ def server_of(local: Any) -> tuple[str, int | None] | None:
     return (local[0], local[1]) if isinstance(local, tuple) else (local, None) if isinstance(local, str) and local else None
 
 
-def _bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address of `host`: a name such as localhost may have several. All get the same port."""
+def _bind_tcp(host: str, port: int, shared: bool) -> list[socket.socket]:
+    """One socket for each address of `host`: a name such as localhost may have several. All get the same port.
+
+    :param shared: whether other processes may listen there, too
+    """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:  # the second: no name could look like this
@@ -86,6 +108,8 @@ def _bind_tcp(host: str, port: int) -> list[socket.socket]:
             sockets.append(sock)
             if os.name == "posix":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                _share(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
@@ -106,6 +130,12 @@ def _bind_tcp(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def _share(sock: socket.socket) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise StartupError("can't share a port: this system has no SO_REUSEPORT; leave --reuse-port out")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
 def _explain(error: OSError, host: str, port: int) -> str:
     where = f"can't listen on {host}:{port}"
     match error.errno:
@@ -120,13 +150,17 @@ def _explain(error: OSError, host: str, port: int) -> str:
 
 
 @contextmanager
-def _bind_unix(path: str) -> Iterator[socket.socket]:
-    """A unix socket at `path`, which is removed at the end. One that nobody listens on any more is replaced."""
+def _bind_unix(path: str, permissions: int) -> Iterator[socket.socket]:
+    """A unix socket at `path`, which is removed at the end. One that nobody listens on any more is replaced.
+
+    :param permissions: of its file. Who may write to it may connect
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with sock:
         _clear_stale(path)
         try:
             sock.bind(path)
+            os.chmod(path, permissions)  # before it listens: nobody has connected yet
         except OSError as error:
             raise StartupError(f"can't listen on unix socket {path!r}: {error.strerror or error}") from error
         bound = os.stat(path)

@@ -22,10 +22,12 @@ access_logger = logging.getLogger("microasgi_server.access")
 
 
 def address(client: Address) -> str:
-    """An address as a log shows it."""
+    """An address as a log shows it. The port is 0 where only a proxy knows it."""
     if client is None:
         return "unix"
     host, port = client
+    if not port:
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

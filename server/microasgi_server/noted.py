@@ -25,6 +25,7 @@ from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import START, Phase, Step
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.http1.reader import Head
+from microasgi_server.proxies.connections import behind_proxies
 
 request_id: ContextVar[str | None] = ContextVar("microasgi_server.request_id", default=None)
 """The id of the request that the running task works for, where there are ids; None elsewhere. For logs, and for requests to others."""
@@ -85,6 +86,7 @@ class IdentifiedCall(Call):
 
 def noted(base: type[Connection], config: Config) -> type[Connection]:
     """The class of connections that knows as much of its requests as these options ask for: `base` itself, if that is nothing more."""
+    base = behind_proxies(base, config)
     parts = parsed(config.access_log_format)
     identified = config.request_id or "request_id" in [name for _, name in parts]
     protocol = base.protocol_class

@@ -11,6 +11,11 @@ from typing import Any, Literal, get_args
 
 from microasgi_server.access_fields import FIELDS, is_format
 from microasgi_server.http1.fields import TOKEN, VALUE
+from microasgi_server.places import is_permissions, is_place
+from microasgi_server.proxies.forwarded import FORWARDED, X_FORWARDED
+from microasgi_server.proxies.headers import is_fields
+from microasgi_server.proxies.hosts import is_host
+from microasgi_server.proxies.trust import is_trustable
 
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
@@ -79,6 +84,11 @@ def _all(admits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda values: isinstance(values, list | tuple) and all(map(admits, values))
 
 
+def _commas(text: str) -> tuple[str, ...]:
+    """The members of a list as the environment has it, with commas, spaces, or both between them."""
+    return tuple(text.replace(",", " ").split())
+
+
 TEXT = Kind("a text", lambda value: isinstance(value, str), str, "TEXT")
 PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and value != ""), str, "PATH")
 DIRECTORY = Kind("a directory", lambda value: isinstance(value, str) and value != "", str, "DIR")
@@ -102,6 +112,36 @@ PATHS = Kind(
     _all(lambda path: isinstance(path, str) and path.startswith("/")),
     lambda text: tuple(text.split()),
     "PATH",
+    several=True,
+)
+PLACES = Kind(
+    "a list of HOST:PORT, [IPv6]:PORT and unix:PATH (in the environment with spaces between them)",
+    _all(is_place),
+    lambda text: tuple(text.split()),
+    "ADDRESS",
+    several=True,
+)
+PERMISSIONS = Kind("three octal digits, as 660", is_permissions, str, "MODE")
+NUMBERS = Kind(
+    "a list of whole numbers, 0 or more (in the environment with spaces between them)",
+    _all(COUNT.admits),
+    lambda text: tuple(map(_whole, text.split())),
+    "NUMBER",
+    several=True,
+)
+PEERS = Kind("a list of addresses, networks, unix and *, with commas between them", _all(is_trustable), _commas, "ADDRESSES", several=True)
+PROXY_FIELDS = Kind(
+    f"a list of {', '.join(X_FORWARDED)}, with commas between them, or {FORWARDED} alone",
+    lambda names: _all(lambda name: isinstance(name, str))(names) and is_fields(names),
+    _commas,
+    "FIELDS",
+    several=True,
+)
+HOSTS = Kind(
+    "a list of names such as example.com and *.example.com, or addresses, without ports, with commas between them",
+    _all(is_host),
+    _commas,
+    "HOSTS",
     several=True,
 )
 PREFIX = Kind("a path that starts with a slash and ends without one, as /api does", _is_prefix, lambda text: text.rstrip("/"), "PREFIX")
@@ -170,6 +210,10 @@ GROUPS: Groups = {
         Option("host", TEXT, "address to listen on; 0.0.0.0 is every one"),
         Option("port", PORT, "0 picks a free one and prints it"),
         Option("uds", PATH, "listen on a unix socket instead of host and port"),
+        Option("uds_permissions", PERMISSIONS, "of a unix socket's file; who may write to it may connect"),
+        Option("bind", PLACES, "one more address to listen on, as HOST:PORT, [IPv6]:PORT or unix:PATH, instead of host and port"),
+        Option("fd", NUMBERS, "one more socket to listen on, by its number, from whoever has started this, instead of host and port"),
+        Option("reuse_port", FLAG, "let other processes listen on the same port, too (SO_REUSEPORT)"),
         Option("backlog", COUNT, "connections that the system holds until they are accepted"),
     ),
     "how it runs the app": (
@@ -177,6 +221,13 @@ GROUPS: Groups = {
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
         Option("on_lifespan_failure", choice(*get_args(LifespanFailure)), "what follows if the lifespan fails while the app is served"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
+    ),
+    "who is in front of it": (
+        Option("proxy_headers", FLAG, "take client and scheme from what a proxy says in X-Forwarded-For and -Proto"),
+        Option("forwarded_allow_ips", PEERS, "the proxies that are believed; unix is who comes by a unix socket, * everybody"),
+        Option("proxy_fields", PROXY_FIELDS, "what to believe them: fields that they always set, whatever their clients have sent"),
+        Option("proxy_protocol", FLAG, "have each of their connections begin with the PROXY protocol, version 1 or 2"),
+        Option("allowed_hosts", HOSTS, "the names that the app is asked for; the answer to others is 421"),
     ),
     "what it says": (
         Option("access_log", FLAG, "a line for each request"),

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from microasgi_server import metrics
+from microasgi_server import metrics, notify
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError, single_error
@@ -47,12 +47,19 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
     if threading.current_thread() is not threading.main_thread():
         raise StartupError("only the main thread hears Ctrl+C; in another one, use microasgi_server.serve, in an event loop of your own")
     _collect_rarely(*config.limits.collect)
-    uvloop = config.loop == "uvloop" or (config.loop == "auto" and find_spec("uvloop") is not None)
-    backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": uvloop}}
-    if config.loop == "trio":
+    loop = chosen_loop(config)
+    backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": loop == "uvloop"}}
+    if loop == "trio":
         backend = {"backend": "trio"}
     with LastResort() as last_resort:
         anyio.run(_serve_until_signal, app, config, started, last_resort, **backend)
+
+
+def chosen_loop(config: Config) -> str:
+    """The loop that is started: `asyncio`, `uvloop` or `trio`."""
+    if config.loop == "auto":
+        return "uvloop" if find_spec("uvloop") is not None else "asyncio"
+    return config.loop
 
 
 def demand_loop(config: Config) -> None:
@@ -85,6 +92,7 @@ class _Progress:
 
     def started(self, value: list[str] | None = None) -> None:
         self.accepting = True
+        notify.ready(value or [])
         if self._announce is not None:
             self._announce(value or [])
 
@@ -137,4 +145,5 @@ async def _listen_to_signals(
             else:
                 logger.info("%s: stopping; once more stops at once", received.name)
                 last_resort.due_in(longest(config, graceful=True))
+                notify.stopping()
                 stop.set()

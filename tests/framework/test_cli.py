@@ -709,7 +709,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["serve", "main:routes", "--prot", "80"], ["there is no option --prot; did you mean --port?"]),
         (["serve", "main:routes", "--time"], ["there is no option --time;"]),
         (["serve", "-w", "4", "main:routes"], ["there is no option -w here: one process serves"]),
-        (["serve", "--bind=:80", "main:routes"], ["there is no option --bind here: write --host HOST --port PORT"]),
+        (["serve", "main:routes", "-b", ":80"], ["there is no option -b here: write --bind ADDRESS"]),
         (["serve", "main:routes", "--ssl-keyfile", "key.pem"], ["there is no option --ssl-keyfile here: there is no TLS yet"]),
         (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
         (["routes", "main:routes", "--factoyr"], ["there is no option --factoyr; did you mean --factory?"]),
@@ -824,6 +824,58 @@ DELETE     /payments/accounts/{name}  handler    cancel, 0 s of cleanup
 def test_the_table_of_routes_needs_a_router(app_dir: Path) -> None:
     """`routes` of an app that isn't a Router is one line, with exit code 1."""
     check_refusal(say(app_dir, "routes", "main:bare"), 1, "'main:bare' is neither a Router nor a list of routes")
+
+
+# The check.
+
+
+def test_a_check_says_what_would_be_served_and_how_it_reacts(app_dir: Path) -> None:
+    """`serve --check` prints where it would listen, who would be believed and what a disconnect does to each route, and binds nothing."""
+    addresses = ["--uds", "a.sock", "--uds-permissions", "660", "--bind", "[::1]:80", "--bind", ":0"]
+    options = ["--proxy-headers", "--proxy-protocol", "--forwarded-allow-ips", "*", "--allowed-hosts", "a.com,b.com", "--loop", "asyncio"]
+    done = say(app_dir, "serve", "main:routes", "--check", *addresses, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:10] == [
+        "main:routes can be served: a Router",
+        "it listens at unix:a.sock, with the permissions 660",
+        "it listens at http://[::1]:80",
+        "it listens at http://*:(a free port)",
+        "it runs on asyncio, with the lifespan auto",
+        "it believes X-Forwarded-For, X-Forwarded-Proto of *",
+        "it wants the PROXY protocol of *",
+        "it believes everybody: who reaches it past the proxy can claim any address",
+        "it answers to a.com, b.com",
+        "",
+    ]
+    assert lines[10].startswith("When a client leaves, its handler is cancelled, unless the route finishes it")
+    assert [*lines[11:]] == say(app_dir, "routes", "main:routes").stdout.splitlines()
+    assert not (app_dir / "a.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "its handler goes on, unless its framework stops it"),
+        (["--cancel-on-disconnect"], "its handler is cancelled, with 5 s of cleanup: on asyncio every task"),
+        (
+            ["--cancel-on-disconnect", "--loop", "trio"],
+            "its handler is cancelled, with 5 s of cleanup: on trio only where that is shielded",
+        ),
+    ],
+)
+def test_a_check_says_how_another_frameworks_app_reacts(app_dir: Path, options: list[str], words: str) -> None:
+    """Of an app that isn't a Router it says whether its handlers are stopped."""
+    done = say(app_dir, "serve", "main:bare", "--check", *options)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "main:bare can be served: a function")
+    assert f"When a client leaves, {words}" in done.stdout
+
+
+def test_a_check_finds_what_is_wrong(app_dir: Path) -> None:
+    """What serving would stumble over is one line here, too, with the same exit code."""
+    check_refusal(say(app_dir, "serve", "main:nothing", "--check"), 1, "module 'main' has no attribute 'nothing'")
+    check_refusal(say(app_dir, "serve", "main:routes", "--check", "--fd", "98765"), 1, "can't listen on fd 98765: nothing is open there")
+    check_refusal(say(app_dir, "serve", "main:routes", "--check", "--bind", "8000"), 2, "--bind is a list of HOST:PORT")
 
 
 # The help.

@@ -1,18 +1,16 @@
 """What to write instead of the options of other servers' commands, or that there is nothing yet."""
 
-_ADDRESS = "write --host HOST --port PORT, or --uds PATH"
+_ADDRESS = "write --bind ADDRESS, or --host HOST --port PORT, or --uds PATH"
 _APP_DIR = "write --app-dir DIR"
 _LOG = "the log goes to stderr; for files of logs write --log-config FILE, with a configuration of Python's logging"
 _LOOP = "one process serves on one event loop; --loop chooses it"
 _PROCESSES = "one process serves; start several, each with its own --port or --uds, and a proxy in front"
-_PROXY = "a proxy's fields aren't read yet"
 _RELOAD = "nothing restarts it by itself yet; stop it and start it again"
 _SERVICE = "whatever starts it decides that: systemd, a container, a shell"
 _TLS = "there is no TLS yet; put a proxy in front, as nginx or Caddy"
 
 FOREIGN = {
     # Everybody's.
-    "--bind": _ADDRESS,
     "-b": _ADDRESS,
     "--workers": _PROCESSES,
     "-w": _PROCESSES,
@@ -23,7 +21,6 @@ FOREIGN = {
     "--certfile": _TLS,
     "--ca-certs": _TLS,
     "--ciphers": _TLS,
-    "--forwarded-allow-ips": _PROXY,
     "--config": "there is no file of options; write them here, or call microasgi.run in a program",
     "-c": "there is no file of options; write them here, or call microasgi.run in a program",
     "--daemon": _SERVICE,
@@ -41,11 +38,9 @@ FOREIGN = {
     "--reload-include": _RELOAD,
     "--reload-exclude": _RELOAD,
     "--reload-delay": _RELOAD,
-    "--fd": "a program can hand sockets over: microasgi_server.serve(app, sockets=[…])",
     "--http": "there is one implementation of HTTP",
     "--ws": "there are no WebSockets yet",
     "--interface": "apps are ASGI 3",
-    "--proxy-headers": _PROXY,
     "--use-colors": "the log has no colours",
     "--no-use-colors": "the log has no colours",
     "--ssl-keyfile": _TLS,
@@ -72,6 +67,7 @@ FOREIGN = {
     "--log-file": _LOG,
     "--max-requests": "write --limit-max-requests NUMBER",
     "--max-requests-jitter": "write --limit-max-requests-jitter NUMBER",
+    "--proxy-allow-from": "write --forwarded-allow-ips ADDRESSES",
     # hypercorn's.
     "--error-log": _LOG,
     "--insecure-bind": _ADDRESS,

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from microasgi_server.command.checking import CHECK, checked_config, plan
 from microasgi_server.command.levels import LEVELS, LOGGER
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
 from microasgi_server.command.run import run
+from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
 from microasgi_server.errors import ShutdownError, StartupError, TargetError
+from microasgi_server.places import place
 
 INTERRUPTED = 130
 """The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
@@ -28,7 +31,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ending():
         parser = Parser(prog="python -m microasgi_server", description="Serve an ASGI app until Ctrl+C.")
         add_serve(parser, "module:attribute, as in main:app: an ASGI app")
-        serve(run, parser.parse_args(argv))
+        arguments = parser.parse_args(argv)
+        if arguments.check:
+            _check(arguments)
+        else:
+            serve(run, arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    config = checked_config(arguments)
+    app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
+    print(f"{arguments.target} can be served: {a(app)}")
+    print(*plan(config), sep="\n")
 
 
 def add_serve(parser: Parser, target: str) -> None:
@@ -37,13 +51,13 @@ def add_serve(parser: Parser, target: str) -> None:
     :param target: what the target may be
     """
     add_target(parser, target)
-    parser.add_options(SERVE_GROUPS, {**DEFAULTS, **vars(Config())})
+    parser.add_options({"instead of serving": (CHECK,), **SERVE_GROUPS}, {**DEFAULTS, **vars(Config())})
 
 
 def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) -> None:
     """Call `run` with what was chosen."""
     # A port that was picked must be known, also where the log doesn't say it.
-    announce = arguments.port == 0 and arguments.uds is None and LEVELS[arguments.log_level] > logging.INFO
+    announce = _picks_port(arguments) and LEVELS[arguments.log_level] > logging.INFO
     run(
         arguments.target,
         factory=arguments.factory,
@@ -55,6 +69,13 @@ def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) 
         **config_fields(arguments),
         **more,
     )
+
+
+def _picks_port(arguments: argparse.Namespace) -> bool:
+    """Whether the system picks one."""
+    if arguments.bind:
+        return any(place(text).port == 0 and not place(text).path for text in arguments.bind)
+    return arguments.port == 0 and arguments.uds is None and not arguments.fd
 
 
 def _print_addresses(addresses: list[str]) -> None:

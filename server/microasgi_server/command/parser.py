@@ -26,6 +26,7 @@ SERVE_GROUPS: Groups = {**GROUPS, "what it says": (LOG_LEVEL, LOG_FORMAT, LOG_CO
 """What there is to choose when serving."""
 
 DEFAULTS: Mapping[str, Any] = {
+    "check": False,
     "factory": False,
     "app_dir": ".",
     "env_file": None,
@@ -117,6 +118,8 @@ class _Several(argparse.Action):
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -1,5 +1,6 @@
 """`run`: what the command does, for a program."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_u
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
+from microasgi_server.inherited import handed_over
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
 
@@ -70,7 +72,7 @@ def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
 
 
 def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:
-    """What comes before the app is even imported; gives the options as the log wants them.
+    """What comes before the app is even imported; gives the options as the log wants them, and with the sockets that systemd hands over.
 
     :param loggers: to set up beside the server's own
     :raises StartupError: the loop isn't installed, or the file configures nothing
@@ -80,6 +82,7 @@ def prepare(config: Config, log_level: str | None, log_format: str, log_config: 
         LOG_LEVEL.check(log_level, "log_level")
     LOG_FORMAT.check(log_format, "log_format")
     demand_loop(config)
+    config = replace(config, fd=config.fd or tuple(handed_over(os.environ, os.getpid())))
     if log_config is not None:
         configure(log_config)
         return config

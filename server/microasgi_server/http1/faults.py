@@ -19,8 +19,8 @@ _FAULTS = {
 
 _STRANGERS = {
     b"\x16": "TLS: use http:// here, or a proxy that speaks TLS in front",
-    b"\x00\r\nQUIT\n": "the PROXY protocol, version 2, which this server doesn't read",  # behind the empty lines that it begins with
-    b"PROXY ": "the PROXY protocol, which this server doesn't read",
+    b"\x00\r\nQUIT\n": "the PROXY protocol, version 2, not expected of this peer",  # behind the empty lines that it begins with
+    b"PROXY ": "the PROXY protocol, not expected of this peer",
     b"\x04": "SOCKS 4, and this is no proxy",
     b"\x05": "SOCKS 5, and this is no proxy",
     b"SSH-": "SSH",
