@@ -1,6 +1,7 @@
 """The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
 
 import errno
+import logging
 import os
 import socket
 import stat
@@ -10,6 +11,8 @@ from typing import Any
 
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
+
+logger = logging.getLogger("microasgi_server")
 
 
 @contextmanager
@@ -35,8 +38,8 @@ def borrowed_sockets(sockets: Sequence[socket.socket]) -> Iterator[list[socket.s
         yield own
 
 
-def describe(sockets: list[socket.socket]) -> list[str]:
-    """The bound addresses as URLs, or `unix:` and a path."""
+def announce(sockets: list[socket.socket], scheme: str) -> list[str]:
+    """Say in the log where it is served, and return that: URLs, or `unix:` and a path."""
     urls = []
     for sock in sockets:
         name = sock.getsockname()
@@ -44,7 +47,8 @@ def describe(sockets: list[socket.socket]) -> list[str]:
             urls.append(f"unix:{name}")
         else:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            urls.append(f"http://{host}:{name[1]}")
+            urls.append(f"{scheme}://{host}:{name[1]}")
+        logger.info("Serving on %s (Ctrl+C stops)", urls[-1])
     return urls
 
 

@@ -8,7 +8,6 @@ _PROCESSES = "one process serves; start several, each with its own --port or --u
 _PROXY = "a proxy's fields aren't read yet"
 _RELOAD = "nothing restarts it by itself yet; stop it and start it again"
 _SERVICE = "whatever starts it decides that: systemd, a container, a shell"
-_TLS = "there is no TLS yet; put a proxy in front, as nginx or Caddy"
 
 FOREIGN = {
     # Everybody's.
@@ -19,10 +18,13 @@ FOREIGN = {
     "--reload": _RELOAD,
     "--worker-class": _LOOP,
     "-k": _LOOP,
-    "--keyfile": _TLS,
-    "--certfile": _TLS,
-    "--ca-certs": _TLS,
-    "--ciphers": _TLS,
+    "--keyfile": "write --ssl-keyfile FILE",
+    "--certfile": "write --ssl-certfile FILE",
+    "--keyfile-password": "write --ssl-keyfile-password PASSWORD",
+    "--ca-certs": "write --ssl-ca-certs FILE",
+    "--cert-reqs": "write --ssl-cert-reqs required",
+    "--verify-mode": "write --ssl-cert-reqs required",
+    "--ciphers": "write --ssl-ciphers LIST",
     "--forwarded-allow-ips": _PROXY,
     "--config": "there is no file of options; write them here, or call microasgi.run in a program",
     "-c": "there is no file of options; write them here, or call microasgi.run in a program",
@@ -48,13 +50,7 @@ FOREIGN = {
     "--proxy-headers": _PROXY,
     "--use-colors": "the log has no colours",
     "--no-use-colors": "the log has no colours",
-    "--ssl-keyfile": _TLS,
-    "--ssl-certfile": _TLS,
-    "--ssl-keyfile-password": _TLS,
-    "--ssl-version": _TLS,
-    "--ssl-cert-reqs": _TLS,
-    "--ssl-ca-certs": _TLS,
-    "--ssl-ciphers": _TLS,
+    "--ssl-version": "TLS 1.2 and 1.3 are spoken",
     "--h11-max-incomplete-event-size": "a program can set it: microasgi.run(app, limits=Limits(head=…))",
     # gunicorn's.
     "--chdir": _APP_DIR,
