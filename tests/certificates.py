@@ -51,7 +51,13 @@ def signed(subject: x509.Name, by: Pair | None = None, *, authority: bool = Fals
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key((by.key if by else key).public_key()), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )  # what Python asks for from 3.13 on
-    if not authority:
+    if authority:
+        uses = dict.fromkeys(
+            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+        )
+        usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, decipher_only=False, **uses)
+        builder = builder.add_extension(usage, critical=True)
+    else:
         names: Sequence[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return Pair(builder.sign(by.key if by else key, hashes.SHA256()), key)

@@ -176,6 +176,10 @@ class TLSClient(Client):
             except ssl.SSLWantReadError:
                 await self._more()
 
+    def last_words(self) -> bytes:
+        """What this side has yet to say: an alert, where a handshake has failed."""
+        return self._outgoing.read()
+
     def goodbye(self) -> bytes:
         """The bytes of a close_notify."""
         with suppress(ssl.SSLWantReadError):

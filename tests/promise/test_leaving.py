@@ -253,6 +253,39 @@ async def test_a_slow_reader_of_the_body_is_still_told(over: dict[str, Any], cap
     assert loud_lines(caplog) == []
 
 
+@pytest.mark.parametrize("over", ["TLS"], indirect=True)
+async def test_a_goodbye_that_nobody_reads(over: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The limit over TLS: behind more than the look-ahead a close_notify is data, and without a FIN isn't seen until the body is read."""
+    routes, begun, read, ended = Router(), anyio.Event(), anyio.Event(), anyio.Event()
+
+    @routes.post("/")
+    async def upload(request: Request) -> None:
+        begun.set()
+        try:
+            await read.wait()
+            await request.body()
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    @routes.get("/")
+    async def other(request: Request) -> str:
+        return "still here"
+
+    async with serving(routes, **over) as served, await served.connect() as client, await served.connect() as another:
+        await client.send(post(200_000) + bytes(200_000))
+        await within(begun)
+        client.leave("close_notify")
+        for _ in range(3):
+            await another.send(GET)
+            assert (await another.response()).status == 200
+        assert not [line for line in access_lines(caplog) if "499" in line]
+        read.set()
+        await within(ended)
+        await eventually(lambda: [line for line in access_lines(caplog) if '" 499 ' in line and "(close_notify)" in line])
+    assert loud_lines(caplog) == []
+
+
 async def test_a_departure_leaves_nothing_to_the_collector(over: dict[str, Any]) -> None:
     """When a client has left, all that its request and its connection were made of is freed at once, without a collection."""
     begun = anyio.Event()
