@@ -47,7 +47,7 @@ _REASONS = {
     "UNSUPPORTED_PROTOCOL": "the client speaks no version from TLS 1.2 on",
     "VERSION_TOO_LOW": "the client speaks no version from TLS 1.2 on",
     "NO_SHARED_CIPHER": "the client knows none of the server's ciphers",
-    "WRONG_VERSION_NUMBER": "what came is no TLS",
+    "WRONG_VERSION_NUMBER": "what came is no TLS, or an old one",
 }
 """What OpenSSL calls the usual reasons for which there is no session, in words."""
 
