@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import needs
+from tests.certificates import Files
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -41,6 +42,12 @@ def postgres() -> "Iterator[Postgres]":
 
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Certificates and keys, in files."""
+    return Files(tmp_path_factory.mktemp("certificates"))
 
 
 # `--no-skips`, for a machine that has everything.

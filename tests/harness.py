@@ -4,10 +4,11 @@ The server runs in the test's own event loop, on a real socket. The client is a 
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -21,7 +22,7 @@ from microasgi_server.errors import single_error
 from microasgi_server.running import RunningServer
 
 Headers = Sequence[tuple[bytes, bytes]]
-Departure = Literal["FIN", "RST", "half-close"]
+Departure = Literal["FIN", "RST", "half-close", "close_notify", "close_notify, FIN"]
 
 PATIENCE = 5.0
 """Seconds after which a wait in a test has failed. Nothing waits that long unless something is wrong."""
@@ -50,8 +51,16 @@ class Client:
         self.sock = sock
         self._parser = h11.Connection(h11.CLIENT)
 
+    def sealed(self, data: bytes) -> bytes:
+        """The bytes that carry these."""
+        return data
+
     async def send(self, data: bytes) -> None:
         """Send all of it, waiting as long as the server doesn't read."""
+        await self.send_raw(self.sealed(data))
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send these bytes as they are."""
         view = memoryview(data)
         while view:
             try:
@@ -116,6 +125,83 @@ class Client:
         self.sock.close()
 
 
+class TLSClient(Client):
+    """A connection whose bytes are TLS's: `sock` carries records. It can do less, and more, than Python's own TLS sockets."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(sock)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    async def shake_hands(self) -> "TLSClient":
+        """From the first byte to the end of the handshake, as the server sees it, too.
+
+        :raises ssl.SSLError: there is no session
+        """
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.send_raw(self._outgoing.read())
+                await self._more()
+            else:
+                await self.send_raw(self._outgoing.read())
+                break
+        if self.tls.version() == "TLSv1.3":  # the server answers with tickets, or why it won't: who closes with those unread sends an RST
+            await self._more()
+            with suppress(ssl.SSLWantReadError):
+                self.tls.read(1)
+        return self
+
+    async def _more(self) -> None:
+        if data := await super().receive():
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def sealed(self, data: bytes) -> bytes:
+        view = memoryview(data)
+        while view:
+            view = view[self.tls.write(view) :]
+        return self._outgoing.read()
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Some bytes; none behind the server's close_notify.
+
+        :raises ssl.SSLEOFError: the connection has ended without one
+        """
+        while True:
+            try:
+                return self.tls.read(max_bytes)
+            except ssl.SSLWantReadError:
+                await self._more()
+
+    def last_words(self) -> bytes:
+        """What this side has yet to say: an alert, where a handshake has failed."""
+        return self._outgoing.read()
+
+    def goodbye(self) -> bytes:
+        """The bytes of a close_notify."""
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self._outgoing.read()
+
+    def leave(self, how: Departure = "FIN") -> None:
+        if how.startswith("close_notify"):
+            self.sock.send(self.goodbye())
+        if how != "close_notify":
+            super().leave("FIN" if how == "close_notify, FIN" else how)
+
+
+def unsuspicious(most: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLContext:
+    """What a client needs that takes any server, with no newer version than this."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = most
+    return context
+
+
 @dataclass
 class Served:
     """A running server. `stop` ends it gracefully; leaving the block ends it at once."""
@@ -131,7 +217,12 @@ class Served:
         return port
 
     async def connect(self, *, receive_buffer: int = 0) -> Client:
-        """A new connection. `receive_buffer` makes the client's side small, so that it is soon full."""
+        """A new connection, over TLS if the server wants it so. `receive_buffer` makes the client's side small, so that it is soon full."""
+        client = await self.connect_bare(receive_buffer=receive_buffer)
+        return await TLSClient(client.sock, unsuspicious()).shake_hands() if self.address.startswith("https:") else client
+
+    async def connect_bare(self, *, receive_buffer: int = 0) -> Client:
+        """A new connection, before any byte."""
         if self.address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.setblocking(False)

@@ -8,6 +8,7 @@
 To learn how it works, read in this order: `http1`, `connection`, `call`, `transports.asyncio`, `server`.
 """
 
+from microasgi_server.certificates import Certificates
 from microasgi_server.command.run import run
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ClientDisconnected, ServerError, ShutdownError, StartupError, TargetError
@@ -21,6 +22,7 @@ from microasgi_server.stats import Stats, stats
 __all__ = [
     "AllowedHosts",
     "AppError",
+    "Certificates",
     "ClientDisconnected",
     "Config",
     "Limits",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microasgi_server.http1.limits import Limits
-from microasgi_server.options import OPTIONS, LifespanFailure, LifespanMode, Loop
+from microasgi_server.options import OPTIONS, Demand, LifespanFailure, LifespanMode, Loop
 from microasgi_server.proxies.headers import USUAL
 from microasgi_server.proxies.trust import LOCAL
 
@@ -49,6 +49,15 @@ class Config:
     :param limit_connections: open connections; others wait in the backlog until there is room, which the idle ones make
     :param limit_max_requests: how many are served before the server stops, gracefully; whoever has started it starts another
     :param limit_max_requests_jitter: up to so many more, at random: several servers are not to stop at the same moment
+    :param ssl_certfile: a file with the server's certificate in PEM, and behind it those between that and the root. With one, all
+        addresses speak TLS 1.2 and 1.3, and nothing else; the files are read again on SIGHUP (`run`) or by `Certificates.read_again`
+    :param ssl_keyfile: a file with the certificate's key in PEM; without one it is in `ssl_certfile`, too
+    :param ssl_keyfile_password: decrypts that key. Better in the environment (`MICROASGI_SSL_KEYFILE_PASSWORD`) than on a command line,
+        which every user of the machine can read
+    :param ssl_ca_certs: a file with the certificates, in PEM, of who may sign clients' certificates
+    :param ssl_cert_reqs: whether a client must have such a certificate; `optional`: it may have none, but not a wrong one
+    :param ssl_ciphers: cipher suites of TLS 1.2, as OpenSSL lists them; those of TLS 1.3 are all good
+    :param timeout_handshake: from the connection to the end of TLS's handshake
     :param timeout_header: from the connection, or the first byte of a later request, to the end of the request's head
     :param timeout_body: how long nothing may come of a body that the app asks for; time in which nobody reads doesn't count
     :param timeout_write: how long a client may take nothing of what is written, be the response complete or a stream
@@ -95,6 +104,13 @@ class Config:
     limit_connections: int | None = None
     limit_max_requests: int | None = None
     limit_max_requests_jitter: int = 0
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_keyfile_password: str | None = field(default=None, repr=False)
+    ssl_ca_certs: str | None = None
+    ssl_cert_reqs: Demand = "none"
+    ssl_ciphers: str = "ECDHE+AESGCM:ECDHE+CHACHA20"
+    timeout_handshake: float = 10.0
     timeout_header: float = 10.0
     timeout_body: float = 60.0
     timeout_write: float = 60.0

@@ -43,7 +43,7 @@ class Input(Enum):
 
 SERVICE_UNAVAILABLE = 503
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
-FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
+HANDSHAKE, FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
 REQUEST, IDLE, DRAIN, LINGER, _, UPGRADE = Next
 
 
@@ -118,12 +118,12 @@ class Connection:
         """The client of a call has left it, and its subscribers have heard so."""
         call.wake()
 
-    def shut(self) -> bool:
+    def shut(self, why: str = "the client closed its side (FIN)") -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
         if self.running.config.half_close and self._is_whole() and self._input is OPEN:
             self._input = ENDED
             return True
-        self.hang_up("the client closed its side (FIN)")
+        self.hang_up(why)
         return False
 
     def drained(self) -> None:

@@ -12,6 +12,8 @@ class Wait(Enum):
 
     __hash__ = object.__hash__  # as http1.phases.Phase's
 
+    HANDSHAKE = auto()
+    """The end of TLS's."""
     FIRST_BYTE = auto()
     """Of the first request; its head's time runs from here."""
     HEAD = auto()
@@ -52,6 +54,7 @@ def deadlines(config: Config) -> Deadlines:
     """For everything that is waited for: how many seconds, and what then."""
     limits = config.limits
     return {
+        Wait.HANDSHAKE: (config.timeout_handshake, Consequence.ABORT),
         Wait.FIRST_BYTE: (config.timeout_header, Consequence.CLOSE),
         Wait.HEAD: (config.timeout_header, Consequence.REFUSE),
         Wait.BODY: (config.timeout_body, Consequence.REFUSE),

@@ -26,7 +26,7 @@ class Journal:
     """One server's, from its start on.
 
     statuses: complete responses, by status.
-    departures: requests whose client left, by how: `FIN`, `RST`, or the reason in full.
+    departures: requests whose client left, by how: `FIN`, `RST`, `close_notify`, or the reason in full.
     interrupted: requests that ended before their response did for another reason: the server stopped, the app failed, the body was none.
     cancelled: of the departures and interruptions, those that cancelled something.
     cancelled_seconds: what those had taken when they ended, their cleanup included.

@@ -1,6 +1,7 @@
 """The listening sockets: bound before anything else starts, so that a port in use is the first thing said."""
 
 import errno
+import logging
 import os
 import socket
 import stat
@@ -19,6 +20,8 @@ def places(config: Config) -> list[Place]:
     found = [Place(path=config.uds)] if config.uds is not None else []
     found += [place(text) for text in config.bind]
     return found or ([] if config.fd else [Place(config.host.removeprefix("[").removesuffix("]"), config.port)])
+
+logger = logging.getLogger("microasgi_server")
 
 
 @contextmanager
@@ -47,8 +50,8 @@ def borrowed_sockets(sockets: Sequence[socket.socket]) -> Iterator[list[socket.s
         yield own
 
 
-def describe(sockets: list[socket.socket]) -> list[str]:
-    """The bound addresses as URLs, or `unix:` and a path."""
+def announce(sockets: list[socket.socket], scheme: str) -> list[str]:
+    """Say in the log where it is served, and return that: URLs, or `unix:` and a path."""
     urls = []
     for sock in sockets:
         name = sock.getsockname()
@@ -58,7 +61,8 @@ def describe(sockets: list[socket.socket]) -> list[str]:
             urls.append(f"unix:{name}")
         else:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            urls.append(f"http://{host}:{name[1]}")
+            urls.append(f"{scheme}://{host}:{name[1]}")
+        logger.info("Serving on %s (Ctrl+C stops)", urls[-1])
     return urls
 
 

@@ -49,6 +49,11 @@ def refused(client: Address, refusal: Refusal) -> None:
     logger.info("%s - refused with %d: %s", address(client), refusal.status, refusal.reason)
 
 
+def no_session(client: Address, reason: str) -> None:
+    """A client with which there is no TLS session, and why."""
+    logger.info("%s - no TLS session: %s", address(client), reason)
+
+
 def request_line(exchange: Exchange) -> str:
     """The request without its version."""
     return exchange.line.rpartition(" ")[0]

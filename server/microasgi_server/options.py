@@ -20,6 +20,7 @@ from microasgi_server.proxies.trust import is_trustable
 Loop = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode = Literal["auto", "on", "off"]
 LifespanFailure = Literal["continue", "stop"]
+Demand = Literal["none", "optional", "required"]
 
 
 NOT_THE_OPERATORS = (b"connection", b"content-length", b"transfer-encoding")
@@ -90,6 +91,7 @@ def _commas(text: str) -> tuple[str, ...]:
 
 
 TEXT = Kind("a text", lambda value: isinstance(value, str), str, "TEXT")
+SECRET = Kind("a text", lambda value: value is None or isinstance(value, str), str, "TEXT")
 PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and value != ""), str, "PATH")
 DIRECTORY = Kind("a directory", lambda value: isinstance(value, str) and value != "", str, "DIR")
 FLAG = Kind("on or off", lambda value: isinstance(value, bool), _switch, "")
@@ -239,7 +241,16 @@ GROUPS: Groups = {
         Option("server_header", FLAG, "have a Server in every response"),
         Option("date_header", FLAG, "have a Date in every response"),
     ),
+    "how it encrypts": (
+        Option("ssl_certfile", PATH, "the server's certificate, in PEM: TLS on every address"),
+        Option("ssl_keyfile", PATH, "the certificate's key, if it isn't in the same file"),
+        Option("ssl_keyfile_password", SECRET, "decrypts the key; safer in the environment than here"),
+        Option("ssl_ca_certs", PATH, "who may sign clients' certificates, in PEM"),
+        Option("ssl_cert_reqs", choice(*get_args(Demand)), "whether clients must have a certificate"),
+        Option("ssl_ciphers", TEXT, "cipher suites of TLS 1.2, as OpenSSL lists them"),
+    ),
     "how long it waits": (
+        Option("timeout_handshake", SECONDS, "how long TLS's handshake may take"),
         Option("timeout_header", SECONDS, "how long a request's head may take"),
         Option("timeout_body", SECONDS, "how long nothing may come of a request's body that the app asks for"),
         Option("timeout_write", SECONDS, "how long a client may take nothing of its response, a stream's either"),

@@ -29,7 +29,7 @@ async def watch(running: RunningServer) -> None:
 
 def interval(config: Config) -> float:
     """Seconds between two looks: a quarter of the shortest time that anything may take, within reason."""
-    shortest = min(config.timeout_header, config.timeout_body, config.timeout_write, config.timeout_keep_alive)
+    shortest = min(config.timeout_handshake, config.timeout_header, config.timeout_body, config.timeout_write, config.timeout_keep_alive)
     return min(config.limits.look, max(0.05, shortest / 4))
 
 

@@ -119,6 +119,7 @@ class RunningServer:
     state: the lifespan's state; each request gets a shallow copy (ASGI lifespan spec, Lifespan State).
     connection_class: what is made for every connection.
     clock: seconds, for deadlines; not the time of day.
+    scheme: of its URLs.
     connections: every open connection; each enters and leaves by itself.
     arriving: those that are accepted, but aren't connections yet.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
@@ -135,8 +136,9 @@ class RunningServer:
     app: ASGIApp
     config: Config
     state: dict[str, Any]
-    connection_class: Callable[["RunningServer", Transport], Connected]
+    connection_class: Callable[["RunningServer", Transport], Served]
     clock: Callable[[], float] = time.monotonic
+    scheme: str = "http"
     connections: set[Connected] = field(default_factory=set)
     calls: set[Called] = field(default_factory=set)
     arriving: set[object] = field(default_factory=set)

@@ -6,7 +6,6 @@ Each of these is a block around the next, so that whatever ends the innermost, a
 """
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,22 +15,19 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from microasgi_server import logs
 from microasgi_server.asgi import ASGIApp
+from microasgi_server.certificates import Certificates, certificates_of
 from microasgi_server.config import Config
 from microasgi_server.connection import Connection
 from microasgi_server.lifespan import running_lifespan
-from microasgi_server.listening import borrowed_sockets, bound_sockets, describe
-from microasgi_server.noted import noted
-from microasgi_server.observers import TracedConnection
+from microasgi_server.listening import announce, borrowed_sockets, bound_sockets
 from microasgi_server.patience import watch
 from microasgi_server.running import RunningServer
+from microasgi_server.secured import connections
 from microasgi_server.shutdown import end, finish, leaving_behind, report, until_any
 from microasgi_server.stats import registered
 from microasgi_server.transports import asyncio as asyncio_transport
 from microasgi_server.transports import sockets as sockets_transport
-
-logger = logging.getLogger("microasgi_server")
 
 
 async def serve(
@@ -41,6 +37,7 @@ async def serve(
     sockets: Sequence[socket.socket] | None = None,
     stop: anyio.Event | None = None,
     connection_class: type[Connection] | None = None,
+    certificates: Certificates | None = None,
     clock: Callable[[], float] = time.monotonic,
     abandoned: Callable[[list[str]], object] = report,
     task_status: TaskStatus[list[str]] = anyio.TASK_STATUS_IGNORED,
@@ -57,18 +54,19 @@ async def serve(
         when this ends: whoever hands them in closes them
     :param stop: set it to stop gracefully
     :param connection_class: what is made for every connection, for who wants to see what happens (`observers.py`)
+    :param certificates: made of `config`, by who wants to have them read again while this runs
     :param clock: seconds, for the deadlines of connections
     :param abandoned: called at the end with the requests that don't end although they were cancelled, if there are any. Not given,
         they are logged. On asyncio they live on; on trio nobody can leave a task behind, and this doesn't return before they do
     :param task_status: with `await task_group.start(serve, app, config)`, gives the bound addresses, as in
         `["http://127.0.0.1:8000"]` or `["unix:/run/app.sock"]`, once the server accepts
-    :raises StartupError: the address can't be bound, or the app's startup failed
+    :raises StartupError: the address can't be bound, a certificate or key can't be used, or the app's startup failed
     :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     """
     config = config or Config()
-    if connection_class is None:
-        connection_class = TracedConnection if logger.isEnabledFor(logs.TRACE) else Connection
-    with registered(RunningServer(app, config, {}, noted(connection_class, config), clock)) as running:
+    certificates = certificates or certificates_of(config)
+    made, scheme = connections(config, connection_class, certificates), "http" if certificates is None else "https"
+    with registered(RunningServer(app, config, {}, made, clock, scheme)) as running:
         async with leaving_behind(running, abandoned) as tasks:
             with bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:
                 async with running_lifespan(app, config, running.state) as broken:
@@ -88,10 +86,7 @@ async def _accept(
         watching.start_soon(running.paused.watch)
         try:
             async with _transport().listening(running, listeners, tasks):
-                addresses = describe(listeners)
-                for address in addresses:
-                    logger.info("Serving on %s (Ctrl+C stops)", address)
-                task_status.started(addresses)
+                task_status.started(announce(listeners, running.scheme))
                 await stop()
             await finish(running)
         finally:

@@ -67,7 +67,7 @@ async def _say_farewell(running: RunningServer) -> None:
     """Close the connections without a request, but not at once: on a busy one the next is on its way, and would be lost."""
 
     def idle() -> list[Connected]:
-        return [connection for connection in running.connections if connection.wait in (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)]
+        return [connection for connection in running.connections if connection.wait in (Wait.HANDSHAKE, Wait.FIRST_BYTE, Wait.NEXT_REQUEST)]
 
     with anyio.move_on_after(running.config.limits.farewell):
         await running.changed.wait_until(lambda: not idle() and not running.arriving)

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from microasgi_server import metrics, notify
 from microasgi_server.asgi import ASGIApp
+from microasgi_server.certificates import Certificates, certificates_of
 from microasgi_server.config import Config
 from microasgi_server.errors import StartupError, single_error
 from microasgi_server.last_resort import LastResort
@@ -117,11 +118,20 @@ async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[l
 
 async def _serve(app: ASGIApp, config: Config, tasks: TaskGroup, stop: anyio.Event, progress: _Progress, last_resort: LastResort) -> None:
     """Serve, and the numbers beside it, if they are wanted."""
+    certificates = certificates_of(config)
+    if certificates is not None and hasattr(signal, "SIGHUP"):
+        tasks.start_soon(_read_certificates_at_sighup, certificates)
     if config.metrics_port is not None:
         numbers = Config(host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header)
         addresses = await tasks.start(serve, metrics.app(app), numbers)
         logger.info("Metrics are at %s/metrics", addresses[0])
-    await serve(app, config, stop=stop, abandoned=last_resort.abandon, task_status=progress)
+    await serve(app, config, stop=stop, certificates=certificates, abandoned=last_resort.abandon, task_status=progress)
+
+
+async def _read_certificates_at_sighup(certificates: Certificates) -> None:
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            certificates.read_again()
 
 
 async def _listen_to_signals(

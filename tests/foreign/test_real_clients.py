@@ -20,6 +20,7 @@ import requests
 from anyio import to_thread
 
 from microasgi import Request, Response, Router, StreamingResponse
+from tests.certificates import Files
 from tests.conftest import LOOPS
 from tests.harness import PATIENCE, Client, Served, Sleeper, serving, within
 from tests.needs import needs_program, path_of
@@ -175,13 +176,30 @@ async def test_curl_gives_up(path: str, caplog: pytest.LogCaptureFixture) -> Non
 
 
 @needs_program("curl")
-async def test_curl_gives_up_an_upload(upload: Path) -> None:
+@pytest.mark.parametrize("over", ["TCP", "TLS"])
+async def test_curl_gives_up_an_upload(over: str, upload: Path, certificates: Files) -> None:
     """A curl that gives up while nobody reads its upload stops the handler."""
     sleeper = Sleeper()
-    async with serving(app(sleeper)) as served:
-        await curl_gives_up(sleeper, "--header", "Expect:", "--data-binary", f"@{upload}", f"{served.address}/sleep")
+    async with serving(app(sleeper), **(certificates.options if over == "TLS" else {})) as served:
+        await curl_gives_up(
+            sleeper, "--cacert", certificates.authority, "--header", "Expect:", "--data-binary", f"@{upload}", f"{served.address}/sleep"
+        )
         await within(sleeper.ended, 1)
     assert sleeper.cancellations == 1
+
+
+@needs_program("curl")
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+async def test_curl_over_tls(version: str, upload: Path, tmp_path: Path, certificates: Files) -> None:
+    """curl trusts the server by its authority, and what it uploads and downloads arrives whole."""
+    async with serving(app(Sleeper()), **certificates.options) as served:
+        trusting = ["--cacert", certificates.authority, "--tls-max", version]
+        out, _ = await curl(*trusting, "--header", "Expect:", "--data-binary", f"@{upload}", f"{served.address}/count")
+        assert json.loads(out)["size"] == SIZE
+        await curl(*trusting, "--output", tmp_path / "download", f"{served.address}/download")
+        _, told = await curl(served.address, fails_with=60)
+        assert "certificate" in told
+    assert (tmp_path / "download").read_bytes() == DOWNLOAD
 
 
 # httpx.

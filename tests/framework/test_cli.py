@@ -710,7 +710,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["serve", "main:routes", "--time"], ["there is no option --time;"]),
         (["serve", "-w", "4", "main:routes"], ["there is no option -w here: one process serves"]),
         (["serve", "main:routes", "-b", ":80"], ["there is no option -b here: write --bind ADDRESS"]),
-        (["serve", "main:routes", "--ssl-keyfile", "key.pem"], ["there is no option --ssl-keyfile here: there is no TLS yet"]),
+        (["serve", "main:routes", "--keyfile", "key.pem"], ["there is no option --keyfile here: write --ssl-keyfile FILE"]),
         (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
         (["routes", "main:routes", "--factoyr"], ["there is no option --factoyr; did you mean --factory?"]),
         ([], ["COMMAND"]),

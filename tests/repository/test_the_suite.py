@@ -11,7 +11,11 @@ import pytest
 from tests.needs import BENCH, ROOT, Absent
 
 OURS = {"microasgi", "microasgi_server", "tests", "benchmarks"}
-TEST = {"pytest", "hypothesis", "starlette", "multipart", "trio", "uvloop"} | {"anyio", "h11"} | {"outcome", "sniffio"}
+TEST = (
+    {"pytest", "hypothesis", "starlette", "multipart", "trio", "uvloop", "cryptography", "OpenSSL"}
+    | {"anyio", "h11"}
+    | {"outcome", "sniffio"}
+)
 """What is there with `.[test]`: named in the extra, what the packages themselves need, and what trio brings."""
 
 SKIPS = """

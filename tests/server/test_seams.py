@@ -99,9 +99,13 @@ async def test_a_unix_socket_that_is_handed_in_keeps_its_path(tmp_path: Any) -> 
 
 def test_every_wait_has_its_time_and_its_consequence() -> None:
     """Each thing that is waited for has a time, from the options or the limits, and something that follows; the app has all the time."""
-    table = deadlines(Config(timeout_header=1, timeout_keep_alive=2, timeout_body=6, timeout_write=5, limits=Limits(linger=3, flush=4)))
+    times = Config(
+        timeout_handshake=7, timeout_header=1, timeout_keep_alive=2, timeout_body=6, timeout_write=5, limits=Limits(linger=3, flush=4)
+    )
+    table = deadlines(times)
     assert set(table) == set(Wait)
     assert table == {
+        Wait.HANDSHAKE: (7, Consequence.ABORT),
         Wait.FIRST_BYTE: (1, Consequence.CLOSE),
         Wait.HEAD: (1, Consequence.REFUSE),
         Wait.BODY: (6, Consequence.REFUSE),

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from microasgi_server import Limits
 
+from tests.certificates import Files
 from tests.harness import Client, serving, within
 
 pytestmark = [
@@ -109,11 +110,12 @@ async def download(app: App, client: Client) -> int:
     return grown
 
 
+@pytest.mark.parametrize("over", ["TCP", "TLS"])
 @pytest.mark.parametrize("transfer", [upload, download])
-async def test_what_is_not_read_takes_no_memory(transfer: Any) -> None:
+async def test_what_is_not_read_takes_no_memory(transfer: Any, over: str, certificates: Files) -> None:
     """250 MB that the other side doesn't read grow the server by less than 2 MB, while nobody reads and when all have read."""
-    app = App()
-    async with serving(app, lifespan="off", limits=Limits(body=0)) as served:
+    app, options = App(), certificates.options if over == "TLS" else {}
+    async with serving(app, lifespan="off", **options, limits=Limits(body=0)) as served:
         async with await served.connect() as client:  # so that what the first transfer brings along is there
             await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             while app.moved < 20 * MEGABYTE:

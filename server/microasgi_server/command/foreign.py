@@ -7,7 +7,6 @@ _LOOP = "one process serves on one event loop; --loop chooses it"
 _PROCESSES = "one process serves; start several, each with its own --port or --uds, and a proxy in front"
 _RELOAD = "nothing restarts it by itself yet; stop it and start it again"
 _SERVICE = "whatever starts it decides that: systemd, a container, a shell"
-_TLS = "there is no TLS yet; put a proxy in front, as nginx or Caddy"
 
 FOREIGN = {
     # Everybody's.
@@ -17,10 +16,13 @@ FOREIGN = {
     "--reload": _RELOAD,
     "--worker-class": _LOOP,
     "-k": _LOOP,
-    "--keyfile": _TLS,
-    "--certfile": _TLS,
-    "--ca-certs": _TLS,
-    "--ciphers": _TLS,
+    "--keyfile": "write --ssl-keyfile FILE",
+    "--certfile": "write --ssl-certfile FILE",
+    "--keyfile-password": "write --ssl-keyfile-password PASSWORD",
+    "--ca-certs": "write --ssl-ca-certs FILE",
+    "--cert-reqs": "write --ssl-cert-reqs required",
+    "--verify-mode": "write --ssl-cert-reqs required",
+    "--ciphers": "write --ssl-ciphers LIST",
     "--config": "there is no file of options; write them here, or call microasgi.run in a program",
     "-c": "there is no file of options; write them here, or call microasgi.run in a program",
     "--daemon": _SERVICE,
@@ -43,13 +45,7 @@ FOREIGN = {
     "--interface": "apps are ASGI 3",
     "--use-colors": "the log has no colours",
     "--no-use-colors": "the log has no colours",
-    "--ssl-keyfile": _TLS,
-    "--ssl-certfile": _TLS,
-    "--ssl-keyfile-password": _TLS,
-    "--ssl-version": _TLS,
-    "--ssl-cert-reqs": _TLS,
-    "--ssl-ca-certs": _TLS,
-    "--ssl-ciphers": _TLS,
+    "--ssl-version": "TLS 1.2 and 1.3 are spoken",
     "--h11-max-incomplete-event-size": "a program can set it: microasgi.run(app, limits=Limits(head=…))",
     # gunicorn's.
     "--chdir": _APP_DIR,

@@ -18,7 +18,7 @@ _FAULTS = {
 """How h11's messages begin, and ours. Its own say no section, and some go on with what came."""
 
 _STRANGERS = {
-    b"\x16": "TLS: use http:// here, or a proxy that speaks TLS in front",
+    b"\x16": "TLS: use http:// here, or start the server with a certificate",
     b"\x00\r\nQUIT\n": "the PROXY protocol, version 2, not expected of this peer",  # behind the empty lines that it begins with
     b"PROXY ": "the PROXY protocol, not expected of this peer",
     b"\x04": "SOCKS 4, and this is no proxy",

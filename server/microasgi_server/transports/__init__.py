@@ -1,7 +1,7 @@
 """Where bytes come from and go to, one module for each kind of loop; and here, what a connection needs of any of them.
 
 `asyncio`: asyncio and uvloop, whose loops call. `sockets` (with `tasks`): trio. `paused`: sees departures on sockets that aren't read.
-`peers`: what the system knows of the other side.
+`peers`: what the system knows of the other side. `tls` (with `tls_session`): encrypts what another of them carries.
 """
 
 from collections.abc import Callable, Coroutine
@@ -45,8 +45,10 @@ class Transport(Protocol):
     """
 
     client: tuple[str, int] | None
-    congested: bool
     paused: bool
+
+    @property
+    def congested(self) -> bool: ...
 
     @property
     def server(self) -> tuple[str, int | None] | None: ...

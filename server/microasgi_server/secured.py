@@ -1,0 +1,80 @@
+"""Connections over TLS: what is different for who speaks HTTP in there. Subclasses, as in `observers.py`: without TLS nobody pays for it.
+
+a transport's bytes ──► TLSTransport ──► SecuredConnection ──► SecuredCall ──► scope["scheme"], scope["extensions"]["tls"]
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from microasgi_server import logs
+from microasgi_server.call import Call
+from microasgi_server.certificates import Certificates
+from microasgi_server.config import Config
+from microasgi_server.connection import Connection
+from microasgi_server.deadlines import Wait
+from microasgi_server.errors import Refusal
+from microasgi_server.exchange import Exchange
+from microasgi_server.noted import noted
+from microasgi_server.observers import TracedConnection
+from microasgi_server.running import Connected, RunningServer
+from microasgi_server.transports import Served, Transport
+from microasgi_server.transports.tls import Secured, TLSTransport
+
+SCHEMES = {"http": "https", "ws": "wss"}
+"""Of a scope, without TLS and with it."""
+
+
+class SecuredCall(Call):
+    """A call whose app sees that the connection is encrypted, and how (ASGI TLS extension)."""
+
+    __slots__ = ()
+
+    def __init__(self, connection: Connected, exchange: Exchange) -> None:
+        super().__init__(connection, exchange)
+        scope = self.scope
+        scope["scheme"] = SCHEMES[scope["scheme"]]
+        scope["extensions"]["tls"] = cast(TLSTransport, connection.transport).tls.copy()
+
+
+class SecuredConnection(Connection):
+    """A connection that begins with a handshake."""
+
+    __slots__ = ()
+
+    call_class = SecuredCall
+
+    def __init__(self, running: RunningServer, transport: Transport) -> None:
+        super().__init__(running, transport)
+        self.wait_for(Wait.HANDSHAKE)
+
+    def secured(self) -> None:
+        """See `transports.tls.Secured`."""
+        self.wait_for(Wait.FIRST_BYTE)
+
+    def refuse_plaintext(self) -> None:
+        """See `transports.tls.Secured`. What came is most likely HTTP: it is answered in that."""
+        self.refuse(Refusal(400, "this port speaks TLS: use https:// here (RFC 9110 §4.2.2)"))
+
+
+def connections(
+    config: Config, chosen: type[Connection] | None, certificates: Certificates | None
+) -> Callable[[RunningServer, Transport], Served]:
+    """What is made for every connection, by the options and the log's level; without certificates, one that isn't encrypted.
+
+    :param chosen: what it is made of, if that is chosen already
+    """
+    base = noted(chosen or (TracedConnection if logs.logger.isEnabledFor(logs.TRACE) else Connection), config)
+    return base if certificates is None else secured(base, certificates)
+
+
+def secured(connection_class: type[Connection], certificates: Certificates) -> Callable[[RunningServer, Transport], Served]:
+    """What to make for every connection instead of such a one: a TLS session, and in it one of these that knows of it."""
+    call_class = type(f"Secured{connection_class.call_class.__name__}", (SecuredCall, connection_class.call_class), {"__slots__": ()})
+    parents, attributes = (SecuredConnection, connection_class), {"__slots__": (), "call_class": call_class}
+    secured_class: Callable[[RunningServer, Transport], Secured] = type(f"Secured{connection_class.__name__}", parents, attributes)
+
+    def begin(running: RunningServer, transport: Transport) -> TLSTransport:
+        return TLSTransport(certificates.identity, transport, partial(secured_class, running))
+
+    return begin
