@@ -15,6 +15,7 @@ import anyio
 import pytest
 from cryptography.x509.oid import NameOID
 from microasgi_server import Certificates, Config, Limits, StartupError
+from microasgi_server.certificates import certificates_of
 from microasgi_server.logs import TRACE
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.tls_session import distinguished_name
@@ -489,3 +490,9 @@ def test_the_files_are_read_again_on_sighup(tmp_path: Path) -> None:
             assert before.recv(100).startswith(b"HTTP/1.1 200 ")
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
+
+
+def test_a_preface_in_front_of_tls_is_refused_before_anybody_sends_one() -> None:
+    """Whoever wants both the PROXY protocol and TLS hears at the start that they don't go together."""
+    with pytest.raises(StartupError, match="proxy_protocol isn't read in front of TLS"):
+        certificates_of(Config(proxy_protocol=True, ssl_certfile="server.pem"))
