@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from microasgi_server.command.levels import LEVELS, LOGGER
+from microasgi_server.command.levels import LEVELS, explained
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
 from microasgi_server.command.run import run
 from microasgi_server.config import Config
-from microasgi_server.errors import ShutdownError, StartupError, TargetError
+from microasgi_server.errors import ShutdownError, StartupError
 
 INTERRUPTED = 130
 """The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
 
 NOBODY_READS = 141
 """That of one whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
-
-logger = logging.getLogger(LOGGER)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -70,11 +68,7 @@ def ending() -> Iterator[None]:
         finally:
             print(end="", flush=True)  # here, where its error can be caught
     except (StartupError, ShutdownError) as error:
-        hint = ""
-        if error.__cause__ is not None and isinstance(error, TargetError):
-            logger.debug("Where it comes from:", exc_info=error.__cause__)
-            hint = "; --log-level debug shows more" if logger.level > logging.DEBUG else ""  # it is 0 in a command that doesn't serve
-        print(f"error: {error}{hint}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -1,8 +1,9 @@
 """`run`: what the command does, for a program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from microasgi_server.access import usual
@@ -11,8 +12,11 @@ from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_u
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
+from microasgi_server.errors import StartupError, TargetError
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
+from microasgi_server.workers.job import Job
+from microasgi_server.workers.supervisor import supervise
 
 
 def run(
@@ -49,8 +53,30 @@ def run(
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
-    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config)
-    run_until_signal(load_app(target, factory=factory, app_dir=app_dir), chosen, started=started)
+    set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config)
+    load = partial(load_app, target, factory=factory, app_dir=app_dir)
+    start(Job(set_up, load, chosen_config(config, options), app_dir), target, started)
+
+
+def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) -> None:
+    """Serve an app, in this process or in several of their own.
+
+    :param target: the app, or its name
+    :raises TargetError: there is no such app, or it has no name, by which other processes could import it
+    :raises StartupError: it can't be served
+    """
+    config = job.set_up(job.config)
+    alone = config.workers is None and not config.reload
+    for name in ("limit_worker_memory", "limit_worker_age"):
+        if alone and getattr(config, name) is not None:
+            raise StartupError(f"{name} needs workers: nobody would start another process instead of this one")
+    if alone:
+        run_until_signal(job.load(), config, started=started)
+    elif not isinstance(target, str):
+        option = "reload" if config.workers is None else "workers"
+        raise TargetError(f"{option} needs the app's name, as in run('main:app', …): each process imports it for itself")
+    else:
+        supervise(job, config, started)
 
 
 def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
@@ -69,10 +95,12 @@ def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
     return replace(config, **{"limits": replace(config.limits, **limits), **options})
 
 
-def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:
+def prepare(
+    config: Config, *, log_level: str | None, log_format: str, log_config: str | None, loggers: Sequence[str] = (LOGGER,)
+) -> Config:
     """What comes before the app is even imported; gives the options as the log wants them.
 
-    :param loggers: to set up beside the server's own
+    :param loggers: to set up
     :raises StartupError: the loop isn't installed, or the file configures nothing
     :raises ValueError: there is no such level or format
     """
@@ -83,5 +111,5 @@ def prepare(config: Config, log_level: str | None, log_format: str, log_config: 
     if log_config is not None:
         configure(log_config)
         return config
-    set_up_logging(log_level, [LOGGER, *loggers], log_format)
+    set_up_logging(log_level, loggers, log_format)
     return replace(config, access_log_format=usual(config.access_log_format)) if log_format == "json" else config
