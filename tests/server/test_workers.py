@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two workers, for tests that leave as many behind, with the code as it was."""
     directory = tmp_path_factory.mktemp("workers")
     (directory / "main.py").write_text(APP)
-    with serving(directory, "main:routes", "--workers", "2", "--timeout-worker", "1") as running:
+    with serving(directory, "main:routes", "--workers", "2") as running:
         yield running
 
 
@@ -201,20 +201,6 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(server: Run
     assert re.search(r'^INFO \[worker [12]\]: \S+ - "GET /slow HTTP/1\.1" 200 ', server.stderr, re.MULTILINE)
 
 
-def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(server: Running) -> None:
-    """A handler that blocks the event loop costs its worker its life, and one line leads to the code."""
-    settled(server, 2)
-    with server.connect() as sock:
-        sock.sendall(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
-        line = APP[: APP.index("# here")].count("\n") + 1
-        server.wait_for(
-            r"^ERROR: Worker \d \(process \d+\) didn't turn its event loop for 1 s, and was killed "
-            rf"\(.*/main\.py, line {line} in block; from .*\); another starts$"
-        )
-    settled(server, 2)
-    assert server.get("/pid")[0] == 200
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes a thread's turn, which nobody has promised a time for")
 def test_a_killed_supervisor_leaves_nothing_behind(server: Running) -> None:
     """Without a supervisor no worker lives for long, and the port is free. (The last test with these workers.)"""
@@ -252,6 +238,20 @@ def test_a_second_signal_cancels_requests(app_dir: Path) -> None:
             server.process.send_signal(signal.SIGINT)
             assert b" 503 " in sock.makefile("rb").read()
         assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(app_dir: Path) -> None:
+    """A handler that blocks the event loop costs its worker its life, and one line leads to the code."""
+    with serving(app_dir, "main:routes", "--workers", "1", "--timeout-worker", "0.5") as server:
+        settled(server, 1)
+        with server.connect() as sock:
+            sock.sendall(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
+            line = APP[: APP.index("# here")].count("\n") + 1
+            server.wait_for(
+                r"^ERROR: Worker 1 \(process \d+\) didn't turn its event loop for 0\.5 s, and was killed "
+                rf"\({app_dir}/main\.py, line {line} in block; from .*\); another starts$"
+            )
+        assert server.get("/pid")[0] == 200
 
 
 @pytest.mark.parametrize("how", BROKEN)
