@@ -89,25 +89,26 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def started(server: Running) -> list[int]:
+def started(said: str) -> list[int]:
     """Every worker that was ever started, in the log's order."""
-    return [int(pid) for pid in re.findall(r"^INFO: Worker \d+ is process (\d+)$", server.stderr, re.MULTILINE)]
+    return [int(pid) for pid in re.findall(r"^INFO: Worker \d+ is process (\d+)$", said, re.MULTILINE)]
 
 
 def settled(server: Running, count: int, since: int = 0) -> list[int]:
     """Those that serve, once there are so many and no other, of whom the first so many that were ever started are none."""
 
     def now() -> bool:
-        everyone = started(server)
-        came = server.stderr.count("]: Serving on ") + server.stderr.count("was to replace another, but has failed")
-        return len(alive(server)) == count and not any(map(lives, everyone[:since])) and came >= len(everyone)
+        said = server.stderr
+        came = said.count("]: Serving on ") + said.count("was to replace another, but has failed")
+        old, new = started(said)[:since], started(said)[since:]
+        return sum(map(lives, new)) == count and not any(map(lives, old)) and came >= len(old) + len(new)
 
     until(now, f"{count} serve, and they are new")
     return alive(server)
 
 
 def alive(server: Running) -> list[int]:
-    return [pid for pid in started(server) if lives(pid)]
+    return [pid for pid in started(server.stderr) if lives(pid)]
 
 
 def lives(pid: int) -> bool:
@@ -153,16 +154,16 @@ def asking(server: Running, path: str) -> Iterator[list[bytes]]:
 def test_a_rolling_restart_brings_new_code_and_loses_no_request(server: Running, code: Path) -> None:
     """SIGHUP replaces every worker by one that has imported the app again; whoever asks meanwhile is answered, also who has begun."""
     settled(server, 2)
-    before = len(started(server))
-    code.write_text(APP.replace('"old"', '"new"'))
+    before = len(started(server.stderr))
+    code.write_text(APP.replace('"old"', '"newer"'))
     with asking(server, "/pid") as answers, asking(server, "/slow") as slow:
         until(lambda: answers and slow, "requests are answered")
         server.process.send_signal(signal.SIGHUP)
         new = settled(server, 2, since=before)
         so_far = len(answers)
         until(lambda: len(answers) > so_far + 10, "the new ones answer")
-    assert {*answers[-4:]} <= {f"{pid} new".encode() for pid in new}
-    assert {line.split()[1] for line in answers} == {b"old", b"new"}
+    assert {*answers[-4:]} <= {f"{pid} newer".encode() for pid in new}
+    assert {line.split()[1] for line in answers} == {b"old", b"newer"}
     assert "ERROR" not in server.stderr
     assert "Traceback" not in server.stderr
 
@@ -219,7 +220,7 @@ def test_a_signal_to_all_processes_ends_them_gracefully(app_dir: Path, number: s
         with server.connect() as sock:
             sock.sendall(b"GET /slow HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
             server.wait_for(r"^slow in \d+$")
-            for pid in (*started(server), server.process.pid):
+            for pid in (*started(server.stderr), server.process.pid):
                 os.kill(pid, number)
             assert b" 200 " in sock.makefile("rb").read()
         assert server.process.wait(PATIENCE) == 0
@@ -317,6 +318,32 @@ def test_memory_in_use_is_what_is_in_use() -> None:
     before = memory_used()
     taken = bytearray(os.urandom(1 << 20) * 32)
     assert memory_used() > before + len(taken) // 2
+
+
+ORPHAN = """
+import os, socket, sys
+from microasgi_server.workers import orphans
+orphans._ask_the_system = lambda: False  # as where the system doesn't do it
+channel = socket.socket(fileno=int(sys.argv[1]))
+orphans.die_with(int(sys.argv[2]), channel)
+channel.send(b"here")
+while True:
+    pass
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_elsewhere_an_orphan_ends_with_its_channel(late: bool) -> None:
+    """Where no system call does it, a worker ends when its supervisor's end of the channel closes, or has done so before."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    with ours, theirs:
+        parent = 1 if late else os.getpid()
+        command = [sys.executable, "-c", ORPHAN, str(theirs.fileno()), str(parent)]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        assert ours.recv(4) == (b"" if late else b"here")
+    assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
 PROGRAM = """

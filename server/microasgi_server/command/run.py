@@ -16,7 +16,6 @@ from microasgi_server.errors import StartupError, TargetError
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
 from microasgi_server.workers.job import Job
-from microasgi_server.workers.supervisor import supervise
 
 
 def run(
@@ -76,6 +75,8 @@ def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) 
         option = "reload" if config.workers is None else "workers"
         raise TargetError(f"{option} needs the app's name, as in run('main:app', …): each process imports it for itself")
     else:
+        from microasgi_server.workers.supervisor import supervise  # which others needn't load
+
         supervise(job, config, started)
 
 

@@ -15,11 +15,12 @@ from microasgi_server.workers.job import Job
 from microasgi_server.workers.roster import Order
 
 SIGNALS = {
-    Order.STOP: signal.SIGTERM,
-    Order.STOP_NOW: signal.SIGQUIT,
-    Order.DUMP: signal.SIGABRT,  # which `faulthandler` answers, whatever the process is busy with
-    Order.KILL: signal.SIGKILL,
+    Order.STOP: "SIGTERM",
+    Order.STOP_NOW: "SIGQUIT",
+    Order.DUMP: "SIGABRT",  # which `faulthandler` answers, whatever the process is busy with
+    Order.KILL: "SIGKILL",
 }
+"""By name: not every system that imports this has all."""
 
 # Ctrl+C goes to every process of the terminal. A worker is told by its supervisor instead, from its first line on.
 _BOOT = """
@@ -77,7 +78,7 @@ class Child:
 
     def obey(self, order: Order) -> None:
         """Give the process an order."""
-        self.process.send_signal(SIGNALS[order])
+        self.process.send_signal(getattr(signal, SIGNALS[order]))
 
     def words(self) -> Iterator[tuple[Word, str]]:
         """What it has said since the last time."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path, PurePath
 
 from microasgi_server.errors import StartupError
@@ -121,6 +121,18 @@ def named(paths: Sequence[str]) -> str:
     """What a log calls them."""
     some = ", ".join(os.path.relpath(path) for path in paths[:NAMED])
     return some if len(paths) <= NAMED else f"{some} and {len(paths) - NAMED} more"
+
+
+def forget_compiled(paths: Sequence[str]) -> None:
+    """Remove what Python has compiled of these files.
+
+    It takes that for a file's own as long as size and second of the change are the same, and who saves twice in a second may change
+    nothing but a letter.
+    """
+    for path in paths:
+        if path.endswith(".py"):
+            with suppress(OSError, NotImplementedError):  # it isn't there, or Python compiles into no file
+                Path(cache_from_source(path)).unlink()
 
 
 def are_imported(paths: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from microasgi_server.workers.child import Child
 from microasgi_server.workers.roster import Loss, Order, State, Worker
@@ -24,30 +25,48 @@ def named(worker: Worker, child: Child) -> str:
     return f"Worker {worker.number} (process {child.process.pid})"
 
 
-def what_happened(worker: Worker, child: Child, timeout: float) -> str:
-    """How a worker has ended, and where in the code, as the end of a sentence."""
+@dataclass(frozen=True)
+class Ending:
+    """How a worker has ended.
+
+    name: how a sentence about it begins.
+    what: how that goes on.
+    failure: why it couldn't serve, as it said itself.
+    in_order: whether nothing was wrong.
+    """
+
+    name: str
+    what: str
+    failure: str = ""
+    in_order: bool = False
+
+
+def ending_of(worker: Worker, child: Child, timeout: float) -> Ending:
+    """The same, of one whose process has ended.
+
+    :param timeout: seconds that its event loop had to turn
+    """
+    what = f"didn't turn its event loop for {timeout:g} s, and was killed" if worker.state is State.HUNG else how_it_ended(child.code)
+    if places := where_it_stood(child.dump)[:FRAMES]:
+        what += f" ({'; from '.join(places)})"
     if child.failure:
-        return f"has failed: {child.failure}"
-    how = f"didn't turn its event loop for {timeout:g} s, and was killed" if worker.state is State.HUNG else how_it_ended(child.code)
-    places = where_it_stood(child.dump)[:FRAMES]
-    return f"{how} ({'; from '.join(places)})" if places else how
+        what = f"has failed: {child.failure}"
+    return Ending(named(worker, child), what, child.failure, child.code <= 0)
 
 
-def report(worker: Worker, child: Child, loss: Loss, what: str, pause: float) -> None:
+def report(ending: Ending, loss: Loss, pause: float) -> None:
     """Log that a worker has ended, if that was not to be expected.
 
-    :param what: what happened
     :param pause: seconds until another starts
     """
-    name = named(worker, child)
-    if loss is Loss.EXPECTED and child.code > 0:
-        logger.error("%s %s", name, what)
+    if loss is Loss.EXPECTED and not ending.in_order:
+        logger.error("%s %s", ending.name, ending.what)
     elif loss is Loss.REPLACED:
-        logger.error("%s %s; another starts%s", name, what, f" in {pause:g} s" if pause else "")
+        logger.error("%s %s; another starts%s", ending.name, ending.what, f" in {pause:g} s" if pause else "")
     elif loss is Loss.STAYS:
-        logger.error("%s was to replace another, but %s; those that serve stay", name, what)
+        logger.error("%s was to replace another, but %s; those that serve stay", ending.name, ending.what)
     elif loss is Loss.WAITS:
-        logger.error("%s; waiting for a file to change", child.failure or f"{name} {what}")
+        logger.error("%s; waiting for a file to change", ending.failure or f"{ending.name} {ending.what}")
 
 
 def how_it_ended(code: int) -> str:

@@ -23,7 +23,7 @@ from microasgi_server.workers import reloading
 from microasgi_server.workers.channel import Word
 from microasgi_server.workers.child import Child
 from microasgi_server.workers.job import Job
-from microasgi_server.workers.reports import ENDINGS, named, report, what_happened
+from microasgi_server.workers.reports import ENDINGS, Ending, ending_of, named, report
 from microasgi_server.workers.roster import Loss, Order, Roster, Worker
 from microasgi_server.workers.wakeups import Wakeups, waking
 
@@ -193,6 +193,7 @@ class Supervisor:
     def saved(self, changes: reloading.Changes) -> None:
         """A developer has saved files."""
         paths = changes.take()
+        reloading.forget_compiled(paths)
         if self._spare is not None and reloading.are_imported(paths):
             self._spare.close()
             self._spare.process.wait()
@@ -225,18 +226,17 @@ class Supervisor:
             self._selector.unregister(child.channel)
         child.close()
         del self._children[worker]
-        self._account(worker, child)
+        self._account(worker, ending_of(worker, child, self._config.timeout_worker))
 
-    def _account(self, worker: Worker, child: Child) -> None:
+    def _account(self, worker: Worker, ending: Ending) -> None:
         now = time.monotonic()
-        what = what_happened(worker, child, self._config.timeout_worker)
         loss = self._roster.gone(worker, now)
         if loss is Loss.FATAL:
-            self._failure = StartupError(child.failure or f"{named(worker, child)} {what} before it could serve")
+            self._failure = StartupError(ending.failure or f"{ending.name} {ending.what} before it could serve")
         elif self._failure is None:
-            report(worker, child, loss, what, self._roster.pause(worker.number, now))
-            if self._roster.ending is not None and child.failure:
-                self._failure = ShutdownError(f"worker {worker.number}: {child.failure}")
+            report(ending, loss, self._roster.pause(worker.number, now))
+            if self._roster.ending is not None and ending.failure:
+                self._failure = ShutdownError(f"worker {worker.number}: {ending.failure}")
 
     # What follows.
 
@@ -244,7 +244,11 @@ class Supervisor:
         if order is not Order.START:
             self._children[worker].obey(order)
             return
-        child, self._spare = self._spare or Child(self._job), None
+        try:
+            child, self._spare = self._spare or Child(self._job), None
+        except OSError as error:
+            self._account(worker, Ending(f"Worker {worker.number}", f"can't be started: {error.strerror}"))
+            return
         self._children[worker] = child
         self._selector.register(child.channel, selectors.EVENT_READ, partial(self._hear, worker))
         child.begin(worker.number, self._job, self._listeners, self._numbers.of(worker.number))

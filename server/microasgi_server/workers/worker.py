@@ -42,19 +42,19 @@ def main(descriptor: int) -> NoReturn:
     channel = socket.socket(fileno=descriptor)
     try:
         surroundings, _ = be_told(channel)
-        _settle(surroundings, channel)
+        _settle(surroundings)
         assignment, sockets = be_told(channel)
     except EOFError:
         raise SystemExit(0) from None
+    die_with(surroundings.parent, channel)
     _serve(assignment, sockets, channel)
     raise SystemExit(0)
 
 
-def _settle(surroundings: Surroundings, channel: socket.socket) -> None:
+def _settle(surroundings: Surroundings) -> None:
     sys.path[:], sys.argv[:] = surroundings.path, surroundings.argv
     for name in surroundings.modules:
         importlib.import_module(name)
-    die_with(surroundings.parent, channel)
 
 
 def _serve(assignment: Assignment, sockets: list[socket.socket], channel: socket.socket) -> None:
@@ -62,8 +62,9 @@ def _serve(assignment: Assignment, sockets: list[socket.socket], channel: socket
     faulthandler.enable(channel, all_threads=False)
     job = assignment.job
     try:
-        # The supervisor reads these itself, and starts a successor before this worker goes.
-        config = replace(job.set_up(job.config), limit_max_requests=None)
+        config = job.set_up(job.config)
+        # Who takes one connection at a time leaves the next to others that are awake.
+        config = replace(config, limit_max_requests=None, limits=replace(config.limits, accept=1))
         app = job.load()
         shared = Shared(sockets[: assignment.listeners], sockets[assignment.listeners :], partial(_live, channel, app, job.config))
         run_until_signal(app, config, started=lambda _: say(channel, Word.STARTED), shared=shared)
@@ -74,6 +75,7 @@ def _serve(assignment: Assignment, sockets: list[socket.socket], channel: socket
 
 async def _live(channel: socket.socket, app: ASGIApp, config: Config) -> None:
     """Show that the loop turns, and look now and then whether this worker is worn."""
+    # Not by `limit_max_requests` as one process counts it: a worker's successor serves before it goes.
     wear = Wear(config, lambda: _served(app))
     reminded = -REMINDER
     while True:
