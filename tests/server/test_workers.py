@@ -20,7 +20,7 @@ from microasgi_server import Config, TargetError
 from microasgi_server.workers.wear import Wear, memory_used
 
 import microasgi
-from tests.framework.test_cli import PATIENCE, Running, check_refusal, run, script, serving
+from tests.framework.test_cli import PATIENCE, Running, check_refusal, run, say, script, serving
 from tests.needs import needs_package, path_of
 
 APP = """
@@ -227,9 +227,9 @@ def test_a_signal_to_all_processes_ends_them_gracefully(app_dir: Path, number: s
     assert not (app_dir / "app.sock").exists()
 
 
-def test_a_second_signal_cancels_requests(app_dir: Path) -> None:
-    """As with one process, and the supervisor waits for the workers even then."""
-    with serving(app_dir, "main:routes", "--workers", "1") as server:
+def test_a_second_signal_cancels_requests_and_the_lifespan_still_has_its_say(app_dir: Path) -> None:
+    """As with one process: whoever waits gets a 503, and an app whose lifespan fails makes the exit code 1, with a line for why."""
+    with serving(app_dir, "main:routes", "--workers", "1", BREAKS_AT_THE_END="1") as server:
         settled(server, 1)
         with server.connect() as sock:
             sock.sendall(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -238,7 +238,9 @@ def test_a_second_signal_cancels_requests(app_dir: Path) -> None:
             server.wait_for("SIGINT: stopping; once more stops at once")
             server.process.send_signal(signal.SIGINT)
             assert b" 503 " in sock.makefile("rb").read()
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(PATIENCE) == 1
+    assert "LookupError: no more" in server.stderr
+    assert re.search("^error: worker 1: ", server.stderr, re.MULTILINE)
 
 
 def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(app_dir: Path) -> None:
@@ -265,19 +267,11 @@ def test_a_worker_that_cannot_start_ends_all_with_one_line(app_dir: Path, how: s
     assert done.returncode == 1
 
 
-def test_a_lifespan_that_fails_in_the_end_is_the_exit_code(app_dir: Path) -> None:
-    """What one process says with its exit code, several say with the supervisor's."""
-    with serving(app_dir, "main:routes", "--workers", "1", BREAKS_AT_THE_END="1") as server:
-        settled(server, 1)
-        assert server.stop() == 1
-    assert "LookupError: no more" in server.stderr
-    assert re.search("^error: worker 1: ", server.stderr, re.MULTILINE)
-
-
 @needs_package("prometheus_client")
 def test_a_worker_that_has_served_enough_is_replaced_and_its_numbers_are_its_own(app_dir: Path) -> None:
     """Its successor serves before it goes, so that no request waits. The metrics of each place are at a port, with its number in them."""
-    with serving(app_dir, "main:routes", "--workers", "1", "--limit-max-requests", "3", "--metrics-port", "0") as server:
+    quick = ("--timeout-worker", "2")  # it looks twice a second then
+    with serving(app_dir, "main:routes", "--workers", "1", "--limit-max-requests", "3", "--metrics-port", "0", *quick) as server:
         numbers = r"^INFO \[worker 1\]: Metrics are at (http://127\.0\.0\.1:\d+/metrics)$"
         at, address = server.wait_for(numbers + r"[^$]*Serving on (http://127\.0\.0\.1:\d+) ").groups()
         (first,) = settled(server, 1)
@@ -292,6 +286,13 @@ def test_a_worker_that_has_served_enough_is_replaced_and_its_numbers_are_its_own
         server.wait_for(rf"^INFO: Worker 1 \(process {first}\) has served 3 requests: another takes over$")
         (second,) = settled(server, 1, since=1)
         assert ask() == f"{second} old".encode()
+
+
+@needs_package("prometheus_client")
+def test_each_worker_has_a_port_for_its_metrics_or_none_starts(app_dir: Path) -> None:
+    """A place without one is refused before anything starts."""
+    done = say(app_dir, "serve", "main:routes", "--workers", "2", "--metrics-port", "65535", "--port", "0")
+    assert done.stderr == "error: there is no port 65536 for the metrics of worker 2; choose a lower metrics_port\n"
 
 
 def test_when_a_worker_is_worn() -> None:
@@ -375,7 +376,7 @@ def test_only_what_has_a_name_can_be_imported_by_others(options: dict[str, objec
 
 def test_what_only_makes_sense_for_workers_says_so(app_dir: Path) -> None:
     """A limit whose consequence is another worker is refused where there is none."""
-    done = run(app_dir, "serve", "main:routes", "--limit-worker-age", "60")
+    done = say(app_dir, "serve", "main:routes", "--limit-worker-age", "60")
     check_refusal(done, 1, "limit_worker_age", "needs workers")
 
 

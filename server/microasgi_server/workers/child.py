@@ -58,7 +58,8 @@ class Child:
         with theirs:
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does; there is no other way
             command = [sys.executable, *flags, "-P", "-c", _BOOT, str(theirs.fileno()), _HOME]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            # It has our own stdin: a developer's breakpoint needs one.
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         modules = [_module(job.set_up), _module(job.load)]
         self._send(Surroundings(os.getpid(), sys.path, sys.argv, modules))
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from microasgi_server import metrics
@@ -95,7 +95,10 @@ class Numbers:
         first = self._config.metrics_port
         if first is None or number in self._sockets:
             return
-        config = Config(host=self._config.host, port=first and first + number - 1)
+        port = first and first + number - 1
+        if port > 65535:
+            raise StartupError(f"there is no port {port} for the metrics of worker {number}; choose a lower metrics_port")
+        config = Config(host=self._config.host, port=port)
         self._sockets[number] = self._stack.enter_context(bound_sockets(config))
 
     def of(self, number: int) -> list[socket.socket]:
@@ -128,7 +131,7 @@ class Supervisor:
         self._failure: StartupError | ShutdownError | None = None
         self._roster = Roster(
             wanted=config.workers or 1,
-            timeout=config.timeout_worker,
+            timeout=0.0 if config.reload else config.timeout_worker,  # who develops stands at a breakpoint now and then
             patience=longest(config, graceful=True) + EXTRA,
             haste=longest(config, graceful=False) + EXTRA,
             developing=config.reload,
@@ -148,7 +151,8 @@ class Supervisor:
             for order, worker in list(roster.orders(now)):
                 self._carry_out(order, worker)
             if self._config.reload and roster.rests and self._spare is None:
-                self._spare = Child(self._job)
+                with suppress(OSError):  # there is no room for one, and the next worker will tell
+                    self._spare = Child(self._job)
             pause = min(1.0, self._config.timeout_worker / 4 or 1.0) if roster.settled else 0.1
             for key, _ in self._selector.select(pause):
                 key.data()
@@ -233,10 +237,10 @@ class Supervisor:
         loss = self._roster.gone(worker, now)
         if loss is Loss.FATAL:
             self._failure = StartupError(ending.failure or f"{ending.name} {ending.what} before it could serve")
-        elif self._failure is None:
+        elif self._failure is None and self._roster.ending is not None and not ending.in_order:
+            self._failure = ShutdownError(f"worker {worker.number}: {ending.failure or ending.what}")
+        elif not isinstance(self._failure, StartupError):  # the others say the same
             report(ending, loss, self._roster.pause(worker.number, now))
-            if self._roster.ending is not None and ending.failure:
-                self._failure = ShutdownError(f"worker {worker.number}: {ending.failure}")
 
     # What follows.
 
