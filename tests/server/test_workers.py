@@ -202,6 +202,13 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(server: Run
     assert re.search(r'^INFO \[worker [12]\]: \S+ - "GET /slow HTTP/1\.1" 200 ', server.stderr, re.MULTILINE)
 
 
+def test_a_handler_in_a_worker_stops_when_its_client_leaves(server: Running) -> None:
+    """The promise is each worker's own."""
+    settled(server, 2)
+    server.leave("/slow?leaving", after=r"^slow in \d+$")
+    server.wait_for(r'^INFO \[worker [12]\]: \S+ - "GET /slow\?leaving HTTP/1\.1" 499 .* cancelled: the client closed its side \(FIN\)$')
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes a thread's turn, which nobody has promised a time for")
 def test_a_killed_supervisor_leaves_nothing_behind(server: Running) -> None:
     """Without a supervisor no worker lives for long, and the port is free. (The last test with these workers.)"""
