@@ -39,7 +39,8 @@ def run(
 ) -> None:
     """Serve a Router, a list of routes or any ASGI app until Ctrl+C, as `microasgi serve` does: `run("main:routes", port=8080)`.
 
-    The server is microasgi_server's, and the process is its own: see `microasgi_server.run`.
+    The server is microasgi_server's, and the process is its own: see `microasgi_server.run`. With `workers=4` or `reload=True` there are
+    several, and each imports the app: the target must be a name then.
 
     :param target: what to serve, or `module:attribute` that names it
     :param config: the server's options

@@ -38,6 +38,9 @@ def run(
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays. The log goes to stderr, unless logging is configured already.
 
+    With `workers` or `reload` in the options the app is served by other processes (`workers`), each of which imports it: the target must
+    be a name then. This one takes their place for signals, and for `started`, which is called once all accept.
+
     :param target: an ASGI 3 application, or `module:attribute` that names one
     :param config: the options
     :param factory: call what the target is or names, without arguments, and serve what it returns

@@ -197,6 +197,8 @@ class Supervisor:
     def saved(self, changes: reloading.Changes) -> None:
         """A developer has saved files."""
         paths = changes.take()
+        if not paths:  # they came with the ones before
+            return
         reloading.forget_compiled(paths)
         if self._spare is not None and reloading.are_imported(paths):
             self._spare.close()
