@@ -60,7 +60,7 @@ def test_what_is_saved_is_served(tmp_path: Path) -> None:
         (tmp_path / "page.html").write_text("")
         server.wait_for(r"^INFO: page\.html changed: starting again$")
         assert server.stop(signal.SIGINT) == 0
-    assert re.findall(r"^INFO: (\S+) changed: ", server.stderr, re.MULTILINE) == ["main.py"] * 3 + ["page.html"]
+    assert {*re.findall(r"^INFO: (.+) changed: ", server.stderr, re.MULTILINE)} == {"main.py", "page.html"}
     assert "499" not in server.stderr
 
 
