@@ -59,7 +59,7 @@ def test_what_is_saved_is_served(tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("")
         (tmp_path / "page.html").write_text("")
         server.wait_for(r"^INFO: page\.html changed: starting again$")
-        assert server.stop(signal.SIGINT) == 0
+        assert server.stop(signal.SIGHUP) == 0  # the terminal is closed
     assert {*re.findall(r"^INFO: (.+) changed: ", server.stderr, re.MULTILINE)} == {"main.py", "page.html"}
     assert "499" not in server.stderr
 

@@ -44,7 +44,7 @@ async def pid(request: Request) -> str:
 @routes.get("/slow")
 async def slow(request: Request) -> str:
     print("slow in", os.getpid(), flush=True)
-    await anyio.sleep(0.3)
+    await anyio.sleep(float(request.query_params.get("seconds", "0.3")))
     return str(os.getpid())
 
 @routes.get("/block")
@@ -225,10 +225,13 @@ def test_a_signal_to_all_processes_ends_them_gracefully(app_dir: Path, number: s
     with serving(app_dir, "main:routes", "--workers", "1", "--loop", loop, "--uds", "app.sock", port=False) as server:
         settled(server, 1)
         with server.connect() as sock:
-            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            sock.sendall(b"GET /slow?seconds=1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
             server.wait_for(r"^slow in \d+$")
-            for pid in (*started(server.stderr), server.process.pid):
+            for pid in started(server.stderr):
                 os.kill(pid, number)
+            if number == signal.SIGTERM:  # the worker knows it by now, and hears it once more
+                server.wait_for(r"^INFO \[worker 1\]: Waiting up to 10 s for 1 running request")
+            server.process.send_signal(number)
             assert b" 200 " in sock.makefile("rb").read()
         assert server.process.wait(PATIENCE) == 0
     assert not (app_dir / "app.sock").exists()

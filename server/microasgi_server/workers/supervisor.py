@@ -175,8 +175,11 @@ class Supervisor:
 
     def signalled(self, wakeups: Wakeups) -> None:
         """Signals have come."""
+        endings = {signal.SIGINT, signal.SIGTERM}
+        if self._config.reload:  # a developer's terminal sends SIGHUP when it is closed; new code comes by itself
+            endings.add(signal.SIGHUP)
         for received in wakeups.take():
-            if received in (signal.SIGINT, signal.SIGTERM):
+            if received in endings:
                 logger.info("%s: %s", received.name, ENDINGS[self._roster.end()])
             elif received is signal.SIGHUP:
                 logger.info("SIGHUP: replacing every worker")
