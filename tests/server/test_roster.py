@@ -234,6 +234,14 @@ def test_while_developing_what_cannot_start_waits_for_other_code() -> None:
     assert shift.orders() == [(Order.START, 1)]
 
 
+def test_who_has_not_begun_to_serve_is_only_told_to_stop() -> None:
+    """There is nothing that would have to be cancelled."""
+    shift = Shift(1, developing=True)
+    shift.look()
+    shift.roster.renew()
+    assert shift.orders() == [(Order.STOP, 1)]
+
+
 EVENTS = ["start", "lose serving", "lose starting", "lose leaving", "renew", "more", "fewer", "worn", "wait"]
 
 

@@ -54,7 +54,10 @@ async def block(request: Request) -> None:
 
 BROKEN = {
     "syntax": ("def (:\n", "importing 'broken' failed: SyntaxError: "),
-    "killed": ("import os\nos.kill(os.getpid(), 9)\n", r"Worker \d \(process \d+\) was ended by SIGKILL before it could serve"),
+    "crashes": (
+        "import os\nos.kill(os.getpid(), 11)\n",
+        r"Worker \d \(process \d+\) was ended by SIGSEGV \(.*/broken\.py, line 2 in <module>\S*.*\) before it could serve",
+    ),
 }
 
 

@@ -16,6 +16,9 @@ ENDINGS = {
     Order.KILL: "killing",
 }
 
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT")
+"""The signals that faulthandler answers."""
+
 FRAMES = 5
 """Places in the code that a line has room for."""
 
@@ -47,7 +50,8 @@ def ending_of(worker: Worker, child: Child, timeout: float) -> Ending:
     :param timeout: seconds that its event loop had to turn
     """
     what = f"didn't turn its event loop for {timeout:g} s, and was killed" if worker.state is State.HUNG else how_it_ended(child.code)
-    if places := where_it_stood(child.dump)[:FRAMES]:
+    crashed = -child.code in [getattr(signal, name, None) for name in CRASHES]
+    if (crashed or worker.state is State.HUNG) and (places := where_it_stood(child.dump)[:FRAMES]):
         what += f" ({'; from '.join(places)})"
     if child.failure:
         what = f"has failed: {child.failure}"
@@ -80,6 +84,11 @@ def how_it_ended(code: int) -> str:
 
 
 def where_it_stood(dump: Sequence[str]) -> list[str]:
-    """The lines of a dump of faulthandler's that tell where a thread was, the innermost first, as `/app/main.py, line 12 in handler`."""
-    frames = [line.strip().removeprefix("File ").replace('"', "") for line in dump if line.startswith("  File ")]
+    """The lines of a dump of faulthandler's that tell where a thread was, the innermost first, as `/app/main.py, line 12 in handler`.
+
+    It is the last one that counts: processes that the worker has forked may have left others there.
+    """
+    begins = [number for number, line in enumerate(dump) if line.startswith("Fatal Python error")]
+    last = dump[begins[-1] :] if begins else []
+    frames = [line.strip().removeprefix("File ").replace('"', "") for line in last if line.startswith("  File ")]
     return [frame for frame in frames if not frame.startswith("<frozen importlib")]

@@ -261,6 +261,8 @@ class Roster:
                 yield Order.KILL, worker
 
     def _dismiss(self, worker: Worker, order: Order, now: float) -> Iterator[tuple[Order, Worker]]:
+        if worker.state is State.STARTING and order is Order.STOP_NOW:
+            order = Order.STOP  # it has no request to wait for, and may not know the other yet
         if worker.told < order:
             worker.told = order
             if worker.state is not State.HUNG:
