@@ -2,14 +2,15 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from microasgi_server import Config
 from microasgi_server.command.main import add_serve, serve
 from microasgi_server.command.parser import Parser
-from microasgi_server.command.run import chosen_config, prepare
+from microasgi_server.command.run import chosen_config, prepare, start
 from microasgi_server.options import FLAG, Groups, Option
-from microasgi_server.signals import run_until_signal
+from microasgi_server.workers.job import Job
 
 from microasgi.asgi import ASGIApp
 from microasgi.command.checking import check
@@ -18,7 +19,7 @@ from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
 
-LOGGER = "microasgi"
+LOGGERS = ("microasgi_server", "microasgi")
 
 FOREIGN_APPS = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
 GROUP: Groups = {"another framework's app": (Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),)}
@@ -39,7 +40,8 @@ def run(
 ) -> None:
     """Serve a Router, a list of routes or any ASGI app until Ctrl+C, as `microasgi serve` does: `run("main:routes", port=8080)`.
 
-    The server is microasgi_server's, and the process is its own: see `microasgi_server.run`.
+    The server is microasgi_server's, and the process is its own: see `microasgi_server.run`. With `workers=4` or `reload=True` there are
+    several, and each imports the app: the target must be a name then.
 
     :param target: what to serve, or `module:attribute` that names it
     :param config: the server's options
@@ -56,11 +58,14 @@ def run(
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
-    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config, LOGGER)
+    set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config, loggers=LOGGERS)
+    load = partial(_load, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect)
+    start(Job(set_up, load, chosen_config(config, options), app_dir), target, started)
+
+
+def _load(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bool) -> ASGIApp:
     app = load_app(target, factory=factory, app_dir=app_dir)
-    if cancel_on_disconnect and not isinstance(app, Router):
-        app = CancelOnDisconnect(app)
-    run_until_signal(app, chosen, started=started)
+    return CancelOnDisconnect(app) if cancel_on_disconnect and not isinstance(app, Router) else app
 
 
 def add(parser: Parser) -> None:
@@ -72,6 +77,6 @@ def add(parser: Parser) -> None:
 def serve_target(arguments: argparse.Namespace) -> None:
     """What `microasgi serve` does."""
     if arguments.check:
-        check(arguments, LOGGER)
+        check(arguments, *LOGGERS)
         return
     serve(run, arguments, cancel_on_disconnect=arguments.cancel_on_disconnect)

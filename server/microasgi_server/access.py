@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
-from microasgi_server import logs
+from microasgi_server import identity, logs
 from microasgi_server.access_fields import USUAL, parsed
 from microasgi_server.config import Config
 from microasgi_server.exchange import Address, Exchange
@@ -35,6 +35,7 @@ VALUES: dict[str, _Value] = {
     "bytes": lambda client, exchange, seconds: getattr(exchange, "written", None),
     "outcome": lambda client, exchange, seconds: logs.outcome(exchange) if exchange.gone else None,
     "request_id": lambda client, exchange, seconds: getattr(exchange, "request_id", None),
+    "worker": lambda client, exchange, seconds: identity.worker,
     "user_agent": _field(b"user-agent"),
     "referer": _field(b"referer"),
 }

@@ -16,6 +16,7 @@ FIELDS = {
     "bytes": "bytes written for it, those of the head included",
     "outcome": "what ended it early, and whether that cancelled the handler",
     "request_id": "its X-Request-ID, or what was made up instead; switches the option request_id on",
+    "worker": "the number of the worker that served it, where there are workers",
     "user_agent": "its User-Agent",
     "referer": "its Referer",
 }

@@ -72,6 +72,16 @@ class Config:
     :param receive_buffer: bytes that the kernel may hold for a connection whose look-ahead is full (Linux, as far as
         net.ipv4.tcp_rmem allows): a client's FIN can be seen only when what it sent before fits here. 0 leaves the kernel's
         own choice
+    :param workers: how many processes `run` serves with, each a fresh interpreter, under one that watches over them (`workers`). None is
+        this process alone, which is what `serve` always is. Limits count in each
+    :param timeout_worker: how long the event loop of a worker may be blocked before it is killed, and the log says where it stood; 0 is
+        for ever
+    :param limit_worker_memory: bytes of memory in use from which on a worker is replaced; it ends gracefully when another serves. So it is
+        with `limit_max_requests` and
+    :param limit_worker_age: seconds that a worker serves, and up to a tenth more, at random
+    :param reload: `run` starts the app again when a file of it changes, and cancels the requests that run; needs the extra `reload`
+    :param reload_dir: directories to watch beside that of the app
+    :param reload_include: patterns of files to watch beside `*.py`, as in `["*.html"]`; one with a slash in it is for the whole path
     :param limits: the numbers that few will want to change
     :raises ValueError: an option has a value that it may not have, by the table in `options.py`
     """
@@ -120,6 +130,13 @@ class Config:
     on_lifespan_failure: LifespanFailure = "continue"
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024
+    workers: int | None = None
+    timeout_worker: float = 30.0
+    limit_worker_memory: int | None = None
+    limit_worker_age: float | None = None
+    reload: bool = False
+    reload_dir: Sequence[str] = ()
+    reload_include: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

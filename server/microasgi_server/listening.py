@@ -21,6 +21,7 @@ def places(config: Config) -> list[Place]:
     found += [place(text) for text in config.bind]
     return found or ([] if config.fd else [Place(config.host.removeprefix("[").removesuffix("]"), config.port)])
 
+
 logger = logging.getLogger("microasgi_server")
 
 
@@ -50,8 +51,8 @@ def borrowed_sockets(sockets: Sequence[socket.socket]) -> Iterator[list[socket.s
         yield own
 
 
-def announce(sockets: list[socket.socket], scheme: str) -> list[str]:
-    """Say in the log where it is served, and return that: URLs, or `unix:` and a path."""
+def describe(sockets: list[socket.socket], scheme: str) -> list[str]:
+    """Where it is served: URLs, or `unix:` and a path."""
     urls = []
     for sock in sockets:
         name = sock.getsockname()
@@ -62,7 +63,14 @@ def announce(sockets: list[socket.socket], scheme: str) -> list[str]:
         else:
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
             urls.append(f"{scheme}://{host}:{name[1]}")
-        logger.info("Serving on %s (Ctrl+C stops)", urls[-1])
+    return urls
+
+
+def announce(sockets: list[socket.socket], scheme: str) -> list[str]:
+    """The same, and the log says it, too."""
+    urls = describe(sockets, scheme)
+    for url in urls:
+        logger.info("Serving on %s (Ctrl+C stops)", url)
     return urls
 
 

@@ -1,6 +1,7 @@
 """How a record of the log becomes a line: text for people, JSON for machines.
 
-Both know the id of the request for which something was logged, by whomever: see the option `request_id`. To use one elsewhere, name it in
+Both know the id of the request for which something was logged, by whomever (see the option `request_id`), and the worker in which it
+was, where there are several. To use one elsewhere, name it in
 a configuration of Python's logging: `"formatters": {"json": {"()": "microasgi_server.log_formats.JSONFormatter"}}`.
 """
 
@@ -9,20 +10,25 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from microasgi_server import identity
 from microasgi_server.access import fields_of
 from microasgi_server.noted import request_id
 
-_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "access"}
+_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "access", "worker"}
 """What every record has; the rest is what somebody has given as `extra`."""
 
 
 class TextFormatter(logging.Formatter):
-    """`LEVEL: message`, and the request's id behind it, except where the access log has a format, which may name it."""
+    """`LEVEL: message`, or `LEVEL [worker 2]: message`, and the request's id behind it, except where the access log has a format, which may
+    name it.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(levelname)s: %(message)s")
+        super().__init__("%(levelname)s%(worker)s: %(message)s", defaults={"worker": ""})
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if identity.worker is not None:
+            record.worker = f" [worker {identity.worker}]"
         text = super().formatMessage(record)
         known = request_id.get()
         return text if known is None or hasattr(record, "access") else f"{text} [{known}]"
@@ -30,7 +36,7 @@ class TextFormatter(logging.Formatter):
 
 class JSONFormatter(logging.Formatter):
     """One object a line: `time` (UTC), `level`, `logger`, `message`; then the fields of an access line and what was given as `extra`;
-    `request_id`, `exception` and `stack` where there are any.
+    `worker`, `request_id`, `exception` and `stack` where there are any.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -40,6 +46,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if identity.worker is not None:
+            line["worker"] = identity.worker
         known = request_id.get()
         if known is not None:
             line["request_id"] = known

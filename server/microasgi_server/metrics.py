@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from microasgi_server import identity
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.errors import StartupError
 from microasgi_server.stats import stats
@@ -42,7 +43,7 @@ def collector(of: ASGIApp | None = None) -> "Collector":
         """The numbers of now."""
 
         def collect(self) -> "Iterator[Metric]":
-            return _families(of)
+            return map(_of_the_worker, _families(of))
 
     return Snapshot()
 
@@ -61,6 +62,14 @@ def app(of: ASGIApp | None = None) -> ASGIApp:
     registry.register(numbers)
     exposition: ASGIApp = make_asgi_app(registry)
     return exposition
+
+
+def _of_the_worker(family: "Metric") -> "Metric":
+    """The same, with the number of the worker that this process is, where there are several."""
+    if identity.worker is not None:
+        label = {"worker": str(identity.worker)}
+        family.samples = [sample._replace(labels={**sample.labels, **label}) for sample in family.samples]
+    return family
 
 
 def _families(of: ASGIApp | None) -> "Iterator[Metric]":

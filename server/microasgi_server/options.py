@@ -100,7 +100,9 @@ OPTIONAL_PORT = Kind(PORT.wanted, lambda value: value is None or PORT.admits(val
 COUNT = Kind("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0, _whole, "NUMBER")
 LIMIT = Kind("a whole number, 1 or more", lambda value: value is None or (_is_whole(value) and value >= 1), _whole, "NUMBER")
 BYTES = Kind("a whole number of bytes, 0 or more", COUNT.admits, _whole, "BYTES")
+BYTES_OR_ANY = Kind("a whole number of bytes, 1 or more", LIMIT.admits, _whole, "BYTES")
 SECONDS = Kind("a number of seconds, 0 or more", _is_time, float, "SECONDS")
+SECONDS_OR_ANY = Kind("a number of seconds, more than 0", lambda value: value is None or (_is_time(value) and value > 0), float, "SECONDS")
 LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for name in FIELDS)}", is_format, str, "FORMAT")
 HEADERS = Kind(
     "a list of NAME: VALUE (in the environment a line each), none of which frames a response",
@@ -144,6 +146,13 @@ HOSTS = Kind(
     _all(is_host),
     _commas,
     "HOSTS",
+    several=True,
+)
+NAMES = Kind(
+    "a list of names (in the environment a line each)",
+    _all(lambda name: isinstance(name, str) and name != ""),
+    lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
+    "NAME",
     several=True,
 )
 PREFIX = Kind("a path that starts with a slash and ends without one, as /api does", _is_prefix, lambda text: text.rstrip("/"), "PREFIX")
@@ -222,6 +231,7 @@ GROUPS: Groups = {
         Option("loop", choice(*get_args(Loop)), "auto is uvloop if installed, else asyncio"),
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
         Option("on_lifespan_failure", choice(*get_args(LifespanFailure)), "what follows if the lifespan fails while the app is served"),
+        Option("workers", LIMIT, "processes that serve, under one that replaces them; without it this one serves alone"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
     ),
     "who is in front of it": (
@@ -257,12 +267,20 @@ GROUPS: Groups = {
         Option("timeout_keep_alive", SECONDS, "how long a connection may be idle"),
         Option("timeout_graceful_shutdown", SECONDS, "how long requests may go on after Ctrl+C"),
         Option("timeout_lifespan", SECONDS, "how long the shutdown of the app's lifespan may take"),
+        Option("timeout_worker", SECONDS, "how long a worker's event loop may be blocked before it is killed; 0: as long as it likes"),
     ),
     "how much it takes on": (
         Option("limit_concurrency", LIMIT, "requests that run at once; one more gets a 503"),
         Option("limit_connections", LIMIT, "open connections; idle ones make room, and others wait"),
         Option("limit_max_requests", LIMIT, "requests that are served before the server stops, to be started again"),
         Option("limit_max_requests_jitter", COUNT, "up to so many more, at random, so that not all servers stop at once"),
+        Option("limit_worker_memory", BYTES_OR_ANY, "memory that a worker may have in use before another takes over"),
+        Option("limit_worker_age", SECONDS_OR_ANY, "how long a worker may serve before another takes over"),
+    ),
+    "while developing": (
+        Option("reload", FLAG, "start again when a file of the app's changes; needs watchfiles"),
+        Option("reload_dir", NAMES, "one more directory to watch, beside that of the app"),
+        Option("reload_include", NAMES, "one more pattern of files to watch, beside *.py, as in '*.html'"),
     ),
     "what clients may do": (
         Option("limit_request_line", BYTES, "of a request's first line; longer ones are answered with 414", "request_line"),

@@ -3,8 +3,11 @@
 import gc
 import logging
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,11 +25,34 @@ from microasgi_server.shutdown import longest
 
 logger = logging.getLogger("microasgi_server")
 
+ALONE = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE = getattr(signal, "SIGQUIT", None)  # not on Windows, where there are no workers either
+SUPERVISED = (signal.SIGTERM, *([AT_ONCE] if AT_ONCE else []))
+"""The signals that stop a process: one that serves alone, and one of several."""
+
 EXTRAS = {"uvloop": "fast", "trio": "trio"}
 """Which extra of the distribution brings which loop."""
 
 
-def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[str]], object] | None = None) -> None:
+@dataclass(frozen=True)
+class Shared:
+    """What a process has that is one of several which serve the same (`workers`).
+
+    Its signals are the supervisor's: SIGTERM, as often as it may come, and SIGQUIT for at once. Ctrl+C is none of its business.
+
+    listeners: bound sockets to accept on; they belong to all.
+    numbers: the same for the metrics; none, where there are to be no metrics.
+    beside: runs as long as the app is served.
+    """
+
+    listeners: Sequence[socket.socket]
+    numbers: Sequence[socket.socket]
+    beside: Callable[[], Coroutine[Any, Any, None]]
+
+
+def run_until_signal(
+    app: ASGIApp, config: Config, *, started: Callable[[list[str]], object] | None = None, shared: Shared | None = None
+) -> None:
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
     The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs; a third one
@@ -39,6 +65,7 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
     Python's default. What the app's lifespan sets instead stays.
 
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
+    :param shared: what it shares with other processes that serve the same, if there are any
     :raises StartupError: this isn't the main thread, the loop isn't installed, the address can't be bound, or the app's startup failed
     :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     """
@@ -53,7 +80,7 @@ def run_until_signal(app: ASGIApp, config: Config, *, started: Callable[[list[st
     if loop == "trio":
         backend = {"backend": "trio"}
     with LastResort() as last_resort:
-        anyio.run(_serve_until_signal, app, config, started, last_resort, **backend)
+        anyio.run(_serve_until_signal, app, config, started, last_resort, shared, **backend)
 
 
 def chosen_loop(config: Config) -> str:
@@ -87,26 +114,31 @@ class _Progress:
     accepting: whether there is something to end gracefully.
     """
 
-    def __init__(self, announce: Callable[[list[str]], object] | None) -> None:
+    def __init__(self, announce: Callable[[list[str]], object] | None, *, alone: bool) -> None:
         self.accepting = False
         self._announce = announce
+        self._alone = alone
 
     def started(self, value: list[str] | None = None) -> None:
         self.accepting = True
-        notify.ready(value or [])
+        if self._alone:
+            notify.ready(value or [])
         if self._announce is not None:
             self._announce(value or [])
 
 
-async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None, last_resort: LastResort) -> None:
+async def _serve_until_signal(
+    app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None, last_resort: LastResort, shared: Shared | None
+) -> None:
     stop = anyio.Event()
-    progress = _Progress(started)
+    progress = _Progress(started, alone=shared is None)
     with single_error():
         async with anyio.create_task_group() as tasks:
             listening = anyio.CancelScope(shield=True)
-            tasks.start_soon(_listen_to_signals, config, stop, progress, last_resort, tasks.cancel_scope, listening)
+            wanted = ALONE if shared is None else SUPERVISED
+            tasks.start_soon(_listen_to_signals, wanted, config, stop, progress, last_resort, tasks.cancel_scope, listening)
             try:
-                await _serve(app, config, tasks, stop, progress, last_resort)
+                await _serve(app, config, tasks, stop, progress, last_resort, shared)
                 last_resort.code = 0
             except anyio.get_cancelled_exc_class():  # by the second signal
                 last_resort.code = 0
@@ -116,16 +148,29 @@ async def _serve_until_signal(app: ASGIApp, config: Config, started: Callable[[l
             tasks.cancel_scope.cancel()
 
 
-async def _serve(app: ASGIApp, config: Config, tasks: TaskGroup, stop: anyio.Event, progress: _Progress, last_resort: LastResort) -> None:
+async def _serve(
+    app: ASGIApp,
+    config: Config,
+    tasks: TaskGroup,
+    stop: anyio.Event,
+    progress: _Progress,
+    last_resort: LastResort,
+    shared: Shared | None,
+) -> None:
     """Serve, and the numbers beside it, if they are wanted."""
     certificates = certificates_of(config)
-    if certificates is not None and hasattr(signal, "SIGHUP"):
+    if certificates is not None and shared is None and hasattr(signal, "SIGHUP"):  # a worker is replaced then
         tasks.start_soon(_read_certificates_at_sighup, certificates)
     if config.metrics_port is not None:
         numbers = Config(host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header)
-        addresses = await tasks.start(serve, metrics.app(app), numbers)
+        # A worker's successor answers for the same numbers as soon as the worker is to stop.
+        sockets, end = (None, None) if shared is None else (shared.numbers, stop)
+        addresses = await tasks.start(partial(serve, metrics.app(app), numbers, sockets=sockets, stop=end))
         logger.info("Metrics are at %s/metrics", addresses[0])
-    await serve(app, config, stop=stop, certificates=certificates, abandoned=last_resort.abandon, task_status=progress)
+    if shared is not None:
+        tasks.start_soon(shared.beside)
+    listeners = None if shared is None else shared.listeners
+    await serve(app, config, sockets=listeners, stop=stop, certificates=certificates, abandoned=last_resort.abandon, task_status=progress)
 
 
 async def _read_certificates_at_sighup(certificates: Certificates) -> None:
@@ -135,6 +180,7 @@ async def _read_certificates_at_sighup(certificates: Certificates) -> None:
 
 
 async def _listen_to_signals(
+    wanted: Sequence[signal.Signals],
     config: Config,
     stop: anyio.Event,
     progress: _Progress,
@@ -143,17 +189,22 @@ async def _listen_to_signals(
     listening: anyio.CancelScope,
 ) -> None:
     """Do what the signals ask for, until `listening` is cancelled. It is shielded, so that a third one is heard, too."""
-    with listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    level = logging.INFO if wanted is ALONE else logging.DEBUG  # the supervisor says it for all
+    with listening, anyio.open_signal_receiver(*wanted) as signals:
         async for received in signals:
+            if received is signal.SIGTERM and wanted is SUPERVISED and (stop.is_set() or serving.cancel_called):
+                continue  # systemd tells all processes of a service, and the supervisor its workers once more
             if serving.cancel_called:
-                logger.info("%s once more: exiting", received.name)
+                logger.log(level, "%s once more: exiting", received.name)
                 last_resort.exit()
-            elif not progress.accepting or stop.is_set():
-                logger.info("%s %s: stopping at once", received.name, "again" if progress.accepting else "during startup")
+            elif not progress.accepting or stop.is_set() or received is AT_ONCE:
+                again = "" if received is AT_ONCE else " again" if progress.accepting else " during startup"
+                logger.log(level, "%s%s: stopping at once", received.name, again)
                 last_resort.due_in(longest(config, graceful=False))
                 serving.cancel()
             else:
-                logger.info("%s: stopping; once more stops at once", received.name)
+                logger.log(level, "%s: stopping; once more stops at once", received.name)
                 last_resort.due_in(longest(config, graceful=True))
-                notify.stopping()
+                if wanted is ALONE:
+                    notify.stopping()
                 stop.set()

@@ -178,7 +178,7 @@ class Running:
 
     def __init__(self, process: "subprocess.Popen[bytes]", directory: Path) -> None:
         self.process = process
-        self._directory = directory
+        self.directory = directory
         self._stdout = directory / "stdout.log"
         self._stderr = directory / "stderr.log"
 
@@ -209,7 +209,7 @@ class Running:
         """A bare connection."""
         if self.address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(self._directory / self.address.removeprefix("unix:")))
+            sock.connect(str(self.directory / self.address.removeprefix("unix:")))
         else:
             sock = socket.create_connection(("127.0.0.1", urlsplit(self.address).port or 0))
         sock.settimeout(PATIENCE)
@@ -708,7 +708,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
     [
         (["serve", "main:routes", "--prot", "80"], ["there is no option --prot; did you mean --port?"]),
         (["serve", "main:routes", "--time"], ["there is no option --time;"]),
-        (["serve", "-w", "4", "main:routes"], ["there is no option -w here: one process serves"]),
+        (["serve", "-w", "4", "main:routes"], ["there is no option -w here: write --workers NUMBER"]),
         (["serve", "main:routes", "-b", ":80"], ["there is no option -b here: write --bind ADDRESS"]),
         (["serve", "main:routes", "--keyfile", "key.pem"], ["there is no option --keyfile here: write --ssl-keyfile FILE"]),
         (["serve", "main:routes", "main:bare"], ["'main:bare' is one argument too many"]),
@@ -718,7 +718,8 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         (["main:routes"], ["there is no command 'main:routes'; did you mean microasgi serve main:routes?"]),
         (["inspect"], ["there is no command 'inspect', only serve and routes"]),
         (["serve"], ["TARGET"]),
-        (["serve", "main:routes", "--reload"], ["--reload"]),
+        (["serve", "main:routes", "--reload-delay", "1"], ["there is no option --reload-delay here: --reload watches *.py"]),
+        (["serve", "main:routes", "--workers", "0"], ["--workers is a whole number, 1 or more, not '0'"]),
         (["serve", "main:routes", "--port", "http"], ["--port", "--port is a number from 0 to 65535, not 'http'"]),
         (["serve", "main:routes", "--port", "65536"], ["--port", "not '65536'"]),
         (["serve", "main:routes", "--port", "-1"], ["--port", "not '-1'"]),

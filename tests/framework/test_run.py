@@ -150,7 +150,7 @@ def test_the_server_is_a_command_by_itself(here: Path) -> None:
     """
     for arguments, words in {
         ("main:no",): "error: module 'main' has no attribute 'no'",
-        ("main:bare", "--workers", "4"): "error: there is no option --workers here: one process serves",
+        ("main:bare", "-w", "4"): "error: there is no option -w here: write --workers NUMBER",
     }.items():
         done = script(here, program, *arguments)
         assert done.stderr.startswith(words)

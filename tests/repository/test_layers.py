@@ -108,6 +108,7 @@ EXTRAS = {
     "parsing": {"msgspec", "pydantic"},
     "plugin": {"pytest"},
     "metrics": {"prometheus_client"},
+    "reloading": {"watchfiles"},
 }
 """What else a module may import, where it is installed."""
 
@@ -139,7 +140,7 @@ LOADED = "import sys, {package}; print(*sorted({{name.partition('.')[0] for name
     ("package", "forbidden"),
     [
         ("microasgi", {"microasgi_server", "h11", "trio", "uvloop", *chain(*EXTRAS.values())}),
-        ("microasgi_server", {"microasgi", "trio", "uvloop", "prometheus_client"}),
+        ("microasgi_server", {"microasgi", "trio", "uvloop", "prometheus_client", "watchfiles"}),
     ],
 )
 def test_importing_a_package_loads_no_other(package: str, forbidden: set[str]) -> None:

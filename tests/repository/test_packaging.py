@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore", ".github"]
 
-EXTRAS = {"fast", "trio", "metrics", "forms", "files", "test", "bench", "lint"}
+EXTRAS = {"fast", "trio", "metrics", "reload", "forms", "files", "test", "bench", "lint"}
 
 
 @pytest.fixture(scope="module")

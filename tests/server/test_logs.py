@@ -1,12 +1,15 @@
 """The access log as an operator wants it, ids for requests, and fields for every response."""
 
+import json
+import logging
 import re
 from typing import Any
 
 import pytest
-from microasgi_server import Config, request_id
+from microasgi_server import Config, identity, request_id
 from microasgi_server.access import VALUES
 from microasgi_server.access_fields import FIELDS
+from microasgi_server.log_formats import JSONFormatter, TextFormatter
 from microasgi_server.logs import TRACE
 
 from tests.harness import Client, access_lines, eventually, serving
@@ -40,6 +43,16 @@ async def ask(client: Client, target: str = "/", *fields: bytes) -> Any:
 def test_every_field_has_a_value() -> None:
     """What a format may name is what can be written."""
     assert FIELDS.keys() == VALUES.keys()
+
+
+@pytest.mark.parametrize(("worker", "text"), [(None, "INFO: here"), (2, "INFO [worker 2]: here")])
+def test_a_line_names_the_worker(worker: int | None, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are several, each line says whose it is, and so can the access log's; where there is one, nothing does."""
+    monkeypatch.setattr(identity, "worker", worker)
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "here"})
+    assert TextFormatter().format(record) == text
+    assert json.loads(JSONFormatter().format(record)).get("worker") == worker
+    assert VALUES["worker"](None, None, 0.0) == worker  # type: ignore[arg-type]
 
 
 async def test_a_line_says_what_its_format_asks_for(caplog: pytest.LogCaptureFixture) -> None:

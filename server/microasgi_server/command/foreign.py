@@ -3,17 +3,16 @@
 _ADDRESS = "write --bind ADDRESS, or --host HOST --port PORT, or --uds PATH"
 _APP_DIR = "write --app-dir DIR"
 _LOG = "the log goes to stderr; for files of logs write --log-config FILE, with a configuration of Python's logging"
-_LOOP = "one process serves on one event loop; --loop chooses it"
-_PROCESSES = "one process serves; start several, each with its own --port or --uds, and a proxy in front"
-_RELOAD = "nothing restarts it by itself yet; stop it and start it again"
+_LOOP = "every process serves on one event loop; --loop chooses it"
+_WORKERS = "write --workers NUMBER"
+_RELOAD = "--reload watches *.py, and what --reload-include adds, but nothing in .git, .venv and their like; it waits 20 ms"
 _SERVICE = "whatever starts it decides that: systemd, a container, a shell"
+_TIMEOUT = "write --timeout-worker SECONDS for a worker that is blocked, or timeout= on a route for a handler that takes too long"
 
 FOREIGN = {
     # Everybody's.
     "-b": _ADDRESS,
-    "--workers": _PROCESSES,
-    "-w": _PROCESSES,
-    "--reload": _RELOAD,
+    "-w": _WORKERS,
     "--worker-class": _LOOP,
     "-k": _LOOP,
     "--keyfile": "write --ssl-keyfile FILE",
@@ -36,8 +35,6 @@ FOREIGN = {
     "--umask": _SERVICE,
     "-m": _SERVICE,
     # uvicorn's.
-    "--reload-dir": _RELOAD,
-    "--reload-include": _RELOAD,
     "--reload-exclude": _RELOAD,
     "--reload-delay": _RELOAD,
     "--http": "there is one implementation of HTTP",
@@ -52,11 +49,11 @@ FOREIGN = {
     "--pythonpath": _APP_DIR,
     "--threads": "plain functions run in threads by themselves",
     "--worker-connections": "write --limit-connections NUMBER",
-    "--timeout": "write timeout= on a route or a router; clients have --timeout-header, --timeout-body and --timeout-write",
-    "-t": "write timeout= on a route or a router; clients have --timeout-header, --timeout-body and --timeout-write",
+    "--timeout": _TIMEOUT,
+    "-t": _TIMEOUT,
     "--keep-alive": "write --timeout-keep-alive SECONDS",
     "--graceful-timeout": "write --timeout-graceful-shutdown SECONDS",
-    "--preload": "one process serves, and it loads the app once",
+    "--preload": "every worker imports the app itself, so that SIGHUP brings new code",
     "--access-logfile": _LOG,
     "--access-logformat": "write --access-log-format FORMAT, with fields in braces",
     "--error-logfile": _LOG,

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from microasgi_server.errors import ServerError, TargetError
 from microasgi_server.log_formats import FORMATTERS
 from microasgi_server.logs import TRACE
 from microasgi_server.options import Option, choice
@@ -38,3 +39,13 @@ def set_up_logging(level: str | None, loggers: Sequence[str], written: str = "te
         return
     for name in loggers:
         logging.getLogger(name).setLevel(LEVELS["info" if level is None else level])
+
+
+def explained(error: ServerError) -> str:
+    """What ended a server, in one line. Where the app's own code is behind it, the log has more at the level debug."""
+    if error.__cause__ is None or not isinstance(error, TargetError):
+        return str(error)
+    logger = logging.getLogger(LOGGER)
+    logger.debug("Where it comes from:", exc_info=error.__cause__)
+    # The level is 0 in a command that doesn't serve.
+    return f"{error}; --log-level debug shows more" if logger.level > logging.DEBUG else str(error)

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from microasgi_server.command.checking import CHECK, checked_config, plan
-from microasgi_server.command.levels import LEVELS, LOGGER
+from microasgi_server.command.levels import LEVELS, explained
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
 from microasgi_server.command.run import run
 from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
-from microasgi_server.errors import ShutdownError, StartupError, TargetError
+from microasgi_server.errors import ShutdownError, StartupError
 from microasgi_server.places import place
 
 INTERRUPTED = 130
@@ -22,8 +22,6 @@ INTERRUPTED = 130
 
 NOBODY_READS = 141
 """That of one whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
-
-logger = logging.getLogger(LOGGER)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -91,11 +89,7 @@ def ending() -> Iterator[None]:
         finally:
             print(end="", flush=True)  # here, where its error can be caught
     except (StartupError, ShutdownError) as error:
-        hint = ""
-        if error.__cause__ is not None and isinstance(error, TargetError):
-            logger.debug("Where it comes from:", exc_info=error.__cause__)
-            hint = "; --log-level debug shows more" if logger.level > logging.DEBUG else ""  # it is 0 in a command that doesn't serve
-        print(f"error: {error}{hint}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -1,9 +1,10 @@
 """`run`: what the command does, for a program."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from microasgi_server.access import usual
@@ -12,9 +13,11 @@ from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_u
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
+from microasgi_server.errors import StartupError, TargetError
 from microasgi_server.inherited import handed_over
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
+from microasgi_server.workers.job import Job
 
 
 def run(
@@ -37,6 +40,9 @@ def run(
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays. The log goes to stderr, unless logging is configured already.
 
+    With `workers` or `reload` in the options the app is served by other processes (`workers`), each of which imports it: the target must
+    be a name then. This one takes their place for signals, and for `started`, which is called once all accept.
+
     :param target: an ASGI 3 application, or `module:attribute` that names one
     :param config: the options
     :param factory: call what the target is or names, without arguments, and serve what it returns
@@ -51,8 +57,32 @@ def run(
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
-    chosen = prepare(chosen_config(config, options), log_level, log_format, log_config)
-    run_until_signal(load_app(target, factory=factory, app_dir=app_dir), chosen, started=started)
+    set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config)
+    load = partial(load_app, target, factory=factory, app_dir=app_dir)
+    start(Job(set_up, load, chosen_config(config, options), app_dir), target, started)
+
+
+def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) -> None:
+    """Serve an app, in this process or in several of their own.
+
+    :param target: the app, or its name
+    :raises TargetError: there is no such app, or it has no name, by which other processes could import it
+    :raises StartupError: it can't be served
+    """
+    config = job.set_up(job.config)
+    alone = config.workers is None and not config.reload
+    for name in ("limit_worker_memory", "limit_worker_age"):
+        if alone and getattr(config, name) is not None:
+            raise StartupError(f"{name} needs workers: nobody would start another process instead of this one")
+    if alone:
+        run_until_signal(job.load(), config, started=started)
+    elif not isinstance(target, str):
+        option = "reload" if config.workers is None else "workers"
+        raise TargetError(f"{option} needs the app's name, as in run('main:app', …): each process imports it for itself")
+    else:
+        from microasgi_server.workers.supervisor import supervise  # which others needn't load
+
+        supervise(job, config, started)
 
 
 def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
@@ -71,10 +101,12 @@ def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
     return replace(config, **{"limits": replace(config.limits, **limits), **options})
 
 
-def prepare(config: Config, log_level: str | None, log_format: str, log_config: str | None, *loggers: str) -> Config:
+def prepare(
+    config: Config, *, log_level: str | None, log_format: str, log_config: str | None, loggers: Sequence[str] = (LOGGER,)
+) -> Config:
     """What comes before the app is even imported; gives the options as the log wants them, and with the sockets that systemd hands over.
 
-    :param loggers: to set up beside the server's own
+    :param loggers: to set up
     :raises StartupError: the loop isn't installed, or the file configures nothing
     :raises ValueError: there is no such level or format
     """
@@ -86,5 +118,5 @@ def prepare(config: Config, log_level: str | None, log_format: str, log_config: 
     if log_config is not None:
         configure(log_config)
         return config
-    set_up_logging(log_level, [LOGGER, *loggers], log_format)
+    set_up_logging(log_level, loggers, log_format)
     return replace(config, access_log_format=usual(config.access_log_format)) if log_format == "json" else config

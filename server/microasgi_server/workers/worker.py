@@ -1,0 +1,91 @@
+"""The worker's side: a new interpreter that is told what to do, and serves."""
+
+import faulthandler
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn
+
+import anyio
+
+from microasgi_server import identity
+from microasgi_server.asgi import ASGIApp
+from microasgi_server.command.levels import explained
+from microasgi_server.config import Config
+from microasgi_server.errors import ShutdownError, StartupError
+from microasgi_server.signals import Shared, run_until_signal
+from microasgi_server.stats import stats
+from microasgi_server.workers.channel import Assignment, Surroundings, Word, be_told, say
+from microasgi_server.workers.orphans import die_with
+from microasgi_server.workers.wear import Wear
+
+BEAT = 1.0
+"""Seconds between two signs of life, or less, if the supervisor is impatient."""
+
+REMINDER = 60.0
+"""Seconds after which a worker that is worn says so once more: its successor may not have come up."""
+
+
+def main(descriptor: int) -> NoReturn:
+    """Be a worker, and exit.
+
+    :param descriptor: the channel's
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):  # which a terminal sends to all its processes
+        signal.signal(number, lambda *_: None)  # rather than ignored, which the app's own subprocesses would inherit
+    os.set_inheritable(descriptor, False)
+    channel = socket.socket(fileno=descriptor)
+    try:
+        surroundings, _ = be_told(channel)
+        _settle(surroundings)
+        assignment, sockets = be_told(channel)
+    except EOFError:
+        raise SystemExit(0) from None
+    die_with(surroundings.parent, channel)
+    _serve(assignment, sockets, channel)
+    raise SystemExit(0)
+
+
+def _settle(surroundings: Surroundings) -> None:
+    sys.path[:], sys.argv[:] = surroundings.path, surroundings.argv
+    for name in surroundings.modules:
+        importlib.import_module(name)
+
+
+def _serve(assignment: Assignment, sockets: list[socket.socket], channel: socket.socket) -> None:
+    identity.worker = assignment.number
+    faulthandler.enable(channel, all_threads=False)
+    job = assignment.job
+    try:
+        config = job.set_up(job.config)
+        # Who takes one connection at a time leaves the next to others that are awake.
+        config = replace(config, limit_max_requests=None, limits=replace(config.limits, accept=1))
+        app = job.load()
+        shared = Shared(sockets[: assignment.listeners], sockets[assignment.listeners :], partial(_live, channel, app, job.config))
+        run_until_signal(app, config, started=lambda _: say(channel, Word.STARTED), shared=shared)
+    except (StartupError, ShutdownError) as error:
+        say(channel, Word.FAILED, explained(error))
+        raise SystemExit(1) from None
+
+
+async def _live(channel: socket.socket, app: ASGIApp, config: Config) -> None:
+    """Show that the loop turns, and look now and then whether this worker is worn."""
+    # Not by `limit_max_requests` as one process counts it: a worker's successor serves before it goes.
+    wear = Wear(config, lambda: _served(app))
+    reminded = -REMINDER
+    while True:
+        say(channel, Word.BEAT)
+        if time.monotonic() >= reminded + REMINDER and (reason := wear.reason()):
+            reminded = time.monotonic()
+            say(channel, Word.WORN, reason)
+        await anyio.sleep(min(BEAT, config.timeout_worker / 4 or BEAT))
+
+
+def _served(app: ASGIApp) -> int:
+    numbers = stats(app)
+    return sum(numbers.responses.values()) + sum(numbers.departures.values()) + numbers.interrupted
