@@ -464,6 +464,16 @@ async def test_wrong_files_end_the_start(certificates: Files) -> None:
             raise AssertionError("it serves")
 
 
+def test_a_check_reads_them(certificates: Files) -> None:
+    """`serve --check` says https, if the files will do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "microasgi", "serve", "microasgi.demo:routes", "--check", "--ssl-certfile", certificates.both],
+        capture_output=True,
+        text=True,
+    )
+    assert "it listens at https://127.0.0.1:8000" in done.stdout, done.stderr
+
+
 # Files that change.
 
 
