@@ -73,14 +73,10 @@ class Certificates:
 def certificates_of(config: Config) -> Certificates | None:
     """What these options name; None, if that is nothing: then nothing is encrypted.
 
-    :raises StartupError: as `Certificates`; or there is to be a preface of the PROXY protocol, which nobody reads below TLS
+    :raises StartupError: as `Certificates`
     """
     named = (config.ssl_certfile, config.ssl_keyfile, config.ssl_ca_certs)
-    if not any(named) and config.ssl_cert_reqs == "none":
-        return None
-    if config.proxy_protocol:
-        raise StartupError("proxy_protocol isn't read in front of TLS: let the proxy speak TLS, or leave out one of the two")
-    return Certificates(config)
+    return Certificates(config) if any(named) or config.ssl_cert_reqs != "none" else None
 
 
 def _read(config: Config) -> Identity:

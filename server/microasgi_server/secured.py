@@ -5,7 +5,7 @@ a transport's bytes ──► TLSTransport ──► SecuredConnection ──►
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from microasgi_server import logs
 from microasgi_server.call import Call
@@ -19,7 +19,7 @@ from microasgi_server.noted import noted
 from microasgi_server.observers import TracedConnection
 from microasgi_server.running import Connected, RunningServer
 from microasgi_server.transports import Served, Transport
-from microasgi_server.transports.tls import Secured, TLSTransport
+from microasgi_server.transports.tls import TLSTransport
 
 SCHEMES = {"http": "https", "ws": "wss"}
 """Of a scope, without TLS and with it."""
@@ -48,6 +48,10 @@ class SecuredConnection(Connection):
         super().__init__(running, transport)
         self.wait_for(Wait.HANDSHAKE)
 
+    def before(self, data: bytes) -> bytes:
+        """See `transports.tls.Secured`."""
+        return data
+
     def secured(self) -> None:
         """See `transports.tls.Secured`."""
         self.wait_for(Wait.FIRST_BYTE)
@@ -59,22 +63,27 @@ class SecuredConnection(Connection):
 
 def connections(
     config: Config, chosen: type[Connection] | None, certificates: Certificates | None
-) -> Callable[[RunningServer, Transport], Served]:
-    """What is made for every connection, by the options and the log's level; without certificates, one that isn't encrypted.
+) -> tuple[Callable[[RunningServer, Transport], Served], str]:
+    """What is made for every connection, by the options and the log's level, and the scheme: without certificates nothing is encrypted.
 
     :param chosen: what it is made of, if that is chosen already
     """
-    base = noted(chosen or (TracedConnection if logs.logger.isEnabledFor(logs.TRACE) else Connection), config)
-    return base if certificates is None else secured(base, certificates)
+    base = chosen or (TracedConnection if logs.logger.isEnabledFor(logs.TRACE) else Connection)
+    if certificates is None:
+        return noted(base, config), "http"
+    return _in_sessions(noted(_secured(base), config), certificates), "https"
 
 
-def secured(connection_class: type[Connection], certificates: Certificates) -> Callable[[RunningServer, Transport], Served]:
-    """What to make for every connection instead of such a one: a TLS session, and in it one of these that knows of it."""
-    call_class = type(f"Secured{connection_class.call_class.__name__}", (SecuredCall, connection_class.call_class), {"__slots__": ()})
-    parents, attributes = (SecuredConnection, connection_class), {"__slots__": (), "call_class": call_class}
-    secured_class: Callable[[RunningServer, Transport], Secured] = type(f"Secured{connection_class.__name__}", parents, attributes)
+def _secured(base: type[Connection]) -> type[Connection]:
+    """The class of such connections over TLS. What proxies say is heard above it: they may know of another scheme."""
+    call_class = type(f"Secured{base.call_class.__name__}", (SecuredCall, base.call_class), {"__slots__": ()})
+    return type(f"Secured{base.__name__}", (SecuredConnection, base), {"__slots__": (), "call_class": call_class})
+
+
+def _in_sessions(connection_class: Any, certificates: Certificates) -> Callable[[RunningServer, Transport], Served]:
+    """What makes a TLS session for every connection, and in it such a connection."""
 
     def begin(running: RunningServer, transport: Transport) -> TLSTransport:
-        return TLSTransport(certificates.identity, transport, partial(secured_class, running))
+        return TLSTransport(certificates.identity, transport, partial(connection_class, running))
 
     return begin

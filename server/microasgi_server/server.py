@@ -64,8 +64,7 @@ async def serve(
     :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     """
     config = config or Config()
-    certificates = certificates or certificates_of(config)
-    made, scheme = connections(config, connection_class, certificates), "http" if certificates is None else "https"
+    made, scheme = connections(config, connection_class, certificates or certificates_of(config))
     with registered(RunningServer(app, config, {}, made, clock, scheme)) as running:
         async with leaving_behind(running, abandoned) as tasks:
             with bound_sockets(config) if sockets is None else borrowed_sockets(sockets) as listeners:

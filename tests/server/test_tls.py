@@ -15,7 +15,6 @@ import anyio
 import pytest
 from cryptography.x509.oid import NameOID
 from microasgi_server import Certificates, Config, Limits, StartupError
-from microasgi_server.certificates import certificates_of
 from microasgi_server.logs import TRACE
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.tls_session import distinguished_name
@@ -280,6 +279,32 @@ async def test_who_looks_on_sees_what_is_in_the_session(certificates: Files, cap
     assert "connection made" in refusals(caplog)
 
 
+@pytest.mark.parametrize("line", [b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n", b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_proxy_speaks_before_the_handshake(line: bytes, pieces: int, certificates: Files) -> None:
+    """The PROXY protocol comes in front of TLS, not in it; and fields may tell of another scheme, if who has sent them is believed."""
+    app = Seen()
+    options = {"lifespan": "off", "proxy_protocol": True, "proxy_headers": True, **certificates.options}
+    async with serving(app, **options) as served, await served.connect_bare() as bare:
+        for piece in (line[:9], line[9:]) if pieces == 2 else (line,):
+            await bare.send(piece)
+        client = await TLSClient(bare.sock, unsuspicious()).shake_hands()
+        for said, scheme in (("https", "https"), ("http", "https" if b"TCP4" in line else "http")):
+            await client.send(GET[:-2] + f"X-Forwarded-Proto: {said}\r\n\r\n".encode())
+            assert (await client.response()).status == 200
+            assert app.scopes[-1]["scheme"] == scheme
+    assert app.scopes[0]["client"][0] == ("192.0.2.7" if b"TCP4" in line else "127.0.0.1")
+
+
+async def test_who_is_no_proxy_where_one_is_wanted(certificates: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """A ClientHello without the PROXY protocol in front, from who is believed, is refused in plaintext."""
+    options = {"lifespan": "off", "proxy_protocol": True, **certificates.options}
+    async with serving(Seen(), **options) as served, await served.connect_bare() as client:
+        await client.send(b"\x16\x03\x01\x02\x00\x01" + bytes(300))
+        assert (await client.receive_until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert len(refusals(caplog)) == 1
+
+
 async def test_renegotiation_is_refused(certificates: Files) -> None:
     """Keys are agreed on once: a client that begins again (RFC 5246 §7.4.1.1) is told no."""
     async with serving(Seen(), lifespan="off", **certificates.options) as served, await served.connect_bare() as bare:
@@ -439,6 +464,16 @@ async def test_wrong_files_end_the_start(certificates: Files) -> None:
             raise AssertionError("it serves")
 
 
+def test_a_check_reads_them(certificates: Files) -> None:
+    """`serve --check` says https, if the files will do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "microasgi", "serve", "microasgi.demo:routes", "--check", "--ssl-certfile", certificates.both],
+        capture_output=True,
+        text=True,
+    )
+    assert "it listens at https://127.0.0.1:8000" in done.stdout, done.stderr
+
+
 # Files that change.
 
 
@@ -490,9 +525,3 @@ def test_the_files_are_read_again_on_sighup(tmp_path: Path) -> None:
             assert before.recv(100).startswith(b"HTTP/1.1 200 ")
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
-
-
-def test_a_preface_in_front_of_tls_is_refused_before_anybody_sends_one() -> None:
-    """Whoever wants both the PROXY protocol and TLS hears at the start that they don't go together."""
-    with pytest.raises(StartupError, match="proxy_protocol isn't read in front of TLS"):
-        certificates_of(Config(proxy_protocol=True, ssl_certfile="server.pem"))

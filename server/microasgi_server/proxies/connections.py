@@ -66,24 +66,27 @@ class PrefacedConnection(Connection):
         super().__init__(running, transport)
 
     def received(self, data: bytes) -> None:
+        if rest := self.before(data):
+            super().received(rest)
+
+    def before(self, data: bytes) -> bytes:
+        """Take what comes before HTTP, and before TLS, where that is spoken; gives what is behind it, nothing while it is incomplete."""
         if self._preface is None:
-            super().received(data)
-            return
+            return data
         held = self._preface + data
         self._preface = None
         try:
             preface = read_preface(held)
         except Refusal as refusal:
             self.refuse(refusal)
-            return
+            return b""
         if preface is None:
             self._preface = held
-            return
+            return b""
         if preface.client is not None:
             transport: Any = self.transport  # to whom nobody else tells otherwise
             transport.client, transport.server = preface.client, preface.server
-        if rest := held[preface.size :]:
-            super().received(rest)
+        return held[preface.size :]
 
 
 def behind_proxies(base: type[Connection], config: Config) -> type[Connection]:

@@ -77,6 +77,10 @@ class Secured(Served, Protocol):
         """See `Served`; with what the log is to say of it."""
         ...
 
+    def before(self, data: bytes) -> bytes:
+        """What a proxy may say comes before TLS: give what is behind that, or nothing, if there is more of it to come."""
+        ...
+
     def secured(self) -> None:
         """The handshake is over: a request may come."""
 
@@ -130,6 +134,9 @@ class TLSTransport:
 
     def received(self, data: bytes) -> None:
         if self._state is NEW:
+            data = self.connection.before(data)
+            if not data or self._state is ENDED:
+                return
             self._state = HANDSHAKE if data[0] == HANDSHAKE_RECORD else PLAIN
             if self._state is PLAIN:
                 self.connection.refuse_plaintext()
@@ -234,7 +241,7 @@ class TLSTransport:
                 self._below.write(self._sealed(data))
             except ssl.SSLError as error:
                 self._break(f"the TLS session broke: {words(error)}")
-        elif self._state is PLAIN:
+        elif self._state is PLAIN or self._state is NEW:
             self._below.write(data)
 
     def _sealed(self, data: bytes) -> bytes:
