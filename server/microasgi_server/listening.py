@@ -21,6 +21,7 @@ def places(config: Config) -> list[Place]:
     found += [place(text) for text in config.bind]
     return found or ([] if config.fd else [Place(config.host.removeprefix("[").removesuffix("]"), config.port)])
 
+
 logger = logging.getLogger("microasgi_server")
 
 
