@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
 from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
+from microasgi.conversing import Conversing, WebSocketRoute
 from microasgi.errors import ExceptionHandler, answering
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
@@ -18,6 +19,8 @@ from microasgi.urls import path_for
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyExceptionHandler = TypeVar("AnyExceptionHandler", bound=ExceptionHandler)
 AnyMiddleware = TypeVar("AnyMiddleware", bound=MiddlewareFunction)
+
+AnyRoute = TypeVar("AnyRoute", bound=Route | Mount | WebSocketRoute)
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -32,7 +35,7 @@ class RouteOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class Declarations:
+class Declarations(Conversing):
     """The part of a Router that is used at import.
 
     routes: all of them, in order.
@@ -46,6 +49,7 @@ class Declarations:
     def __init__(self, dispatch: ASGIApp, lifespan: Lifespan | None, on_disconnect: OnDisconnect | None, grace: float | None) -> None:
         check_lifespan(lifespan)
         check_policy(on_disconnect, grace)
+        super().__init__()
         self._table = RouteTable()
         self.routes = self._table.routes
         self.exception_handlers: dict[int | type[Exception], ExceptionHandler] = {}
@@ -64,6 +68,8 @@ class Declarations:
         if self._included_in is not None:
             raise RuntimeError(f"{route!r} comes too late: its Router's routes were included below {self._included_in!r} already")
         self._table.add(route)
+        if isinstance(route, Mount):
+            self.websocket_routes.append(route)
 
     def add_route(self, path: str, endpoint: Handler, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]) -> None:
         """Add a route without a decorator. The parameters are those of `Route`."""
@@ -131,6 +137,9 @@ class Declarations:
             raise ValueError("a Router with middleware, exception handlers or a lifespan can't be included; write mount(prefix, router)")
         for route in router.routes:
             self.add(_below(prefix, route, router))
+        for websocket_route in router.websocket_routes:
+            if not isinstance(websocket_route, Mount):
+                self.websocket_routes.append(_below(prefix, websocket_route, router))
         router._included_in = prefix or "/"
 
     def exception_handler(self, key: int | type[Exception]) -> Callable[[AnyExceptionHandler], AnyExceptionHandler]:
@@ -172,7 +181,7 @@ def _nothing(request: Any, error: Any) -> None:
     """In place of a handler that isn't known yet."""
 
 
-def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | Mount:
+def _below(prefix: str, route: AnyRoute, router: Declarations) -> AnyRoute:
     """The route as if it were written below the prefix, with its Router's policy where it has none."""
     twin = copy(route)
     twin.template = PathTemplate(prefix.rstrip("/") + route.path, is_prefix=isinstance(route, Mount))
@@ -180,6 +189,8 @@ def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | M
         twin.on_disconnect = router.on_disconnect
     if twin.cleanup_grace is None:
         twin.cleanup_grace = router.cleanup_grace
+    if isinstance(twin, WebSocketRoute):
+        return twin
     if twin.limit_body is None:
         twin.limit_body = router.limit_body
     if twin.timeout is None:

@@ -113,12 +113,17 @@ class Router(Declarations):
             case "lifespan":
                 missing()  # warns
                 await run_lifespan(self.lifespan_context, scope, receive, send)
+            case "websocket" if self.websocket_routes:
+                await self._call_websocket(self._app, scope, receive, send)
             case "websocket":
                 await self._nowhere.refuse_websocket(scope, receive, send)
             case other:
-                raise RuntimeError(f"a Router serves http, not {other!r}")
+                raise RuntimeError(f"a Router serves http and websocket, not {other!r}")
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._dispatch_websocket(scope, receive, send)
+            return
         response: ASGIApp | None
         try:
             response = await self._answer(scope, receive)
