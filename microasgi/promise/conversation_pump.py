@@ -1,12 +1,11 @@
 """How a WebSocket's departures are learnt of on other servers: somebody is in `receive()` as long as the call waits.
 
-The pump reads ahead, up to 64 messages or 64 KiB, and knows what the app has taken and answered: what a goodbye means depends on it.
-Behind more than that, nobody can see whether the client has left. Servers give the code 1006 to a connection that broke, and most also to
-one that only ended; uvicorn and Granian call that 1005, which is what a browser's `close()` says, so there it counts as a goodbye.
+The pump reads ahead, as far as `Inbox` has room, and so knows what the app has taken and answered. Behind more than that, nobody can see
+whether the client has left. Servers give the code 1006 to a connection that broke, and most also to one that only ended; uvicorn and
+Granian call that 1005, which is what a browser's `close()` says, so there it counts as a goodbye.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 import anyio
@@ -15,10 +14,9 @@ from microasgi.asgi import Message, Receive, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise import trio_scope
 from microasgi.promise.asyncio_tasks import running_loop
-from microasgi.promise.pump import READ_AHEAD, TrioTask
+from microasgi.promise.inbox import NO_STATUS, VANISHED, Inbox
+from microasgi.promise.pump import TrioTask
 
-MESSAGES = 64
-VANISHED = 1006
 ANSWERS = ("websocket.close", "websocket.http.response.start")
 """What an app ends a conversation with. From then on its client can't leave it any more."""
 
@@ -30,10 +28,7 @@ class ConversationPump:
     """
 
     code = VANISHED
-    _in_hand = False
     _answered = False  # the app has ended it
-    _size = 0  # bytes, or characters, that are read ahead
-    _gone: Message | None = None  # the server's `websocket.disconnect`
     _error: Exception | None = None  # what the pump got from the server; it belongs to the app
     _leave: Callable[[], object] | None = None  # from the call's first wait to its end
     _goodbye: Callable[[bool], object] | None = None
@@ -42,7 +37,7 @@ class ConversationPump:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._messages: deque[Message] = deque()
+        self._inbox = Inbox()
         self._changed = anyio.Event()
 
     def subscribe(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> Callable[[], None]:
@@ -68,17 +63,11 @@ class ConversationPump:
                 await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
 
     async def receive(self) -> Message:
-        """The app's `receive()`: to come back to it is to have done with what was taken before."""
-        self._in_hand = False
-        while not self._messages:
-            if self._gone is not None:
-                return self._gone
+        """The app's `receive()`."""
+        while (message := self._inbox.take()) is None:
             if self._error is not None:
                 raise self._error
             await self._changed.wait()
-        message = self._messages.popleft()
-        self._size -= _size(message)
-        self._in_hand = message["type"] == "websocket.receive"
         self._notify()
         return message
 
@@ -87,46 +76,40 @@ class ConversationPump:
 
         :raises ClientDisconnect: the client has left
         """
-        if self._gone is not None:
+        if self._inbox.end is not None:
             raise ClientDisconnect(f"the client left ({self.code})")
-        self._in_hand = self._in_hand and message["type"] != "websocket.send"
+        if message["type"] == "websocket.send":
+            self._inbox.answered()
         self._answered = self._answered or message["type"] in ANSWERS
         await self._send(message)
 
     async def _read_ahead(self) -> None:
+        inbox = self._inbox
         try:
-            while self._gone is None:
-                while self._size >= READ_AHEAD or len(self._messages) >= MESSAGES:
+            while inbox.end is None:
+                while inbox.full:
                     await self._changed.wait()
                 message = await self._receive()
                 if message["type"] == "websocket.disconnect":
-                    self._depart(message)
+                    self._depart(message.get("code") or NO_STATUS, message.get("reason") or "")
                 else:
-                    self._messages.append(message)
-                    self._size += _size(message)
+                    inbox.put(message)
                 self._notify()
         except Exception as error:
             self._error = error
             self._notify()
 
-    def _depart(self, message: Message) -> None:
+    def _depart(self, code: int, reason: str) -> None:
         """The server says that it is over, as it also does when the app has ended it."""
-        self._gone = message
-        self.code = message.get("code") or 1005
-        vanished = self.code == VANISHED
-        if vanished:
-            self._messages.clear()
+        self.code = code
+        self._inbox.close(code, reason)
         if self._answered or self._leave is None or self._goodbye is None:
             return
-        if vanished:
+        if code == VANISHED:
             self._leave()
         else:
-            self._goodbye(bool(self._messages) or self._in_hand)
+            self._goodbye(self._inbox.busy)
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
-
-
-def _size(message: Message) -> int:
-    return len(message.get("text") or message.get("bytes") or b"")

@@ -25,6 +25,18 @@ stopped. There is no server and no socket in between: what a client sends is the
 from microasgi.testing.answer import MessageError
 from microasgi.testing.call import Call, Response, SwallowedCancellation
 from microasgi.testing.client import Client, Departure, Departures
+from microasgi.testing.conversation import Conversation
 from microasgi.testing.sync import SyncCall, SyncClient
 
-__all__ = ["Call", "Client", "Departure", "Departures", "MessageError", "Response", "SwallowedCancellation", "SyncCall", "SyncClient"]
+__all__ = [
+    "Call",
+    "Client",
+    "Conversation",
+    "Departure",
+    "Departures",
+    "MessageError",
+    "Response",
+    "SwallowedCancellation",
+    "SyncCall",
+    "SyncClient",
+]

@@ -14,7 +14,7 @@ STILL_TOO_LONG: dict[str, int] = {}
 HTTP1 = ("reader", "body", "protocol", "exchange", "encoder")
 SERVER = ("connection", "call", "deadlines", "transports/asyncio", "transports/paused", "server")
 FRAMEWORK = ("routing", "matching", "routes", "paths", "requests", "responses", "calling")
-BESIDE = ("pump", "conversation", "conversation_pump")
+BESIDE = ("pump", "conversation", "conversation_pump", "inbox")
 PROMISE = sorted(file for file in (ROOT / "microasgi/promise").glob("*.py") if file.stem not in BESIDE)
 """All of it but what other servers need, and WebSockets."""
 
