@@ -463,3 +463,60 @@ async def test_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
         await within(served.ended)
     assert [room.log for room in rooms.values()] == [["cancelled"], ["two", "returned"]]
     assert [level for level in (record.levelno for record in caplog.records) if level > logging.INFO] == []
+
+
+SAID = (
+    HANDSHAKE + frame(TEXT, b"one", fin=False) + frame(0, b" and two") + frame(9, b"?") + frame(BINARY, bytes(200)) + goodbye(1001, "bye")
+)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_a_client_can_leave_after_every_byte(how: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever it leaves, the handler ends, cancelled at most once, no task is left, and nobody is alarmed."""
+    ends: list[int] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: WebSocket) -> None:
+        cancellations = 0
+        try:
+            await ws.accept()
+            async for message in ws:
+                await ws.send_text(str(len(message)))
+                await anyio.sleep(0.0005)
+        except anyio.get_cancelled_exc_class():
+            cancellations += 1
+            raise
+        finally:
+            ends.append(cancellations)
+
+    async with serving(routes) as served:
+        for offset in range(len(HANDSHAKE), len(SAID) + 1, 5):
+            ends.clear()
+            client = await talk(served)
+            await client.send(SAID[len(HANDSHAKE) : offset])
+            client.leave(how)
+            await eventually(lambda: ends)
+            assert ends in ([0], [1])
+    assert loud_lines(caplog) == []
+
+
+async def test_the_demos_chat_reaches_everybody_in_a_room() -> None:
+    """What one says, all hear; who has left a room hears nothing, and holds nobody up."""
+    from microasgi.demo import rooms, routes
+
+    async with (
+        serving(routes) as served,
+        await talk(served, handshake=shout("/chat/a")) as one,
+        await talk(served, handshake=shout("/chat/b")) as stranger,
+    ):
+        async with await talk(served, handshake=shout("/chat/a")) as other:
+            await eventually(lambda: len(rooms["a"]) == 2)
+            await one.send("hello")
+            assert await one.receive() == await other.receive() == (TEXT, b"hello")
+        await eventually(lambda: len(rooms["a"]) == 1)
+        await one.send("again")
+        assert await one.receive() == (TEXT, b"again")
+        await stranger.send("alone")
+        assert await stranger.receive() == (TEXT, b"alone")
+    await eventually(lambda: not rooms["a"] and not rooms["b"])
