@@ -78,7 +78,8 @@ class Conversation(Visit):
         task = self.block.task
         if task is None:  # it hasn't begun, or has ended
             return
-        if isinstance(task, asyncio.Task):
+        nursery = getattr(task, "parent_nursery", None)
+        if nursery is None:
             self._timer = asyncio.get_running_loop().call_later(seconds, cancel)
             return
 
@@ -87,7 +88,7 @@ class Conversation(Visit):
             cancel()
 
         self._timer = TrioTask(wait)
-        task.parent_nursery.start_soon(self._timer.run)  # beside the call, as the pump
+        nursery.start_soon(self._timer.run)  # beside the call, as the pump
 
     def end(self) -> None:
         """The call has ended: nobody is to be cancelled later."""

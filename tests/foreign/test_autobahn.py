@@ -14,7 +14,7 @@ from tests.conftest import LOOPS
 from tests.harness import serving
 from tests.needs import needs_package
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), needs_package("kosoku")]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800), needs_package("kosoku")]
 
 KNOWN = {"7.1.5": "websockets takes a close frame inside a fragmented message for a broken rule, 1002"}
 

@@ -167,6 +167,13 @@ def test_deflate_is_off_unless_it_is_wanted() -> None:
     assert b"deflate" not in Talk(with_fields(b"Sec-WebSocket-Extensions: permessage-deflate; foo=1, ,;"), deflate=12).accept()
 
 
+@pytest.mark.parametrize("window", [8, 16, -1])
+def test_a_window_that_there_is_not_is_refused_at_once(window: int) -> None:
+    """Not when the first client offers compression."""
+    with pytest.raises(ValueError, match="9 to 15"):
+        Limits(deflate=window)
+
+
 # Messages, §5 and §8.
 
 MESSAGES = {

@@ -84,3 +84,5 @@ class Limits:
         for name in ("request_line", "fields", "head", "body"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"the limit {name} is not negative, but it is {getattr(self, name)}")
+        if self.deflate and not 9 <= self.deflate <= 15:
+            raise ValueError(f"the limit deflate is 0, or a window of 9 to 15 bits (RFC 7692 §7.1.2), not {self.deflate}")
