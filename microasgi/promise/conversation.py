@@ -40,13 +40,16 @@ class Conversation(Visit):
         self.listening = 0
         self._timer: asyncio.TimerHandle | TrioTask | None = None
 
-    def leave(self) -> bool:
-        """The client has vanished. Another framework's app that waits in `receive()` is told there, and cleans up as it is used to."""
+    def leave(self) -> bool | None:
+        """The client has vanished. True if that cancels the handler, False if it goes on and may have all that was said before.
+
+        Another framework's app that waits in `receive()` is told there, and cleans up as it is used to.
+        """
         if self.finishes or not self._listeners:
             return super().leave()
         self._depart()
         self._cancel_later(self.block.cleanup_grace)
-        return False
+        return None
 
     def goodbye(self, busy: bool) -> bool:
         """The client has said goodbye, or the server has. True if that cancels the handler.

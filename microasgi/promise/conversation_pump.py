@@ -103,12 +103,13 @@ class ConversationPump:
         """The server says that it is over, as it also does when the app has ended it."""
         self.code = code
         self._inbox.close(code, reason)
-        if self._answered or self._leave is None or self._goodbye is None:
+        leave, goodbye = self._leave, self._goodbye
+        if self._answered or leave is None or goodbye is None:
             return
-        if code == VANISHED:
-            self._leave()
-        else:
-            self._goodbye(self._inbox.busy)
+        if code != VANISHED:
+            goodbye(self._inbox.busy)
+        elif leave() is not False:
+            self._inbox.drop()
 
     def _notify(self) -> None:
         self._changed.set()

@@ -59,11 +59,13 @@ class Inbox:
         self._in_hand = False
 
     def close(self, code: int, reason: str = "") -> None:
-        """The client has left. If it has vanished, what it has said before is dropped."""
+        """The client has left."""
         self.end = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        if code == VANISHED:
-            self._untaken.clear()
-            self._size = 0
+
+    def drop(self) -> None:
+        """Nobody wants what is left."""
+        self._untaken.clear()
+        self._size = 0
 
 
 def _size(message: Message) -> int:

@@ -71,7 +71,7 @@ class Visit:
         self._method: str = scope["method"]
         self._path: str = scope["path"]
 
-    def leave(self) -> bool:
+    def leave(self) -> bool | None:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
         self.gone = True
         for waiter in self._waiters:

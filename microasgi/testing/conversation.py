@@ -222,13 +222,15 @@ class Conversation:
 
     def _depart(self, code: int, reason: str = "") -> None:
         self._inbox.close(code, reason)
-        for callback in tuple(self._callbacks.values()):
-            self._tell(*callback)
+        said = [self._tell(*callback) for callback in tuple(self._callbacks.values())]
+        if code == VANISHED and False not in said:
+            self._inbox.drop()
 
-    def _tell(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> None:
+    def _tell(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> object:
         vanished = self._inbox.end is not None and self._inbox.end["code"] == VANISHED
         said = leave() if vanished else goodbye(self._inbox.busy)
         self.cancelled = said is True or self.cancelled
+        return said
 
     def _subscribe(self, leave: Callable[[], object], goodbye: Callable[[bool], object] | None = None) -> Callable[[], None]:
         token = object()

@@ -14,9 +14,11 @@ class Farewells(Presence):
 
     parted: None until a goodbye has come, or has gone out as the server stops; then whether the app was busy: had something of the
         client's left, untaken or in hand.
+    content: whether a subscriber goes on for its own sake: what the client has said before is still for it to take.
     """
 
     parted: bool | None = None
+    content = False
 
     def __init__(self) -> None:
         self._goodbyes: dict[object, Goodbye] = {}
@@ -32,6 +34,8 @@ class Farewells(Presence):
 
     def subscribe(self, callback: Told, goodbye: Goodbye | None = None) -> Callable[[], object]:
         """The extension `microasgi.disconnect`: call `callback` when the client leaves before the app has closed; see `Presence`.
+
+        It may return False to say that the app goes on for its own sake: then what the client has said before isn't dropped.
 
         :param goodbye: called instead, once, when the client says goodbye, or the server does: with whether the app still has something of
             the client's, untaken or in hand. Not given, `callback` is called then, unless it has
@@ -50,6 +54,12 @@ class Farewells(Presence):
             self._goodbyes.pop(token, None)
 
         return undo_both
+
+    def _tell(self, callback: Told) -> None:
+        self.told = True
+        said = callback()
+        self.cancelled = said is True or self.cancelled
+        self.content = said is False or self.content
 
     def fulfil(self) -> None:
         super().fulfil()

@@ -161,12 +161,14 @@ class Session(Farewells):
         self.phase = ARRIVALS[self.phase][arrival]
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
-        """The client has vanished: what it said before is dropped. After a goodbye nobody can."""
+        """The client has vanished: what it said before is dropped, unless somebody is content with it. After a goodbye nobody can."""
         if VANISHED not in ARRIVALS[self.phase]:
             return False
         self._arrive(VANISHED)
-        self._drop()
-        return super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
+        left = super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
+        if not self.content:
+            self._drop()
+        return left
 
     def _drop(self) -> None:
         self._untaken.clear()
