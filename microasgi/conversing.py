@@ -12,7 +12,7 @@ has an `Origin` is refused with 403 unless it is this host's, or one that the ro
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
@@ -31,9 +31,8 @@ logger = logging.getLogger("microasgi")
 FAILED = 1011
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
-WebSocketHandler = Callable[[WebSocket], Awaitable[None]]
-AnyWebSocketHandler = TypeVar("AnyWebSocketHandler", bound=WebSocketHandler)
-Origins = Collection[str] | Literal["*"]
+WebSocketHandler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+Origins: TypeAlias = Collection[str] | Literal["*"]
 
 
 class WebSocketRoute:
@@ -95,7 +94,7 @@ class WebSocketRoute:
 
 
 class Conversing:
-    """The part of a Router that has to do with WebSockets.
+    """The part of a Router that serves WebSockets.
 
     websocket_routes: WebSocket routes and mounts, in the order they were added; the first that matches answers.
     """
@@ -105,15 +104,6 @@ class Conversing:
 
     def __init__(self) -> None:
         self.websocket_routes: list[WebSocketRoute | Mount] = []
-
-    def websocket(self, path: str, **options: Any) -> Callable[[AnyWebSocketHandler], AnyWebSocketHandler]:
-        """Decorate the handler of a path's WebSockets. The options are those of `WebSocketRoute`."""
-
-        def decorate(endpoint: AnyWebSocketHandler) -> AnyWebSocketHandler:
-            self.websocket_routes.append(WebSocketRoute(path, endpoint, **options))
-            return endpoint
-
-        return decorate
 
     async def _call_websocket(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the block, if there is none yet. `app` is this Router's middleware with `_dispatch_websocket` in it."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
 from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
-from microasgi.conversing import Conversing, WebSocketRoute
+from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocketRoute
 from microasgi.errors import ExceptionHandler, answering
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
@@ -20,6 +20,7 @@ AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyExceptionHandler = TypeVar("AnyExceptionHandler", bound=ExceptionHandler)
 AnyMiddleware = TypeVar("AnyMiddleware", bound=MiddlewareFunction)
 
+AnyWebSocketHandler = TypeVar("AnyWebSocketHandler", bound=WebSocketHandler)
 AnyRoute = TypeVar("AnyRoute", bound=Route | Mount | WebSocketRoute)
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -33,6 +34,16 @@ class RouteOptions(TypedDict, total=False):
     cleanup_grace: float | None
     limit_body: int | None
     timeout: float | None
+
+
+class WebSocketOptions(TypedDict, total=False):
+    """What a WebSocket's route may say besides path and handler. The meanings are those of `WebSocketRoute`."""
+
+    name: str | None
+    on_disconnect: OnDisconnect | None
+    cleanup_grace: float | None
+    close_grace: float | None
+    origins: Origins | None
 
 
 class Declarations(Conversing):
@@ -61,15 +72,16 @@ class Declarations(Conversing):
         self._dispatched = self._app = dispatch
         self._included_in: str | None = None
 
-    def add(self, route: Route | Mount) -> None:
+    def add(self, route: Route | Mount | WebSocketRoute) -> None:
         """Add one route at the end."""
-        if not isinstance(route, Route | Mount):
+        if not isinstance(route, Route | Mount | WebSocketRoute):
             raise TypeError(f"routes are Route and Mount objects, not {type(route).__name__}; an app goes into Mount(prefix, app)")
         if self._included_in is not None:
             raise RuntimeError(f"{route!r} comes too late: its Router's routes were included below {self._included_in!r} already")
-        self._table.add(route)
-        if isinstance(route, Mount):
+        if not isinstance(route, Route):
             self.websocket_routes.append(route)
+        if not isinstance(route, WebSocketRoute):
+            self._table.add(route)
 
     def add_route(self, path: str, endpoint: Handler, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]) -> None:
         """Add a route without a decorator. The parameters are those of `Route`."""
@@ -116,6 +128,17 @@ class Declarations(Conversing):
         """`route` for OPTIONS."""
         return self.route(path, ["OPTIONS"], **options)
 
+    def websocket(self, path: str, **options: Unpack[WebSocketOptions]) -> Callable[[AnyWebSocketHandler], AnyWebSocketHandler]:
+        """Decorate the handler of a path's WebSockets. The parameters are those of `WebSocketRoute`."""
+        check_path(path)
+        check_options(options, WebSocketOptions.__annotations__)
+
+        def decorate(endpoint: AnyWebSocketHandler) -> AnyWebSocketHandler:
+            self.add(WebSocketRoute(path, endpoint, **options))
+            return endpoint
+
+        return decorate
+
     def mount(self, path: str, app: ASGIApp, **options: Unpack[RouteOptions]) -> None:
         """Put an app under a prefix. The parameters are those of `Mount`."""
         self.add(Mount(path, app, **options))
@@ -138,8 +161,8 @@ class Declarations(Conversing):
         for route in router.routes:
             self.add(_below(prefix, route, router))
         for websocket_route in router.websocket_routes:
-            if not isinstance(websocket_route, Mount):
-                self.websocket_routes.append(_below(prefix, websocket_route, router))
+            if isinstance(websocket_route, WebSocketRoute):
+                self.add(_below(prefix, websocket_route, router))
         router._included_in = prefix or "/"
 
     def exception_handler(self, key: int | type[Exception]) -> Callable[[AnyExceptionHandler], AnyExceptionHandler]:

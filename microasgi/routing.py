@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.checks import check_app, check_middleware, check_parts, check_state
+from microasgi.conversing import WebSocketRoute
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
 from microasgi.levels import LEVELS, Level
@@ -57,7 +58,7 @@ class Router(Declarations):
 
     def __init__(
         self,
-        routes: Sequence[Route | Mount] = (),
+        routes: Sequence[Route | Mount | WebSocketRoute] = (),
         *,
         lifespan: Lifespan | None = None,
         middleware: Sequence[MiddlewareFactory] = (),

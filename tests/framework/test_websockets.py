@@ -208,6 +208,24 @@ async def test_mistakes_say_what_to_write() -> None:
     assert repr(WebSocketRoute("/a", ends_early, on_disconnect="finish")) == "<WebSocketRoute /a to ends_early, on_disconnect='finish'>"
 
 
+async def unasked(request: Any, call_next: Any) -> None:
+    """Middleware that is a function is for requests."""
+    raise AssertionError
+
+
+async def test_included_routes_keep_their_routers_policy() -> None:
+    """As a request's do: below the prefix, with the grace and the opinion of the Router that they come from."""
+    inner = Router(on_disconnect="finish", cleanup_grace=1)
+    inner.websocket("/chat")(ends_early)
+    routes = Router()
+    routes.include(inner, prefix="/api")
+    assert [repr(route) for route in routes.websocket_routes] == [
+        "<WebSocketRoute /api/chat to ends_early, on_disconnect='finish', cleanup_grace=1>"
+    ]
+    async with serving(routes) as served, await talk(served, handshake=shout("/api/chat")) as client:
+        assert await client.closed_with() == 1000
+
+
 async def test_middleware_sees_websockets_too() -> None:
     """ASGI middleware goes around the handlers of WebSockets as around all others."""
     seen: list[str] = []
@@ -220,8 +238,8 @@ async def test_middleware_sees_websockets_too() -> None:
             seen.append(scope["type"])
             await self.app(scope, receive, send)
 
-    routes = Router(middleware=[Middleware(Seeing)])
-    routes.websocket("/chat")(ends_early)
+    routes = Router([WebSocketRoute("/chat", ends_early)], middleware=[Middleware(Seeing)])
+    routes.middleware(unasked)
     async with serving(routes, lifespan="off") as served, await talk(served) as client:
         assert await client.closed_with() == 1000
     assert seen == ["websocket"]
