@@ -7,7 +7,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from microasgi import HTTPException, Router, WebSocket, WebSocketDisconnect
-from microasgi.testing import Client
+from microasgi.testing import Client, SyncClient
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +126,28 @@ async def test_the_client_can_leave_at_every_await(goodbye: bool) -> None:
     else:
         assert all(cancelled for _, cancelled, _ in runs)
         assert runs[0][2] == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_plain_functions_have_websockets_too(backend: str) -> None:
+    """In the same words, without `await`."""
+    with SyncClient(routes, backend=backend) as client:
+        with client.websocket("/echo/a", subprotocols=["one"]) as ws:
+            ws.send_text("hello")
+            assert ws.receive() == "hello"
+            ws.send_bytes(b"a")
+            assert ws.receive_bytes() == b"a"
+            ws.send_json([1])
+            assert ws.receive_json() == [1]
+            ws.send_text("again")
+            assert ws.receive_text() == "again"
+            assert (ws.accepted, ws.subprotocol, ws.close_code) == (True, "one", None)
+            ws.close()
+        with client.websocket("/sleep") as ws:
+            ws.hang_up(goodbye=True)
+            assert ws.cancelled
+        with client.websocket("/denied") as ws:
+            ws.finish()
+            assert (ws.response.status_code, repr(ws)) == (402, "<Conversation '/denied', 2 awaits, over, 0 messages to read>")
+        departures = list(client.hang_up_everywhere("/echo/a", "WEBSOCKET", say=["a"]))
+        assert len(departures) >= 2
