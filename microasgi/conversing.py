@@ -150,12 +150,7 @@ async def _converse(route: WebSocketRoute, ws: WebSocket) -> None:
             raise HTTPException(403, "pages of another origin can't connect here")
         await route.endpoint(ws)
     except Exception as raised:
-        error = _sole(raised)
-        if isinstance(error, HTTPException) and ws.pending and not ws.gone:
-            await ws.deny(plain_answer(error))
-        elif isinstance(error, WebSocketException):
-            await ws.close(error.code, error.reason)
-        else:
+        if not await _answered(_sole(raised), ws):
             if ws.open:
                 await ws.close(FAILED)
             raise
@@ -164,6 +159,20 @@ async def _converse(route: WebSocketRoute, ws: WebSocket) -> None:
             logger.error("The handler of %s has returned without accepting the WebSocket: it begins with await ws.accept()", route.path)
             await ws.deny(plain_answer(HTTPException(500)))
         await ws.close()
+
+
+async def _answered(error: Exception, ws: WebSocket) -> bool:
+    """Whether an exception is a way to end a WebSocket, which it has done then."""
+    try:
+        if isinstance(error, HTTPException) and ws.pending and not ws.gone:
+            await ws.deny(plain_answer(error))
+            return True
+        if isinstance(error, WebSocketException):
+            await ws.close(error.code, error.reason)
+            return True
+        return False
+    finally:
+        del error  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
 
 
 def _sole(error: Exception) -> Exception:
