@@ -95,8 +95,9 @@ class Conversation(Visit):
 
     def end(self) -> None:
         """The call has ended: nobody is to be cancelled later."""
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None  # or the two would hold each other
+        if timer is not None:
+            timer.cancel()
 
 
 async def converse_while_connected(

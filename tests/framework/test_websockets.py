@@ -1,5 +1,6 @@
 """WebSocket routes on microasgi's server: who may connect, what a handler hears, and what stops it."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import pytest
 from microasgi_server import Limits
 
 from microasgi import HTTPException, Middleware, Router, WebSocket, WebSocketDisconnect, WebSocketException, WebSocketRoute
-from tests.harness import Sleeper, access_lines, eventually, loud_lines, serving, within
+from tests.harness import Served, Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.websocket_client import BINARY, HANDSHAKE, TEXT, Talker, frame, goodbye, talk, with_fields
 
 pytestmark = pytest.mark.anyio
@@ -541,3 +542,49 @@ async def test_the_demos_chat_reaches_everybody_in_a_room() -> None:
         await stranger.send("alone")
         assert await stranger.receive() == (TEXT, b"alone")
     await eventually(lambda: not rooms["a"] and not rooms["b"])
+
+
+@pytest.mark.parametrize("ending", ["deny", "raise", "return", "goodbye", "RST"])
+async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    """However a WebSocket ends, what it was made of goes with it: the collector finds nothing of ours."""
+    ended: list[str] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: WebSocket) -> None:
+        try:
+            if ending == "deny":
+                raise HTTPException(403)
+            await ws.accept()
+            if ending == "raise":
+                raise ValueError("a bug")
+            if ending != "return":
+                async for _ in ws:
+                    pass
+        finally:
+            ended.append(ending)
+
+    async def visit(served: Served) -> None:
+        ended.clear()
+        async with await served.connect() as client:
+            await client.send(HANDSHAKE)
+            assert await client.receive()
+            if ending == "goodbye":
+                await client.send(goodbye())
+            elif ending == "RST":
+                client.leave("RST")
+            await eventually(lambda: ended)
+        caplog.clear()  # which holds the error
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+
+    async with serving(routes, access_log=False) as served:
+        await visit(served)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await visit(served)
+            found = {type(thing).__name__ for thing in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+    assert not found & {"Conversation", "WebSocket", "Block", "Session", "Call", "Connection", "UpgradingProtocol", "Frames"}
