@@ -38,6 +38,8 @@ Origins: TypeAlias = Collection[str] | Literal["*"]
 class WebSocketRoute:
     """One path and the handler of its WebSockets.
 
+        routes = Router([WebSocketRoute("/chat/{room}", chat, origins=["https://app.example"])])
+
     :param path: a template such as `/chat/{room}`
     :param endpoint: `async def`; takes the WebSocket
     :param on_disconnect: `cancel` stops the handler when its client leaves, `finish` lets it end; None: as the Router says

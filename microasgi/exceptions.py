@@ -51,6 +51,8 @@ class HTTPException(Exception):
 class WebSocketException(Exception):
     """Raise it to close a WebSocket with a code; before it is accepted, that refuses it with 403.
 
+        raise WebSocketException(3001, "this room is closed")
+
     :param code: 1000 to 1003, 1007 to 1014, or your own from 3000 to 4999 (RFC 6455 §7.4)
     :param reason: at most 123 bytes
     """
@@ -70,6 +72,11 @@ class ClientDisconnect(OSError):
 
 class WebSocketDisconnect(ClientDisconnect):
     """A WebSocket's client has left, so that there is no next message, or nobody to send one to.
+
+        try:
+            text = await ws.receive_text()
+        except WebSocketDisconnect as error:
+            print(error.code)
 
     :param code: what it closed with; 1005 if it didn't say (RFC 6455 §7.1.5), 1006 if it said no goodbye at all
     :param reason: what it said beside

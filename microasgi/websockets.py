@@ -47,6 +47,12 @@ NEW, CONNECTING, REFUSED, OPEN, CLOSED = Stage
 class WebSocket:
     """One WebSocket, from the handshake to its end.
 
+        @routes.websocket("/echo")
+        async def echo(ws: WebSocket) -> None:
+            await ws.accept()
+            async for message in ws:
+                await ws.send_json({"got": message})
+
     scope: the ASGI scope it was made from.
     path: decoded, with the prefix of any mount.
     path_params: what the route's path captured, converted.

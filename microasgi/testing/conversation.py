@@ -17,7 +17,12 @@ from microasgi.testing.stepping import Stepper, place
 
 
 class Conversation:
-    """One WebSocket on its way through the app, seen from its client. Made by `Client.websocket`.
+    """One WebSocket on its way through the app, seen from its client, a `Conversation`. Made by `Client.websocket`.
+
+        async def greet(ws: Conversation) -> None:
+            await ws.send_text("hello")
+            assert await ws.receive_text() == "hello"
+            await ws.hang_up(goodbye=True)
 
     accepted: whether the app has accepted it.
     subprotocol: what it has chosen to speak.

@@ -149,7 +149,14 @@ class SyncCall:
 
 
 class SyncConversation:
-    """One WebSocket on its way through the app, for a plain function: `Conversation`, whose words these are."""
+    """One WebSocket on its way through the app, for a plain function: `Conversation`, whose words these are.
+
+        def greet(ws: SyncConversation) -> None:
+            ws.send_text("hello")
+            assert ws.receive_text() == "hello"
+
+    Made by `SyncClient.websocket`.
+    """
 
     def __init__(self, conversation: Conversation, portal: BlockingPortal) -> None:
         self._conversation = conversation
