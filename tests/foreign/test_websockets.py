@@ -1,6 +1,7 @@
 """WebSockets between worlds: Starlette's and FastAPI's on our server, a Router on uvicorn and hypercorn, and other people's clients."""
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from microasgi import CancelOnDisconnect, HTTPException, Router
 from microasgi import WebSocket as OurWebSocket
+from tests.certificates import Files
 from tests.conftest import LOOPS
 from tests.foreign.servers import SERVERS
 from tests.harness import access_lines, eventually, loud_lines, serving, within
@@ -267,3 +269,34 @@ async def test_aiohttp_and_websockets_speak_with_us(deflate: int) -> None:
             await client.send("x" * 1_000_000)
             assert await client.recv() == "x" * 1_000_000
         assert client.close_code == 1000
+
+
+async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """`wss`, on every loop: what both say arrives, the scheme says so, and a goodbye stops the handler."""
+    from websockets.sync.client import connect
+
+    schemes: list[str] = []
+    ended = anyio.Event()
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: OurWebSocket) -> None:
+        schemes.append(ws.scope["scheme"])
+        await ws.accept()
+        await ws.send_text((await ws.receive_text()).upper())
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    def ask(url: str) -> None:
+        trusting = ssl.create_default_context(cafile=str(certificates.authority))
+        with connect(url, ssl=trusting) as client:
+            client.send("x" * 200_000)
+            assert client.recv() == "X" * 200_000
+
+    async with serving(routes, **certificates.options) as served:
+        await anyio.to_thread.run_sync(ask, f"wss://localhost:{served.port}/chat")
+        await within(ended)
+    assert schemes == ["wss"]
+    assert loud_lines(caplog) == []
