@@ -15,11 +15,11 @@ order: `routing`, `promise/visit`, `requests`, `responses`.
 from typing import TYPE_CHECKING, Any
 
 from microasgi.around import CallNext, NextResponse
+from microasgi.conversing import WebSocketRoute
 from microasgi.datastructures import URL, Address, Headers, MutableHeaders, QueryParams, State
 from microasgi.events import Event, EventStream
-from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisconnect, WebSocketException
 from microasgi.forms import FormData
-from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.reach import RouteWarning
 from microasgi.requests import Request
 from microasgi.responses import (
@@ -35,6 +35,8 @@ from microasgi.routes import Middleware, Mount, Route
 from microasgi.routing import Router
 from microasgi.uploads import UploadFile
 from microasgi.urls import NoMatchFound
+from microasgi.websockets import WebSocket
+from microasgi.wrapping import CancelOnDisconnect
 
 if TYPE_CHECKING:
     from microasgi.command.serve import run
@@ -69,6 +71,10 @@ __all__ = [
     "State",
     "StreamingResponse",
     "UploadFile",
+    "WebSocket",
+    "WebSocketDisconnect",
+    "WebSocketException",
+    "WebSocketRoute",
     "run",
 ]
 

@@ -157,6 +157,9 @@ class Around:
         self.function = function
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         _announce(scope)
         async with AsyncExitStack() as calls:
 

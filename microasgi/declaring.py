@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
 from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
+from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocketRoute
 from microasgi.errors import ExceptionHandler, answering
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
@@ -18,6 +19,9 @@ from microasgi.urls import path_for
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyExceptionHandler = TypeVar("AnyExceptionHandler", bound=ExceptionHandler)
 AnyMiddleware = TypeVar("AnyMiddleware", bound=MiddlewareFunction)
+
+AnyWebSocketHandler = TypeVar("AnyWebSocketHandler", bound=WebSocketHandler)
+AnyRoute = TypeVar("AnyRoute", bound=Route | Mount | WebSocketRoute)
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -32,7 +36,17 @@ class RouteOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class Declarations:
+class WebSocketOptions(TypedDict, total=False):
+    """What a WebSocket's route may say besides path and handler. The meanings are those of `WebSocketRoute`."""
+
+    name: str | None
+    on_disconnect: OnDisconnect | None
+    cleanup_grace: float | None
+    close_grace: float | None
+    origins: Origins | None
+
+
+class Declarations(Conversing):
     """The part of a Router that is used at import.
 
     routes: all of them, in order.
@@ -46,6 +60,7 @@ class Declarations:
     def __init__(self, dispatch: ASGIApp, lifespan: Lifespan | None, on_disconnect: OnDisconnect | None, grace: float | None) -> None:
         check_lifespan(lifespan)
         check_policy(on_disconnect, grace)
+        super().__init__()
         self._table = RouteTable()
         self.routes = self._table.routes
         self.exception_handlers: dict[int | type[Exception], ExceptionHandler] = {}
@@ -57,13 +72,16 @@ class Declarations:
         self._dispatched = self._app = dispatch
         self._included_in: str | None = None
 
-    def add(self, route: Route | Mount) -> None:
+    def add(self, route: Route | Mount | WebSocketRoute) -> None:
         """Add one route at the end."""
-        if not isinstance(route, Route | Mount):
+        if not isinstance(route, Route | Mount | WebSocketRoute):
             raise TypeError(f"routes are Route and Mount objects, not {type(route).__name__}; an app goes into Mount(prefix, app)")
         if self._included_in is not None:
             raise RuntimeError(f"{route!r} comes too late: its Router's routes were included below {self._included_in!r} already")
-        self._table.add(route)
+        if not isinstance(route, Route):
+            self.websocket_routes.append(route)
+        if not isinstance(route, WebSocketRoute):
+            self._table.add(route)
 
     def add_route(self, path: str, endpoint: Handler, methods: Collection[str] | None = None, **options: Unpack[RouteOptions]) -> None:
         """Add a route without a decorator. The parameters are those of `Route`."""
@@ -110,6 +128,17 @@ class Declarations:
         """`route` for OPTIONS."""
         return self.route(path, ["OPTIONS"], **options)
 
+    def websocket(self, path: str, **options: Unpack[WebSocketOptions]) -> Callable[[AnyWebSocketHandler], AnyWebSocketHandler]:
+        """Decorate the handler of a path's WebSockets. The parameters are those of `WebSocketRoute`."""
+        check_path(path)
+        check_options(options, WebSocketOptions.__annotations__)
+
+        def decorate(endpoint: AnyWebSocketHandler) -> AnyWebSocketHandler:
+            self.add(WebSocketRoute(path, endpoint, **options))
+            return endpoint
+
+        return decorate
+
     def mount(self, path: str, app: ASGIApp, **options: Unpack[RouteOptions]) -> None:
         """Put an app under a prefix. The parameters are those of `Mount`."""
         self.add(Mount(path, app, **options))
@@ -131,6 +160,9 @@ class Declarations:
             raise ValueError("a Router with middleware, exception handlers or a lifespan can't be included; write mount(prefix, router)")
         for route in router.routes:
             self.add(_below(prefix, route, router))
+        for websocket_route in router.websocket_routes:
+            if isinstance(websocket_route, WebSocketRoute):
+                self.add(_below(prefix, websocket_route, router))
         router._included_in = prefix or "/"
 
     def exception_handler(self, key: int | type[Exception]) -> Callable[[AnyExceptionHandler], AnyExceptionHandler]:
@@ -172,7 +204,7 @@ def _nothing(request: Any, error: Any) -> None:
     """In place of a handler that isn't known yet."""
 
 
-def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | Mount:
+def _below(prefix: str, route: AnyRoute, router: Declarations) -> AnyRoute:
     """The route as if it were written below the prefix, with its Router's policy where it has none."""
     twin = copy(route)
     twin.template = PathTemplate(prefix.rstrip("/") + route.path, is_prefix=isinstance(route, Mount))
@@ -180,6 +212,8 @@ def _below(prefix: str, route: Route | Mount, router: Declarations) -> Route | M
         twin.on_disconnect = router.on_disconnect
     if twin.cleanup_grace is None:
         twin.cleanup_grace = router.cleanup_grace
+    if isinstance(twin, WebSocketRoute):
+        return twin
     if twin.limit_body is None:
         twin.limit_body = router.limit_body
     if twin.timeout is None:

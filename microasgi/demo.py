@@ -1,17 +1,20 @@
 """A small tour: `microasgi serve microasgi.demo:routes`, then look at it in a browser, or ask with curl and leave with Ctrl+C."""
 
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.resources import files
 
 import anyio
 from anyio import from_thread
 
-from microasgi import HTMLResponse, Request, Response, Router, StreamingResponse
+from microasgi import HTMLResponse, Request, Response, Router, StreamingResponse, WebSocket, WebSocketDisconnect
 
 PAGE = files("microasgi").joinpath("demo.html").read_text(encoding="utf-8")
 
 routes = Router()
+rooms: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
 
 @routes.get("/")
@@ -71,3 +74,18 @@ def thread(request: Request) -> str:
         time.sleep(0.1)
         from_thread.check_cancelled()
     return "five seconds of work in a thread\n"
+
+
+@routes.websocket("/chat/{room}")
+async def chat(ws: WebSocket) -> None:
+    """The page has a room. Whoever closes it, or loses the connection, is out of it at once."""
+    room = rooms[ws.path_params["room"]]
+    await ws.accept()
+    room.add(ws)
+    try:
+        async for message in ws:
+            for other in tuple(room):  # one after the other: who takes nothing holds up a room, until he is given up
+                with suppress(WebSocketDisconnect):
+                    await other.send_text(str(message))
+    finally:
+        room.discard(ws)

@@ -93,6 +93,9 @@ def answering(app: ASGIApp) -> ASGIApp:
     """Middleware around which exceptions are answered, as they are around a handler."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
         visit: Visit = scope[VISIT]
 
         async def told_send(message: Any) -> None:

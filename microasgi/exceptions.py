@@ -2,7 +2,9 @@
 
 Exception
 ├── HTTPException        the handler's: answer with this status instead
+├── WebSocketException   the handler's: close with this code
 └── ClientDisconnect     the client left (also an OSError, like what servers raise from `send()`)
+    └── WebSocketDisconnect   of a WebSocket: there is no next message, or nobody to send one to
 """
 
 from collections.abc import Mapping
@@ -46,5 +48,41 @@ class HTTPException(Exception):
         return f"{self.status_code}: {self.detail}"
 
 
+class WebSocketException(Exception):
+    """Raise it to close a WebSocket with a code; before it is accepted, that refuses it with 403.
+
+        raise WebSocketException(3001, "this room is closed")
+
+    :param code: 1000 to 1003, 1007 to 1014, or your own from 3000 to 4999 (RFC 6455 §7.4)
+    :param reason: at most 123 bytes
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}"
+
+
 class ClientDisconnect(OSError):
     """The client left while its request's body was being read, or, on another server than ours, while it was being answered."""
+
+
+class WebSocketDisconnect(ClientDisconnect):
+    """A WebSocket's client has left, so that there is no next message, or nobody to send one to.
+
+        try:
+            text = await ws.receive_text()
+        except WebSocketDisconnect as error:
+            print(error.code)
+
+    :param code: what it closed with; 1005 if it didn't say (RFC 6455 §7.1.5), 1006 if it said no goodbye at all
+    :param reason: what it said beside
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"the client left ({code}{': ' + reason if reason else ''})")
+        self.code = code
+        self.reason = reason

@@ -55,5 +55,6 @@ class Nowhere:
         """Once is enough."""
         if not self._warned:
             self._warned = True
-            text = "A WebSocket was asked for at %r, and refused: this Router has routes for HTTP alone. No more of these are logged."
+            why = "this Router has no route for one, or its server no WebSockets"
+            text = f"A WebSocket was asked for at %r, and refused: {why}. No more of these are logged."
             logger.warning(text, path)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.checks import check_app, check_middleware, check_parts, check_state
+from microasgi.conversing import WebSocketRoute
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
 from microasgi.levels import LEVELS, Level
@@ -57,7 +58,7 @@ class Router(Declarations):
 
     def __init__(
         self,
-        routes: Sequence[Route | Mount] = (),
+        routes: Sequence[Route | Mount | WebSocketRoute] = (),
         *,
         lifespan: Lifespan | None = None,
         middleware: Sequence[MiddlewareFactory] = (),
@@ -113,12 +114,17 @@ class Router(Declarations):
             case "lifespan":
                 missing()  # warns
                 await run_lifespan(self.lifespan_context, scope, receive, send)
+            case "websocket" if self.websocket_routes:
+                await self._call_websocket(self._app, scope, receive, send)
             case "websocket":
                 await self._nowhere.refuse_websocket(scope, receive, send)
             case other:
-                raise RuntimeError(f"a Router serves http, not {other!r}")
+                raise RuntimeError(f"a Router serves http and websocket, not {other!r}")
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._dispatch_websocket(scope, receive, send)
+            return
         response: ASGIApp | None
         try:
             response = await self._answer(scope, receive)

@@ -11,8 +11,8 @@ from microasgi.asgi import ASGIApp
 from microasgi.command.routes import table
 from microasgi.command.targets import load_app
 from microasgi.promise.unknown import missing, way
-from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routing import Router
+from microasgi.wrapping import CancelOnDisconnect
 
 
 def check(arguments: argparse.Namespace, *loggers: str) -> None:

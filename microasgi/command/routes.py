@@ -7,6 +7,7 @@ from microasgi_server import TargetError
 from microasgi_server.command.parser import Parser, add_target
 
 from microasgi.command.targets import load_app
+from microasgi.conversing import WebSocketRoute
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
 
@@ -42,7 +43,7 @@ def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[
     for route in router.routes:
         own, own_grace = route.on_disconnect or policy, route.cleanup_grace if route.cleanup_grace is not None else grace
         path = prefix + route.path
-        shown = own if own == "finish" else f"cancel, {own_grace:g} s of cleanup"
+        shown = _shown(own, own_grace)
         if isinstance(route, Route):
             methods = sorted({*route.methods, "HEAD"} if "GET" in route.methods else route.methods)
             rows.append((",".join(methods), path, str(route.name), shown))
@@ -51,4 +52,12 @@ def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[
         else:
             name = getattr(route.app, "__name__", type(route.app).__name__)
             rows.append(("*", f"{path}/*", route.name or name, shown))
+    for socket in router.websocket_routes:
+        if isinstance(socket, WebSocketRoute):
+            own, own_grace = socket.on_disconnect or policy, socket.cleanup_grace if socket.cleanup_grace is not None else grace
+            rows.append(("WEBSOCKET", prefix + socket.path, socket.name, _shown(own, own_grace)))
     return rows
+
+
+def _shown(policy: str, grace: float) -> str:
+    return policy if policy == "finish" else f"cancel, {grace:g} s of cleanup"

@@ -15,9 +15,9 @@ from microasgi_server.workers.job import Job
 from microasgi.asgi import ASGIApp
 from microasgi.command.checking import check
 from microasgi.command.targets import load_app
-from microasgi.promise.visit import CancelOnDisconnect
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
+from microasgi.wrapping import CancelOnDisconnect
 
 LOGGERS = ("microasgi_server", "microasgi")
 

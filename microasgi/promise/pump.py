@@ -76,7 +76,7 @@ class Pump:
     _callback: Callable[[], object] | None = None  # from the call's first wait to its end
     _loop: asyncio.AbstractEventLoop | None = None  # from then on; None on Trio
     _host: Any = None  # the call's task, on Trio
-    _task: "asyncio.Task[None] | _TrioTask | None" = None  # the pump's
+    _task: "asyncio.Task[None] | TrioTask | None" = None  # the pump's
     _changed: anyio.Event | None = None  # there if anybody waits for it
 
     def __init__(self, receive: Receive, send: Send, scope: Scope) -> None:
@@ -107,7 +107,7 @@ class Pump:
         if task is not None and not task.done():
             task.cancel()
             with anyio.CancelScope(shield=True):
-                await (task.wait() if isinstance(task, _TrioTask) else asyncio.wait((task,)))
+                await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
         if self._reader is PUMP:  # cancelled before it had begun
             self._reader = NOBODY
         error, self._error = self._error, None
@@ -211,7 +211,7 @@ class Pump:
             self._loop.call_soon(self._pass_a_turn)
         else:
             self._reader = PUMP
-            self._task = _TrioTask(self._read_ahead)
+            self._task = TrioTask(self._read_ahead)
             # Beside the call, not around it: it may have opened scopes already, and what is opened now would be inside of them.
             self._host.parent_nursery.start_soon(self._task.run)
 
@@ -255,7 +255,7 @@ class Pump:
             self._changed = None
 
 
-class _TrioTask:
+class TrioTask:
     """One that can be cancelled alone, as asyncio's can."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -30,10 +30,9 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
-from microasgi.policy import OnDisconnect, check_policy
+from microasgi.policy import OnDisconnect
 from microasgi.promise.delivery import Block, current_task
 from microasgi.promise.pump import Pump
-from microasgi.promise.unknown import missing
 
 logger = logging.getLogger("microasgi")
 
@@ -72,7 +71,7 @@ class Visit:
         self._method: str = scope["method"]
         self._path: str = scope["path"]
 
-    def leave(self) -> bool:
+    def leave(self) -> bool | None:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
         self.gone = True
         for waiter in self._waiters:
@@ -164,7 +163,7 @@ async def run_while_connected(
         if rest is not None:
             await (rest if pump is None else _run_pumped(rest, visit, pump))
     except BaseException as error:
-        if not visit.gone or not _only_disconnects(error):
+        if not visit.gone or not only_disconnects(error):
             raise
     finally:
         if visit.at_end is not None:
@@ -194,33 +193,8 @@ async def _answer_nobody(send: Send) -> None:
         await send({"type": "http.response.body", "body": b""})
 
 
-class CancelOnDisconnect:
-    """The promise around any ASGI app, on any server: its handlers stop when their clients go away.
-
-        app = CancelOnDisconnect(FastAPI())
-
-    :param app: an ASGI 3 application
-    :param cleanup_grace: as for `Router`
-    :raises ValueError: the grace is negative
-    """
-
-    def __init__(self, app: ASGIApp, *, cleanup_grace: float = 5.0) -> None:
-        check_policy("cancel", cleanup_grace)
-        self.app = app
-        self.cleanup_grace = cleanup_grace
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and VISIT not in scope:
-            await run_while_connected(self._call, scope, receive, send, cleanup_grace=self.cleanup_grace)
-        else:
-            missing()  # warns, at startup
-            await self.app(scope, receive, send)
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, *scope[VISIT].foreign(receive, send))
-
-
-def _only_disconnects(error: BaseException) -> bool:
+def only_disconnects(error: BaseException) -> bool:
+    """Whether an exception says only that the client has left."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_only_disconnects(inner) for inner in error.exceptions)
+        return all(only_disconnects(inner) for inner in error.exceptions)
     return isinstance(error, ClientDisconnect)

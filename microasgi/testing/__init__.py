@@ -10,7 +10,12 @@
         async for departure in client.hang_up_everywhere("/pay", "POST"):
             assert await books_are_balanced(), departure
 
-The last one runs the request again and again. The client leaves at the handler's first await, then at its second, and so on until
+        async with client.websocket("/chat/lobby") as ws:
+            await ws.send_text("hello")
+            assert await ws.receive_text() == "hello"
+            await ws.hang_up(goodbye=True)           # as a page that is closed; or as a connection that breaks
+
+The departures run the request again and again. The client leaves at the handler's first await, then at its second, and so on until
 the handler comes to its end: an invariant that holds after each run holds wherever a client can leave.
 
 A handler that swallows its cancellation is found by that, too; and so is, by any request, a response that no client would get.
@@ -25,6 +30,19 @@ stopped. There is no server and no socket in between: what a client sends is the
 from microasgi.testing.answer import MessageError
 from microasgi.testing.call import Call, Response, SwallowedCancellation
 from microasgi.testing.client import Client, Departure, Departures
-from microasgi.testing.sync import SyncCall, SyncClient
+from microasgi.testing.conversation import Conversation
+from microasgi.testing.sync import SyncCall, SyncClient, SyncConversation
 
-__all__ = ["Call", "Client", "Departure", "Departures", "MessageError", "Response", "SwallowedCancellation", "SyncCall", "SyncClient"]
+__all__ = [
+    "Call",
+    "Client",
+    "Conversation",
+    "Departure",
+    "Departures",
+    "MessageError",
+    "Response",
+    "SwallowedCancellation",
+    "SyncCall",
+    "SyncClient",
+    "SyncConversation",
+]

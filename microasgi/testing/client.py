@@ -1,8 +1,9 @@
 """The client: it makes requests, and leaves in the middle of them."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ import anyio
 
 from microasgi.asgi import ASGIApp, Scope
 from microasgi.testing.call import Call, Response
+from microasgi.testing.conversation import Conversation
 from microasgi.testing.cookies import Cookies
 from microasgi.testing.lifespan import running
 from microasgi.testing.sent import Pairs, Sent, sent
@@ -141,6 +143,43 @@ class Client:
         general = self._headers.items() if isinstance(self._headers, Mapping) else self._headers
         return [("host", urlsplit(self._base_url).netloc), *([("cookie", jar)] if jar else []), *general]
 
+    @asynccontextmanager
+    async def websocket(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        params: Pairs | str | None = None,
+        headers: Pairs | None = None,
+        cookies: Mapping[str, str] | None = None,
+        say: Iterable[str | bytes] = (),
+        goodbye: bool = False,
+        leave_at: int = 0,
+    ) -> AsyncIterator[Conversation]:
+        """A WebSocket that is on its way: the block begins when the app first waits for something, or has ended.
+
+        A client that is still there at the end of the block says goodbye then, and the app's end is waited for. The other parameters are
+        those of `open`.
+
+        :param subprotocols: what the client would speak, in its order of preference
+        :param say: what it says at once
+        :param goodbye: how it leaves at `leave_at`: with a close frame, or without
+        """
+        request = sent("GET", url, self._defaults(url, cookies or {}), params=params, headers=headers)
+        scope = _scope(request, self._base_url, self._state)
+        del scope["method"]
+        scope["type"], scope["subprotocols"] = "websocket", list(subprotocols)
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        conversation = Conversation(scope, say, leave_at, goodbye=goodbye)
+        async with beside_the_block() as tasks:
+            tasks.start_soon(conversation.run, self.app)
+            tasks.start_soon(conversation.stir)
+            await conversation.wait_suspended()
+            try:
+                yield conversation
+            finally:
+                conversation.leave(goodbye=True)
+
     def hang_up_everywhere(self, url: str, method: str = "GET", *, limit: int = 1000, **options: Any) -> "Departures":
         """Run a request again and again, leaving at the app's first await, at its second, and so on; to be iterated over.
 
@@ -149,10 +188,13 @@ class Client:
 
         Whatever the app raises, other than for the disconnect itself, is raised here, with a note that says where the client left.
 
+        :param method: the request's, or `WEBSOCKET`: then the options are those of `websocket`, and once the client has said what it has to
+            `say`, it says goodbye
         :param limit: give up after so many runs
         :raises RuntimeError: the app had not come to its end after `limit` awaits
         """
-        return Departures(self, method, url, limit, options)
+        open_at = partial(self.websocket, url, **options) if method == "WEBSOCKET" else partial(self.open, method, url, **options)
+        return Departures(open_at, f"{method} {url}", limit)
 
 
 @dataclass(frozen=True)
@@ -178,12 +220,10 @@ class Departures:
     No generator: a test that fails in the middle would leave one behind, and trio warns of those.
     """
 
-    def __init__(self, client: Client, method: str, url: str, limit: int, options: dict[str, Any]) -> None:
-        self._client = client
-        self._method = method
-        self._url = url
+    def __init__(self, open_at: Callable[..., AbstractAsyncContextManager[Any]], what: str, limit: int) -> None:
+        self._open_at = open_at
+        self._what = what
         self._limit = limit
-        self._options = options
         self._number = 0
 
     def __aiter__(self) -> "Departures":
@@ -192,9 +232,10 @@ class Departures:
     async def __anext__(self) -> Departure:
         self._number = number = self._number + 1
         if number > self._limit:
-            what = f"{self._method} {self._url}"
-            raise RuntimeError(f"{what} still wasn't at its end after {self._limit} awaits; is it endless? Then stop iterating before that")
-        async with self._client.open(self._method, self._url, leave_at=number, **self._options) as call:
+            raise RuntimeError(
+                f"{self._what} still wasn't at its end after {self._limit} awaits; is it endless? Then stop iterating before that"
+            )
+        async with self._open_at(leave_at=number) as call:
             try:
                 await call.finish()
             except Exception as error:

@@ -10,6 +10,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from microasgi.asgi import ASGIApp
 from microasgi.testing.call import Call, Response
 from microasgi.testing.client import Client, Departure, Departures
+from microasgi.testing.conversation import Conversation
 from microasgi.testing.cookies import Cookies
 
 
@@ -83,6 +84,12 @@ class SyncClient:
         with self._portal() as portal, portal.wrap_async_context_manager(self._client.open(method, url, **options)) as call:
             yield SyncCall(call, portal)
 
+    @contextmanager
+    def websocket(self, url: str, **options: Any) -> Iterator["SyncConversation"]:
+        """A WebSocket that is on its way, as `Client.websocket` has it."""
+        with self._portal() as portal, portal.wrap_async_context_manager(self._client.websocket(url, **options)) as conversation:
+            yield SyncConversation(conversation, portal)
+
     def hang_up_everywhere(self, url: str, method: str = "GET", *, limit: int = 1000, **options: Any) -> Iterator[Departure]:
         """Run a request again and again, leaving at one await after the other, as `Client.hang_up_everywhere` does."""
         runs = self._client.hang_up_everywhere(url, method, limit=limit, **options)
@@ -139,6 +146,82 @@ class SyncCall:
     def leave(self) -> None:
         """Leave, and don't wait."""
         self._portal.call(self._call.leave)
+
+
+class SyncConversation:
+    """One WebSocket on its way through the app, for a plain function: `Conversation`, whose words these are.
+
+        def greet(ws: SyncConversation) -> None:
+            ws.send_text("hello")
+            assert ws.receive_text() == "hello"
+
+    Made by `SyncClient.websocket`.
+    """
+
+    def __init__(self, conversation: Conversation, portal: BlockingPortal) -> None:
+        self._conversation = conversation
+        self._portal = portal
+
+    def __repr__(self) -> str:
+        return repr(self._conversation)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the app has accepted it."""
+        return self._conversation.accepted
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the app has chosen to speak."""
+        return self._conversation.subprotocol
+
+    @property
+    def response(self) -> Response:
+        """The response that the app has answered with instead."""
+        return self._conversation.response
+
+    @property
+    def close_code(self) -> int | None:
+        """What the app has closed it with; None, as long as it has not."""
+        return self._conversation.close_code
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether leaving cancelled the handler, at once."""
+        return self._conversation.cancelled
+
+    def send_text(self, text: str) -> None:
+        self._portal.call(self._conversation.send_text, text)
+
+    def send_bytes(self, data: bytes) -> None:
+        self._portal.call(self._conversation.send_bytes, data)
+
+    def send_json(self, value: Any) -> None:
+        self._portal.call(self._conversation.send_json, value)
+
+    def receive(self) -> str | bytes:
+        return self._portal.call(self._conversation.receive)
+
+    def receive_text(self) -> str:
+        return self._portal.call(self._conversation.receive_text)
+
+    def receive_bytes(self) -> bytes:
+        return self._portal.call(self._conversation.receive_bytes)
+
+    def receive_json(self) -> Any:
+        return self._portal.call(self._conversation.receive_json)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye, and wait for the app's end."""
+        self._portal.call(self._conversation.close, code, reason)
+
+    def hang_up(self, *, goodbye: bool = False) -> None:
+        """Leave, and wait for the app's end."""
+        self._portal.call(lambda: self._conversation.hang_up(goodbye=goodbye))
+
+    def finish(self) -> None:
+        """Wait for the app's end."""
+        self._portal.call(self._conversation.finish)
 
 
 async def _next(runs: Departures) -> Departure | None:

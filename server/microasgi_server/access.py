@@ -17,7 +17,12 @@ _Value = Callable[[Address, Exchange, float], object]
 
 def _field(name: bytes) -> _Value:
     """A field of the request, as far as its exchange keeps them (`noted.py`)."""
-    return lambda client, exchange, seconds: exchange.field(name) if hasattr(exchange, "field") else None
+    return lambda client, exchange, seconds: request.field(name) if hasattr(request := request_of(exchange), "field") else None
+
+
+def request_of(exchange: Exchange) -> Any:
+    """What knows the request's fields: of a WebSocket, its handshake's exchange."""
+    return getattr(exchange, "request", exchange)
 
 
 def _target(exchange: Exchange) -> str:
@@ -34,7 +39,7 @@ VALUES: dict[str, _Value] = {
     "duration": lambda client, exchange, seconds: round(seconds, 3),
     "bytes": lambda client, exchange, seconds: getattr(exchange, "written", None),
     "outcome": lambda client, exchange, seconds: logs.outcome(exchange) if exchange.gone else None,
-    "request_id": lambda client, exchange, seconds: getattr(exchange, "request_id", None),
+    "request_id": lambda client, exchange, seconds: getattr(request_of(exchange), "request_id", None),
     "worker": lambda client, exchange, seconds: identity.worker,
     "user_agent": _field(b"user-agent"),
     "referer": _field(b"referer"),

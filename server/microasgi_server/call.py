@@ -56,9 +56,9 @@ class Call:
             if cancelled:
                 raise
         else:
-            if not exchange.complete and not exchange.gone:
+            if not exchange.ends():
                 logs.app_unfinished(exchange)
-                self._give_up()
+            self._give_up()
         finally:
             if exchange.gone:
                 running.journal.left(self._connection.transport.client, exchange, self.began)
@@ -149,7 +149,8 @@ class Call:
         """The server stops: who has subscribed to that learns it now, and so does who waits in `receive()`."""
         for fault in self.exchange.shut_down():
             logs.app_failed(self.exchange, fault)
-        self.wake()
+        if not self.exchange.complete:
+            self._connection.reply(self)
 
     def cancel(self) -> None:
         """Stop it, wherever it is."""

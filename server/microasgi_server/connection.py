@@ -24,10 +24,10 @@ from microasgi_server.call import Call
 from microasgi_server.deadlines import NEVER, Wait
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange, Next, Spoken
-from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import Called, RunningServer
 from microasgi_server.transports import Transport
+from microasgi_server.websocket.protocol import UpgradingProtocol
 
 
 class Input(Enum):
@@ -43,8 +43,8 @@ class Input(Enum):
 
 SERVICE_UNAVAILABLE = 503
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
-HANDSHAKE, FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, READING, FLUSHING = Wait
-REQUEST, IDLE, DRAIN, LINGER, _, UPGRADE = Next
+HANDSHAKE, FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, PONG, READING, FLUSHING = Wait
+REQUEST, IDLE, DRAIN, LINGER, _ = Next
 
 
 class Connection:
@@ -57,7 +57,7 @@ class Connection:
 
     __slots__ = ("_input", "call", "deadline", "protocol", "running", "transport", "wait")
 
-    protocol_class: type[Spoken] = Protocol
+    protocol_class: type[Spoken] = UpgradingProtocol
     call_class: type[Call] = Call
 
     def __init__(self, running: RunningServer, transport: Transport) -> None:
@@ -90,7 +90,7 @@ class Connection:
             if protocol.receive_bytes(data):
                 self._begin()
             elif self.call is not None:
-                self._reply(self.call)
+                self.reply(self.call)
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
                 if not self.transport.congested:
                     self._go_on()
@@ -129,7 +129,7 @@ class Connection:
     def drained(self) -> None:
         """`congested` has ended."""
         if self.call is not None:
-            self._reply(self.call)
+            self.reply(self.call)
         elif self.protocol.exchange is not None:
             self._go_on()
         self.regulate()
@@ -175,15 +175,17 @@ class Connection:
         else:
             running.calls.add(call)
 
-    def _reply(self, call: Call) -> None:
+    def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
         exchange = call.exchange
-        if not self.transport.congested and (data := exchange.replies()):
+        if (exchange.over or not self.transport.congested) and (data := exchange.replies()):
             self.transport.write(data)
         if exchange.complete:
             self.completed(call)
         else:
             call.wake()
+            if exchange.over:
+                self._linger()
 
     def ended(self, call: Called) -> None:
         """A call of the app has returned, whatever became of its response."""
@@ -211,13 +213,11 @@ class Connection:
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        if following is REQUEST or following is UPGRADE:
+        if following is REQUEST:
             if self._input is ENDED and not self._is_whole():
                 self.close()
                 return
             self._begin()
-            if following is UPGRADE and self.call is not None:
-                self._reply(self.call)
         elif following is IDLE and self._input is not ENDED:
             self.wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
         elif following is DRAIN:

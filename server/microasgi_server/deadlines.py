@@ -28,6 +28,8 @@ class Wait(Enum):
     """The rest of a body, behind its response: at its end the next request can begin."""
     TAKING = auto()
     """The client is to take what is written, so that the app can write more, or the next request begin: as long as it takes nothing."""
+    PONG = auto()
+    """A WebSocket's client, asked by a ping, says something."""
     READING = auto()
     """The client is to read the last response, though it may still be sending."""
     FLUSHING = auto()
@@ -62,6 +64,7 @@ def deadlines(config: Config) -> Deadlines:
         Wait.NEXT_REQUEST: (config.timeout_keep_alive, Consequence.CLOSE),
         Wait.UNWANTED_BODY: (config.timeout_body, Consequence.CLOSE),
         Wait.TAKING: (config.timeout_write, Consequence.HANG_UP),
+        Wait.PONG: (limits.pong, Consequence.HANG_UP),
         Wait.READING: (limits.linger, Consequence.ABORT),
         Wait.FLUSHING: (limits.flush, Consequence.ABORT),
     }

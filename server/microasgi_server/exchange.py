@@ -27,8 +27,6 @@ class Next(Enum):
     """Close, but the client may still be sending: it must be able to read the response first."""
     CLOSE = auto()
     """Close."""
-    UPGRADE = auto()
-    """Another protocol goes on from here: the protocol's `exchange` is now one of its own, for all further bytes."""
 
 
 class Exchange(Protocol):
@@ -54,6 +52,21 @@ class Exchange(Protocol):
     @property
     def whole(self) -> bool:
         """Whether the request has arrived to its end."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """See `Presence.over`."""
+        ...
+
+    @property
+    def converses(self) -> bool:
+        """See `Presence.converses`."""
+        ...
+
+    @property
+    def close_code(self) -> int:
+        """See `Presence.close_code`."""
         ...
 
     @property
@@ -91,7 +104,15 @@ class Exchange(Protocol):
         ...
 
     def fail(self) -> bytes | None:
-        """The app has failed: the bytes that complete the exchange nevertheless, or None where only closing is left."""
+        """The app has ended too early: the bytes that complete the exchange nevertheless, or None where only closing is left."""
+        ...
+
+    def ends(self) -> bool:
+        """See `Presence.ends`."""
+        ...
+
+    def ping(self) -> bytes:
+        """See `Presence.ping`."""
         ...
 
     def leave(self, why: str, status: int) -> bool:

@@ -26,7 +26,7 @@ class Journal:
     """One server's, from its start on.
 
     statuses: complete responses, by status.
-    departures: requests whose client left, by how: `FIN`, `RST`, `close_notify`, or the reason in full.
+    departures: requests whose client left, by how: `FIN`, `RST`, `close_notify`, a WebSocket's close code, or the reason in full.
     interrupted: requests that ended before their response did for another reason: the server stopped, the app failed, the body was none.
     cancelled: of the departures and interruptions, those that cancelled something.
     cancelled_seconds: what those had taken when they ended, their cleanup included.
@@ -55,7 +55,7 @@ class Journal:
     def left(self, client: Address, exchange: Exchange, began: float) -> None:
         """The call for a client that has left has ended."""
         seconds = self._clock() - began
-        if exchange.status == CLIENT_CLOSED_REQUEST:
+        if exchange.status == CLIENT_CLOSED_REQUEST or exchange.close_code:
             kind = _KIND.search(exchange.why_gone)
             self.departures[kind[1] if kind else exchange.why_gone] += 1
         else:

@@ -35,13 +35,18 @@ def outcome(exchange: Exchange) -> str:
     """What the client's leaving did, and why it counts as gone."""
     if exchange.cancelled:
         return f"cancelled: {exchange.why_gone}"
-    return f"client left: {exchange.why_gone}" if exchange.status == CLIENT_CLOSED_REQUEST else exchange.why_gone
+    left = exchange.status == CLIENT_CLOSED_REQUEST or exchange.close_code
+    return f"client left: {exchange.why_gone}" if left else exchange.why_gone
 
 
 def access(client: Address, exchange: Exchange, seconds: float) -> None:
-    """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client."""
+    """One request, when its response is complete or, with status 499 as in nginx, when it ended after its client.
+
+    A WebSocket has one, too, at its end: with status 101, and the code that it was closed with behind the time.
+    """
+    code = f" {exchange.close_code:d}" if exchange.close_code else ""
     outcome_ = f" {outcome(exchange)}" if exchange.gone else ""
-    access_logger.info('%s - "%s" %d %.3fs%s', address(client), exchange.line, exchange.status, seconds, outcome_)
+    access_logger.info('%s - "%s" %d %.3fs%s%s', address(client), exchange.line, exchange.status, seconds, code, outcome_)
 
 
 def refused(client: Address, refusal: Refusal) -> None:
@@ -85,4 +90,6 @@ def is_disconnect(error: BaseException) -> bool:
     if isinstance(error, ClientDisconnected):
         return True
     name = type(error).__name__
-    return name.startswith("ClientDisconnect") or ("Disconnect" in name and isinstance(error.__context__, ClientDisconnected))
+    return name.startswith(("ClientDisconnect", "WebSocketDisconnect")) or (
+        "Disconnect" in name and isinstance(error.__context__, ClientDisconnected)
+    )

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from secrets import token_hex
 from typing import Any
 
+from microasgi_server.access import request_of
 from microasgi_server.access_fields import parsed
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.call import Call
@@ -80,7 +81,7 @@ class IdentifiedCall(Call):
     __slots__ = ()
 
     async def run(self) -> None:
-        request_id.set(getattr(self.exchange, "request_id", None))
+        request_id.set(getattr(request_of(self.exchange), "request_id", None))
         await super().run()
 
 

@@ -84,8 +84,8 @@ def _sizes_only(values: Message | Scope) -> dict[str, Any]:
     """A message or scope to show: bodies by size, header values hidden, and of the state, which is the app's own, the keys."""
     shown: dict[str, Any] = {}
     for key, value in values.items():
-        if key == "body":
-            shown[key] = f"<{len(value)} bytes>"
+        if key in ("body", "text", "bytes") and value is not None:
+            shown[key] = f"<{len(value)} {'characters' if key == 'text' else 'bytes'}>"
         elif key == "headers":
             shown[key] = "<...>"
         elif key in ("extensions", "state"):

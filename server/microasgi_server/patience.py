@@ -5,6 +5,7 @@ then is whether its client does its part. `deadlines.py` has how long each may t
 
     the app waits in receive() ──► something of the body comes       else 408; also if all of it together is too little
     the app's bytes wait       ──► the client takes some of them     else it counts as gone
+    a WebSocket's client       ──► it says something                 else it is asked by a ping; if it doesn't answer, it counts as gone
 
 Time in which nobody asks, or in which this server has paused reading, is not the client's fault: it doesn't count.
 """
@@ -29,8 +30,9 @@ async def watch(running: RunningServer) -> None:
 
 def interval(config: Config) -> float:
     """Seconds between two looks: a quarter of the shortest time that anything may take, within reason."""
-    shortest = min(config.timeout_handshake, config.timeout_header, config.timeout_body, config.timeout_write, config.timeout_keep_alive)
-    return min(config.limits.look, max(0.05, shortest / 4))
+    limits = config.limits
+    times = (config.timeout_handshake, config.timeout_header, config.timeout_body, config.timeout_write, config.timeout_keep_alive)
+    return min(limits.look, max(0.05, min(*times, limits.ping, limits.pong) / 4))
 
 
 class Standstill:
@@ -52,6 +54,26 @@ class Standstill:
             self.since = now
         self.mark = mark
         return now - self.since
+
+
+class Silence(Standstill):
+    """A WebSocket's client that says nothing. Whatever it sends is a sign of life; what waits unread may be one.
+
+    asked: whether it was asked, since it said something last, if it is there.
+    """
+
+    __slots__ = ("asked",)
+
+    def __init__(self, now: float, mark: int) -> None:
+        super().__init__(now, mark)
+        self.asked = False
+
+    def seconds(self, now: float, mark: int) -> float:
+        self.asked = self.asked and mark <= self.mark
+        return super().seconds(now, mark)
+
+    def ask(self, now: float) -> None:
+        self.since, self.asked = now, True
 
 
 class Upload:
@@ -92,12 +114,13 @@ class Patience:
         self._now = running.clock()
         self._standstills: dict[Connected | Called, Standstill] = {}
         self._uploads: dict[Called, Upload] = {}
+        self._silences: dict[Called, Silence] = {}
 
     def look(self) -> None:
         """Look at every connection, and do what its deadline asks for, if that has passed."""
         self._now, limits = self._running.clock(), self._running.config.limits
-        standstills, uploads = self._standstills, self._uploads
-        self._standstills, self._uploads = {}, {}
+        standstills, uploads, silences = self._standstills, self._uploads, self._silences
+        self._standstills, self._uploads, self._silences = {}, {}, {}
         for connection in list(self._running.connections):
             if connection.deadline <= self._now:
                 self._act(connection, connection.wait, "the request's head took too long")
@@ -107,7 +130,10 @@ class Patience:
                 taken = -transport.untaken()
                 self._standstills[connection] = standstill = standstills.get(connection) or Standstill(self._now, taken)
                 self._judge(connection, Wait.TAKING, standstill, taken, "the client took nothing of its response for {:g} s")
-            if call is not None and not call.exchange.body_complete and not call.exchange.gone:
+            if call is not None and call.exchange.converses:
+                if not transport.paused:
+                    self._listen(connection, call, silences.get(call))
+            elif call is not None and not call.exchange.body_complete and not call.exchange.gone:
                 received = call.exchange.received
                 awaited = bool(call.listeners) and not transport.paused
                 upload = self._uploads[call] = uploads.get(call) or Upload(self._now, received)
@@ -127,6 +153,17 @@ class Patience:
             return False
         self._act(connection, wait, why.format(seconds))
         return True
+
+    def _listen(self, connection: Connected, call: Called, silence: Silence | None) -> None:
+        """Ask who has been silent for long (RFC 6455 §5.5.2), and give up who was asked and still is."""
+        received = call.exchange.received
+        self._silences[call] = silence = silence or Silence(self._now, received)
+        seconds = silence.seconds(self._now, received)
+        if silence.asked:
+            self._judge(connection, Wait.PONG, silence, received, "no answer to a ping for {:g} s")
+        elif seconds >= self._running.config.limits.ping:
+            silence.ask(self._now)
+            connection.transport.write(call.exchange.ping())
 
     def _act(self, connection: Connected, wait: Wait, why: str) -> None:
         """The time for something has passed."""

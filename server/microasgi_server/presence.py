@@ -48,6 +48,42 @@ class Presence:
         self.complete = True
         self._subscribers = _NOBODY
 
+    @property
+    def whole(self) -> bool:
+        """Whether the request has arrived to its end."""
+        return self.body_complete
+
+    @property
+    def over(self) -> bool:
+        """Whether neither side can say anything more, though it isn't complete: all that is left is to close."""
+        return False
+
+    @property
+    def converses(self) -> bool:
+        """Whether both sides may speak at any time: who says nothing for long is asked by `ping` whether he is there."""
+        return False
+
+    @property
+    def close_code(self) -> int:
+        """What a WebSocket was closed with, for the log; else 0."""
+        return 0
+
+    def ends(self) -> bool:
+        """The app has returned: whether it may. If so, and there is still something to be said, `fail` says it."""
+        return self.complete or self.gone
+
+    def asked(self) -> bytes:
+        """The app waits for a message: what the client is to hear of that, mostly nothing."""
+        return b""
+
+    def replies(self) -> bytes:
+        """What has arrived and wants an answer, whatever the app does: in HTTP nothing, where only the app answers."""
+        return b""
+
+    def ping(self) -> bytes:
+        """The question whether the client is there, if it can be asked."""
+        return b""
+
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client is gone. Tell every subscriber, once, now; True unless the exchange was complete (or the client gone) already.
 

@@ -47,6 +47,9 @@ class Connected(Served, Protocol):
     def regulate(self) -> None:
         """The app has taken something: there may be room to read more."""
 
+    def reply(self, call: "Called") -> None:
+        """Something has changed: say what is to be said at once, and whoever waits looks."""
+
     def completed(self, call: "Called") -> None:
         """The last byte of a response is handed over."""
 

@@ -1,13 +1,15 @@
-"""A real browser on our server: what EventSource makes of our events."""
+"""A real browser on our server: what EventSource makes of our events, and what a page says before it closes a WebSocket."""
 
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from microasgi import Event, EventStream, HTMLResponse, Request, Router
+from microasgi import Event, EventStream, HTMLResponse, Request, Router, WebSocket
 from tests.conftest import LOOPS
 from tests.harness import serving, within
 from tests.needs import path_of
@@ -29,6 +31,18 @@ PAGE = """
 @pytest.fixture
 def chromium() -> str:
     return path_of("chromium")
+
+
+@asynccontextmanager
+async def browsing(chromium: str, address: str, folder: Path) -> AsyncIterator[None]:
+    """A browser looks at this page as long as the block lasts; then it is killed."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", f"--user-data-dir={folder}"]
+    browser = await anyio.open_process([chromium, *options, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        browser.terminate()
+        await browser.aclose()
 
 
 async def test_eventsource_comes_back_where_it_was(chromium: str, tmp_path: Path) -> None:
@@ -57,14 +71,68 @@ async def test_eventsource_comes_back_where_it_was(chromium: str, tmp_path: Path
         seen.extend(await request.json())
         done.set()
 
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", f"--user-data-dir={tmp_path}"]
-    async with serving(routes) as served:
-        address = f"http://127.0.0.1:{served.port}/"
-        browser = await anyio.open_process([chromium, *options, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            await within(done, 30)
-        finally:
-            browser.terminate()
-            await browser.aclose()
+    async with serving(routes) as served, browsing(chromium, f"http://127.0.0.1:{served.port}/", tmp_path):
+        await within(done, 30)
     assert began_after == [None, "1", "2"]
     assert seen == ["1: 1\nis\n\nit", "2: 2\nis\n\nit", "3: 3\nis\n\nit"]
+
+
+TALK = """
+<!doctype html>
+<script>
+  const ends = [];
+  function say(number) {
+    const ws = new WebSocket(`ws://${location.host}/save`);
+    ws.onopen = () => { ws.send(`save ${number}`); ws.close(); };
+    ws.onclose = end => {
+      ends.push([end.wasClean, end.code]);
+      if (ends.length === 100) fetch("/ends", {method: "POST", body: JSON.stringify(ends)});
+      else say(number + 1);
+    };
+  }
+  say(0);
+  new WebSocket(`ws://${location.host}/stay`);
+</script>
+"""
+
+
+async def test_what_a_page_sends_before_it_closes_is_not_lost(chromium: str, tmp_path: Path) -> None:
+    """`ws.send("save"); ws.close()` comes in one read: it is saved, each time, and each end is clean. A page that is killed is missed."""
+    routes = Router()
+    saved: list[str] = []
+    ends: list[Any] = []
+    done, stays, gone = anyio.Event(), anyio.Event(), anyio.Event()
+
+    @routes.get("/")
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(TALK)
+
+    @routes.websocket("/save")
+    async def save(ws: WebSocket) -> None:
+        await ws.accept()
+        async for message in ws:
+            await anyio.sleep(0.001)
+            saved.append(str(message))
+
+    @routes.websocket("/stay")
+    async def stay(ws: WebSocket) -> None:
+        await ws.accept()
+        stays.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            gone.set()
+
+    @routes.post("/ends")
+    async def tell(request: Request) -> None:
+        ends.extend(await request.json())
+        done.set()
+
+    async with serving(routes) as served:
+        async with browsing(chromium, f"http://127.0.0.1:{served.port}/", tmp_path):
+            await within(done, 30)
+            await within(stays)
+            assert not gone.is_set()
+        await within(gone)
+    assert sorted(saved) == sorted(f"save {number}" for number in range(100))
+    assert ends == [[True, 1005]] * 100

@@ -19,11 +19,12 @@ import pytest
 import requests
 from anyio import to_thread
 
-from microasgi import Request, Response, Router, StreamingResponse
+from microasgi import Request, Response, Router, StreamingResponse, WebSocket
 from tests.certificates import Files
 from tests.conftest import LOOPS
-from tests.harness import PATIENCE, Client, Served, Sleeper, serving, within
+from tests.harness import PATIENCE, Client, Departure, Served, Sleeper, eventually, serving, within
 from tests.needs import needs_program, path_of
+from tests.websocket_client import TEXT, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -400,6 +401,13 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; }}
+        location /chat {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Host $host;
+        }}
         location = /secret {{ return 200 "{secret}"; }}
     }}
 }}
@@ -459,6 +467,30 @@ async def test_nginx_passes_requests_on(tmp_path: Path) -> None:
             await client.send(b"POST /count HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % SIZE + b"x" * SIZE)
             with anyio.fail_after(PATIENCE):
                 assert json.loads((await client.response()).body)["size"] == SIZE
+
+
+@needs_program("nginx")
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_a_websocket_goes_through_nginx(how: Departure, tmp_path: Path) -> None:
+    """What both say arrives, and so does it that the client has gone away."""
+    ended: list[str] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def chat(ws: WebSocket) -> None:
+        await ws.accept()
+        await ws.send_text((await ws.receive_text()).upper())
+        try:
+            await anyio.sleep(20)
+        except anyio.get_cancelled_exc_class():
+            ended.append("cancelled")
+            raise
+
+    async with serving(routes) as served, nginx_in_front(served, tmp_path) as front, await talk(front) as client:
+        await client.send("hello")
+        assert await client.receive() == (TEXT, b"HELLO")
+        client.leave(how)
+        await eventually(lambda: ended)
 
 
 @needs_program("nginx")

@@ -967,4 +967,5 @@ def test_the_demo_is_in_the_table_of_routes(tmp_path: Path) -> None:
     """`routes` shows the demo, with the payment as the one that is finished."""
     done = say(tmp_path, "routes", "microasgi.demo:routes")
     assert [line.split()[:2] for line in done.stdout.splitlines() if line.endswith("finish")] == [["POST", "/pay"]]
+    assert done.stdout.splitlines()[-1].split()[:3] == ["WEBSOCKET", "/chat/{room}", "chat"]
     assert done.returncode == 0

@@ -370,7 +370,7 @@ async def test_a_routers_404_is_its_own() -> None:
 
 
 async def test_a_websocket_is_refused() -> None:
-    """A router closes websockets, which it doesn't serve, instead of failing."""
+    """A router closes a WebSocket that it has no route for, where the server can't send a response of its own."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -379,7 +379,7 @@ async def test_a_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    await Router()({"type": "websocket"}, receive, send)
+    await Router()({"type": "websocket", "path": "/", "headers": []}, receive, send)
     assert sent == ["websocket.close"]
 
 

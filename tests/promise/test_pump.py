@@ -16,7 +16,8 @@ from anyio.lowlevel import checkpoint
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.pump import READ_AHEAD
-from microasgi.promise.visit import VISIT, CancelOnDisconnect, run_while_connected
+from microasgi.promise.visit import VISIT, run_while_connected
+from microasgi.wrapping import CancelOnDisconnect
 from tests.conftest import LOOPS
 from tests.harness import PATIENCE, eventually, loud_lines, within
 

@@ -58,6 +58,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("microasgi/promise/visit.py", "import microasgi.routing"),
         ("server/microasgi_server/logs.py", "import microasgi"),
         ("server/microasgi_server/connection.py", "import h11"),
+        ("server/microasgi_server/websocket/session.py", "import websockets"),
         ("server/microasgi_server/call.py", "import microasgi_server.connection"),
         ("server/microasgi_server/running.py", "import microasgi_server.call"),
         ("server/microasgi_server/connection.py", "import microasgi_server.observers"),
@@ -109,6 +110,7 @@ EXTRAS = {
     "plugin": {"pytest"},
     "metrics": {"prometheus_client"},
     "reloading": {"watchfiles"},
+    "frames": {"websockets"},
 }
 """What else a module may import, where it is installed."""
 
@@ -140,7 +142,7 @@ LOADED = "import sys, {package}; print(*sorted({{name.partition('.')[0] for name
     ("package", "forbidden"),
     [
         ("microasgi", {"microasgi_server", "h11", "trio", "uvloop", *chain(*EXTRAS.values())}),
-        ("microasgi_server", {"microasgi", "trio", "uvloop", "prometheus_client", "watchfiles"}),
+        ("microasgi_server", {"microasgi", "trio", "uvloop", "prometheus_client", "watchfiles", "websockets"}),
     ],
 )
 def test_importing_a_package_loads_no_other(package: str, forbidden: set[str]) -> None:

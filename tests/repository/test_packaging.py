@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ["microasgi", "server", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE", ".gitignore", ".github"]
 
-EXTRAS = {"fast", "trio", "metrics", "reload", "forms", "files", "test", "bench", "lint"}
+EXTRAS = {"fast", "trio", "metrics", "reload", "forms", "files", "websockets", "test", "bench", "lint"}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,9 @@ def test_it_depends_on_anyio_and_h11_only(metadata: Message) -> None:
 
 def test_the_extras_are_the_promised_ones(metadata: Message) -> None:
     """Each extra brings what its name promises, `test` what the tests need."""
-    assert {"fast", "trio", "forms", "files", "test"} <= set(metadata.get_all("Provides-Extra", [])) <= EXTRAS
-    for extra, package in {"fast": "uvloop", "trio": "trio", "forms": "multipart", "files": "starlette", "test": "pytest"}.items():
+    promised = {"fast": "uvloop", "trio": "trio", "forms": "multipart", "files": "starlette", "websockets": "websockets", "test": "pytest"}
+    assert promised.keys() <= set(metadata.get_all("Provides-Extra", [])) <= EXTRAS
+    for extra, package in promised.items():
         lines = [line for line in metadata.get_all("Requires-Dist", []) if f"extra == '{extra}'" in line]
         assert any(line.startswith(package) for line in lines), lines
 

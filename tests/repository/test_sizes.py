@@ -14,8 +14,9 @@ STILL_TOO_LONG: dict[str, int] = {}
 HTTP1 = ("reader", "body", "protocol", "exchange", "encoder")
 SERVER = ("connection", "call", "deadlines", "transports/asyncio", "transports/paused", "server")
 FRAMEWORK = ("routing", "matching", "routes", "paths", "requests", "responses", "calling")
-PROMISE = sorted(file for file in (ROOT / "microasgi/promise").glob("*.py") if file.stem != "pump")
-"""All of it but what other servers need."""
+BESIDE = ("pump", "conversation", "conversation_pump", "inbox")
+PROMISE = sorted(file for file in (ROOT / "microasgi/promise").glob("*.py") if file.stem not in BESIDE)
+"""All of it but what other servers need, and WebSockets."""
 
 READING_PATH = [
     *(ROOT / "server/microasgi_server/http1" / f"{name}.py" for name in HTTP1),
@@ -23,7 +24,7 @@ READING_PATH = [
     *(ROOT / "microasgi" / f"{name}.py" for name in FRAMEWORK),
     *PROMISE,
 ]
-READING_PATH_LINES = 4177
+READING_PATH_LINES = 4156
 """Their sum, to be lowered by whoever shortens one of them."""
 
 

@@ -12,7 +12,7 @@ from tests.needs import BENCH, ROOT, Absent
 
 OURS = {"microasgi", "microasgi_server", "tests", "benchmarks"}
 TEST = (
-    {"pytest", "hypothesis", "starlette", "multipart", "trio", "uvloop", "cryptography", "OpenSSL"}
+    {"pytest", "hypothesis", "starlette", "multipart", "websockets", "trio", "uvloop", "cryptography", "OpenSSL"}
     | {"anyio", "h11"}
     | {"outcome", "sniffio"}
 )

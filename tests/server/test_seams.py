@@ -12,14 +12,11 @@ from microasgi_server import Config, Limits, observers, serve
 from microasgi_server.call import Call
 from microasgi_server.connection import Connection
 from microasgi_server.deadlines import NEVER, Consequence, Wait, deadlines
-from microasgi_server.errors import AppError
-from microasgi_server.exchange import Next
 from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.logs import TRACE
-from microasgi_server.presence import Presence
 
-from tests.harness import GET, PATIENCE, Client, Departure, Served, access_lines, eventually, loud_lines, within
+from tests.harness import GET, Client, Served, eventually, loud_lines, within
 
 pytestmark = pytest.mark.anyio
 
@@ -99,9 +96,8 @@ async def test_a_unix_socket_that_is_handed_in_keeps_its_path(tmp_path: Any) -> 
 
 def test_every_wait_has_its_time_and_its_consequence() -> None:
     """Each thing that is waited for has a time, from the options or the limits, and something that follows; the app has all the time."""
-    times = Config(
-        timeout_handshake=7, timeout_header=1, timeout_keep_alive=2, timeout_body=6, timeout_write=5, limits=Limits(linger=3, flush=4)
-    )
+    limits = Limits(linger=3, flush=4, pong=6)
+    times = Config(timeout_handshake=7, timeout_header=1, timeout_keep_alive=2, timeout_body=6, timeout_write=5, limits=limits)
     table = deadlines(times)
     assert set(table) == set(Wait)
     assert table == {
@@ -113,6 +109,7 @@ def test_every_wait_has_its_time_and_its_consequence() -> None:
         Wait.NEXT_REQUEST: (2, Consequence.CLOSE),
         Wait.UNWANTED_BODY: (6, Consequence.CLOSE),
         Wait.TAKING: (5, Consequence.HANG_UP),
+        Wait.PONG: (6, Consequence.HANG_UP),
         Wait.READING: (3, Consequence.ABORT),
         Wait.FLUSHING: (4, Consequence.ABORT),
     }
@@ -251,194 +248,8 @@ async def test_what_has_state_shows_it() -> None:
         await client.response()
         host, port = client.sock.getsockname()
     exchange = "<Exchange 'GET /a?b HTTP/1.1' STARTED>"
-    assert shown[0] == f"<Connection of {host}:{port} OPEN, waits for APP, <Protocol {exchange}, 0 bytes ahead>>"
+    assert shown[0] == f"<Connection of {host}:{port} OPEN, waits for APP, <UpgradingProtocol {exchange}, 0 bytes ahead>>"
     assert shown[1:5] == [f"<Call of {exchange}>", exchange, "<Head GET /a?b HTTP/1.1, 1 fields>", "<ResponseEncoder 200 LENGTH>"]
     assert "Transport" in shown[5]
     assert "reading, 0 bytes unsent" in shown[5]
-    assert shown[6] == f"<Connection of {host}:{port} OPEN, waits for NEXT_REQUEST, <Protocol None, 0 bytes ahead>>"
-
-
-# Another protocol.
-
-
-class Echo(Presence):
-    """A toy's one exchange, of lines: to a ping it answers by itself, `bye` ends it, and all else is the app's."""
-
-    line = "ECHO"
-    whole = False  # as long as it lasts
-    closing = False
-
-    def __init__(self) -> None:
-        self._begun = b""  # a line's beginning
-        self._due: list[bytes] = []
-        self._lines: list[bytes] = []
-        self._bye = False
-
-    @property
-    def ahead(self) -> int:
-        return sum(map(len, [*self._due, *self._lines]))
-
-    def arrived(self, data: bytes) -> None:
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        for line in lines:
-            self._bye = self._bye or line == b"bye"
-            (self._due if line.startswith(b"ping") or line == b"bye" else self._lines).append(line + b"\n")
-
-    def replies(self) -> bytes:
-        data = b"".join(self._due).replace(b"ping", b"pong")
-        self._due.clear()
-        if self._bye:
-            self.status = 1000
-            self.fulfil()
-        return data
-
-    def scope(self, client: Any, server: Any, root_path: str, state: dict[str, Any]) -> Any:
-        return {"type": "echo", "extensions": {"microasgi.disconnect": {"subscribe": self.subscribe}}}
-
-    def take(self) -> Any:
-        if self.gone or self.complete:
-            return {"type": "echo.disconnect"}
-        return {"type": "echo.receive", "line": self._lines.pop(0)} if self._lines else None
-
-    def asked(self) -> bytes:
-        return b""
-
-    def send(self, message: Any) -> bytes:
-        if self.complete:
-            raise AppError("it is over")
-        return b"" if self.gone else bytes(message["line"])
-
-    def fail(self) -> bytes | None:
-        return None
-
-
-class EchoProtocol(Protocol):
-    """HTTP/1.1 that goes over to `Echo` behind the response to any request for `/echo`."""
-
-    __slots__ = ()
-
-    exchange: Any
-
-    def receive_bytes(self, data: bytes) -> bool:
-        if not isinstance(self.exchange, Echo):
-            return super().receive_bytes(data)
-        self.exchange.arrived(data)
-        return False
-
-    def after_response(self) -> Next:
-        if isinstance(self.exchange, Echo):
-            return Next.CLOSE
-        if self.exchange.head.target != b"/echo":
-            return super().after_response()
-        self.exchange = Echo()
-        self.exchange.arrived(bytes(self._behind))
-        self._behind.clear()
-        return Next.UPGRADE
-
-
-class EchoConnection(Connection):
-    __slots__ = ()
-    protocol_class = EchoProtocol
-
-
-UPGRADE = GET.replace(b" / ", b" /echo ")
-
-
-async def upgraded(served: Served, behind: bytes = b"") -> Client:
-    """A client that has its response, and goes on in the other protocol; `behind` comes with its request."""
-    client = await served.connect()
-    await client.send(GET)  # an ordinary one before it
-    assert (await client.response()).body == b"ok"
-    await client.send(UPGRADE + behind)
-    answer = b""
-    while not answer.endswith(b"\r\n\r\nok"):
-        answer += await client.receive(1)
-    return client
-
-
-async def received(client: Client, size: int) -> bytes:
-    """So many bytes."""
-    data = bytearray()
-    with anyio.fail_after(PATIENCE):
-        while len(data) < size:
-            data += await client.receive(size - len(data))
-    return bytes(data)
-
-
-async def test_another_protocol_goes_on_behind_an_upgrade(caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes behind an upgrade are the next exchange's, at once and later; what it replies by itself is written, and may end it."""
-    lines: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await hello(scope, receive, send)
-            return
-        while (message := await receive())["type"] == "echo.receive":
-            lines.append(message["line"])
-            await send({"line": message["line"].upper()})
-        lines.append(message["type"])
-
-    async with serving(app, config(), connection_class=EchoConnection) as (served, _):
-        async with await upgraded(served, b"ping 1\nhel") as client:
-            assert await received(client, 7) == b"pong 1\n"
-            await client.send(b"lo\n")
-            assert await received(client, 6) == b"HELLO\n"
-            await client.send(b"ping 2\nbye\nnobody reads this\n")
-            assert await received(client, 11) == b"pong 2\nbye\n"
-            assert await closed(client) == b""
-        await eventually(lambda: lines == [b"hello\n", "echo.disconnect"])
-    assert [line.partition(" - ")[2][:11] for line in access_lines(caplog)] == ['"GET / HTTP', '"GET /echo ', '"ECHO" 1000']
-    assert loud_lines(caplog) == []
-
-
-@pytest.mark.parametrize("how", ["FIN", "RST"])
-async def test_who_leaves_another_protocol_has_left(how: Departure, caplog: pytest.LogCaptureFixture) -> None:
-    """The exchange behind an upgrade has a client, too, and hears of its departure as any other does."""
-    heard = anyio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await hello(scope, receive, send)
-            return
-        scope["extensions"]["microasgi.disconnect"]["subscribe"](heard.set)
-        assert (await receive())["type"] == "echo.disconnect"
-
-    async with serving(app, config(), connection_class=EchoConnection) as (served, _):
-        client = await upgraded(served)
-        await client.send(b"ping\n")
-        assert await received(client, 5) == b"pong\n"
-        client.leave(how)
-        await within(heard)
-        await eventually(lambda: len(access_lines(caplog)) == 3)
-    assert '"ECHO" 499' in access_lines(caplog)[2]
-    assert loud_lines(caplog) == []
-
-
-async def test_who_takes_no_reply_is_not_read_any_more() -> None:
-    """Replies wait in the exchange while the client takes nothing, and there stop the reading: they can't pile up. None is lost."""
-    ahead, paused, ended = [0], anyio.Event(), anyio.Event()
-
-    class Watched(EchoConnection):
-        __slots__ = ()
-
-        def received(self, data: bytes) -> None:
-            super().received(data)
-            ahead[0] = max(ahead[0], self.protocol.look_ahead + self.transport.unsent())
-            if self.transport.paused:
-                paused.set()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await hello(scope, receive, send)
-            return
-        await receive()
-        ended.set()
-
-    pings = b"".join(b"ping %d" % number + b"x" * 4096 + b"\n" for number in range(5_000))
-    async with serving(app, config(receive_buffer=0), connection_class=Watched) as (served, _):
-        async with await upgraded(served) as client, anyio.create_task_group() as tasks:
-            tasks.start_soon(client.send, pings)
-            await within(paused)
-            assert await received(client, len(pings)) == pings.replace(b"ping", b"pong")
-        await within(ended)
-    assert 64 * 1024 <= ahead[0] < 1024 * 1024
+    assert shown[6] == f"<Connection of {host}:{port} OPEN, waits for NEXT_REQUEST, <UpgradingProtocol None, 0 bytes ahead>>"

@@ -101,7 +101,7 @@ def arbiter(data: bytes) -> Head:
 
 def what(head: Head) -> dict[str, Any]:
     """All that a head says."""
-    return {**vars(head), "length": head.length, "closes": head.closes, "expects": head.expects}
+    return {**vars(head), "length": head.length, "closes": head.closes, "expects": head.expects, "upgrades": head.upgrades}
 
 
 def read(data: bytes) -> Head:

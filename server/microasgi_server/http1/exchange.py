@@ -76,11 +76,6 @@ class Exchange(Presence):
         head = self.head
         return f"{head.method.decode('ascii')} {head.target.decode('ascii')} HTTP/{head.version.decode('ascii')}"
 
-    @property
-    def whole(self) -> bool:
-        """Whether the request has arrived to its end."""
-        return self.body_complete
-
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         """The ASGI scope (ASGI HTTP spec, HTTP Connection Scope).
 
@@ -156,10 +151,6 @@ class Exchange(Presence):
     def _forget(self) -> None:
         self._pieces.clear()
         self.ahead = 0
-
-    def replies(self) -> bytes:
-        """Nothing: in HTTP only the app answers."""
-        return b""
 
     def asked(self) -> bytes:
         """The `100 Continue` that the client waits for, once; else nothing. Due when the app asks for the body (RFC 9110 §10.1.1)."""

@@ -29,6 +29,12 @@ class Limits:
         way: about the longest way there is
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
     :param cancelled: seconds behind that for those that were cancelled, by force now; who goes on then is left behind
+    :param message: bytes of a WebSocket's message, after inflating: what one client can have us hold
+    :param messages: of a WebSocket's that nobody has asked for, at which reading pauses, however short they are
+    :param deflate: bits of the window in which a WebSocket's messages are compressed, 9 to 15, if the client offers it (RFC 7692); 0: they
+        are not. 12 take 38 KiB a connection, three times all else
+    :param ping: seconds in which a WebSocket's client has sent nothing, until it is asked whether it is there
+    :param pong: seconds that it has for any sign of life then
     :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
     :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
     :param unsent: bytes that a client has yet to take at which it counts as congested, and who sends has to wait
@@ -59,6 +65,11 @@ class Limits:
     farewell: float = 0.5
     cleanup: float = 5.0
     cancelled: float = 1.0
+    message: int = 16 * 1024 * 1024
+    messages: int = 64
+    deflate: int = 0
+    ping: float = 20.0
+    pong: float = 20.0
     read: int = 64 * 1024
     write: int = 256 * 1024
     unsent: int = 64 * 1024
@@ -73,3 +84,5 @@ class Limits:
         for name in ("request_line", "fields", "head", "body"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"the limit {name} is not negative, but it is {getattr(self, name)}")
+        if self.deflate and not 9 <= self.deflate <= 15:
+            raise ValueError(f"the limit deflate is 0, or a window of 9 to 15 bits (RFC 7692 §7.1.2), not {self.deflate}")

@@ -22,7 +22,7 @@ from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
 
-REQUEST, IDLE, DRAIN, LINGER, CLOSE, UPGRADE = Next  # as in phases.py
+REQUEST, IDLE, DRAIN, LINGER, CLOSE = Next  # as in phases.py
 _BESIDE = {503: [(b"retry-after", b"1")]}  # RFC 9110 §10.2.3: another process may be there, or less to do
 
 
@@ -50,7 +50,7 @@ class Protocol:
         self.served = False
 
     def __repr__(self) -> str:
-        return f"<Protocol {self.exchange!r}, {self.look_ahead} bytes ahead>"
+        return f"<{type(self).__name__} {self.exchange!r}, {self.look_ahead} bytes ahead>"
 
     @property
     def mid_head(self) -> bool:

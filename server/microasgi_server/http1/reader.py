@@ -42,11 +42,13 @@ class Head:
     length: bytes of the body; 0 if there is none, None if it comes in chunks.
     closes: whether the connection ends behind this request, as HTTP/1.0's do (RFC 9112 §9.3).
     expects: whether the client holds its body back until it is told to go ahead (RFC 9110 §10.1.1).
+    upgrades: whether it asks for another protocol, as far as `Connection` tells (RFC 9110 §7.8).
     """
 
     length: int | None = 0
     closes = False
     expects = False
+    upgrades = False
 
     def __init__(self, method: bytes, target: bytes, version: bytes, fields: Fields, raw_path: bytes, query: bytes) -> None:
         self.method = method
@@ -161,6 +163,7 @@ def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
     head.length = int(length)
     connection = named.get(b"connection", b"").lower()
     head.closes = connection != b"keep-alive" and b"close" in listed(connection)
+    head.upgrades = b"upgrade" in connection and b"upgrade" in listed(connection)
     head.expects = b"expect" in named and b"100-continue" in listed(named[b"expect"].lower())
     return True
 
@@ -204,6 +207,7 @@ def _judge(request: h11.Request, limits: Limits) -> Head:
     head.length = body_length(fields, old=version == b"1.0")
     # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
     head.closes = version == b"1.0" or b"close" in options(fields)
+    head.upgrades = version == b"1.1" and b"upgrade" in options(fields)
     head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
     return head
 

@@ -1,0 +1,149 @@
+"""The promise for a WebSocket, whose client can leave in two ways.
+
+* It *vanishes*: the connection breaks, or falls silent. The handler is cancelled at once, as a request's is.
+* It *says goodbye*, or the server does as it stops. What it said before is not lost: as long as the handler has something of the client's
+  left, untaken or in hand, or waits in `receive()` and will see the goodbye there, it may go on, for `close_grace` seconds. Else it is
+  cancelled at once: nobody hears what it would still say.
+
+*In hand* is what a handler has taken with `receive()`, and has neither answered with a `send()` since nor come back from for more.
+
+Who learns of it first is microasgi's server, which calls back; on any other one, `ConversationPump` asks its `receive()` all the time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi.policy import OnDisconnect
+from microasgi.promise.conversation_pump import ConversationPump
+from microasgi.promise.pump import TrioTask
+from microasgi.promise.visit import EXTENSION, VISIT, Visit, only_disconnects
+
+logger = logging.getLogger("microasgi")
+
+
+class Conversation(Visit):
+    """One client's presence as long as one WebSocket.
+
+    close_grace: seconds that a handler may go on for after a goodbye, if it has something left to do; None: as long as its cleanup.
+    listening: how many wait for the client's next message, and will be told of a goodbye there.
+    """
+
+    def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float, close_grace: float | None) -> None:
+        super().__init__({**scope, "method": "GET"}, on_disconnect, cleanup_grace)
+        self.close_grace = close_grace
+        self.listening = 0
+        self._timer: asyncio.TimerHandle | TrioTask | None = None
+
+    def leave(self) -> bool | None:
+        """The client has vanished. True if that cancels the handler, False if it goes on and may have all that was said before.
+
+        Another framework's app that waits in `receive()` is told there, and cleans up as it is used to.
+        """
+        if self.finishes or not self._listeners:
+            return super().leave()
+        self._depart()
+        self._cancel_later(self.block.cleanup_grace)
+        return None
+
+    def goodbye(self, busy: bool) -> bool:
+        """The client has said goodbye, or the server has. True if that cancels the handler.
+
+        :param busy: whether it has something of the client's left
+        """
+        self._depart()
+        if self.finishes:
+            return False
+        grace = self.close_grace if self.close_grace is not None else self.block.cleanup_grace
+        if grace and (busy or self.listening or self._listeners):
+            self._cancel_later(grace)
+            return False
+        self.block.cancel(self.describe)
+        return True
+
+    def _depart(self) -> None:
+        self.gone = True
+        for waiter in self._waiters:
+            waiter.set()
+
+    def _cancel_later(self, seconds: float) -> None:
+        def cancel() -> None:
+            if not self.block.cancelled:
+                text = "%s: the handler goes on %g s after the client has left; cancelling"
+                logger.warning(text, self.describe(), seconds)
+                self.block.cancel(self.describe)
+
+        task = self.block.task
+        if task is None:  # it hasn't begun, or has ended
+            return
+        nursery = getattr(task, "parent_nursery", None)
+        if nursery is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, cancel)
+            return
+
+        async def wait() -> None:
+            await anyio.sleep(seconds)
+            cancel()
+
+        self._timer = TrioTask(wait)
+        nursery.start_soon(self._timer.run)  # beside the call, as the pump
+
+    def end(self) -> None:
+        """The call has ended: nobody is to be cancelled later."""
+        timer, self._timer = self._timer, None  # or the two would hold each other
+        if timer is not None:
+            timer.cancel()
+
+
+async def converse_while_connected(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    on_disconnect: OnDisconnect = "cancel",
+    cleanup_grace: float = 5.0,
+    close_grace: float | None = None,
+) -> None:
+    """Call `app` in a block that lasts as long as its client; as `visit.run_while_connected`, for a WebSocket."""
+    conversation = Conversation(scope, on_disconnect, cleanup_grace, close_grace)
+    scope[VISIT] = conversation
+    extension = scope.get("extensions", {}).get(EXTENSION)
+    pump: ConversationPump | None = None
+    if extension is not None:
+        subscribe: Callable[..., Callable[[], object]] = extension["subscribe"]
+    else:
+        pump = ConversationPump(receive, send)
+        subscribe, receive, send = pump.subscribe, pump.receive, pump.send
+    began = time.monotonic()
+    try:
+        call: Any = app(scope, receive, send)
+        rest = conversation.block.start(call, lambda: subscribe(conversation.leave, conversation.goodbye))
+        if rest is not None:
+            await rest
+    except BaseException as error:
+        if not conversation.gone or not only_disconnects(error):
+            raise
+    finally:
+        conversation.end()
+        if pump is not None:
+            await pump.end()
+            if conversation.gone:
+                logger.info("%s %d %.3fs the client left", conversation.describe(), pump.code, time.monotonic() - began)
+
+
+def listening(conversation: Conversation, receive: Receive) -> Receive:
+    """`receive()` for a handler of ours, who hears of a goodbye there."""
+
+    async def listening_receive() -> Message:
+        conversation.listening += 1
+        try:
+            return await receive()
+        finally:
+            conversation.listening -= 1
+
+    return listening_receive

@@ -1,0 +1,78 @@
+"""HTTP/1.1 that becomes a WebSocket where a client asks for it."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+from microasgi_server.errors import Refusal
+from microasgi_server.exchange import Next
+from microasgi_server.http1.protocol import Protocol
+from microasgi_server.websocket.handshake import UPGRADE_REQUIRED, read_handshake, version_required
+from microasgi_server.websocket.states import CLOSING
+
+logger = logging.getLogger("microasgi_server")
+
+
+class Endless:
+    """What follows a handshake: to the framing of HTTP it is a body that never ends (`http1.body.Body`)."""
+
+    complete = False
+
+    def read(self, data: bytes) -> tuple[bytes, bytes]:
+        return data, b""
+
+
+_ENDLESS = Endless()
+
+
+class UpgradingProtocol(Protocol):
+    """One connection's side of HTTP/1.1, until a WebSocket takes its place for good."""
+
+    __slots__ = ("_upgraded",)
+
+    exchange: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._upgraded = False
+
+    def _read_head(self, data: bytes) -> bool:
+        if not super()._read_head(data):
+            return False
+        if self.exchange.head.upgrades:
+            self._upgrade()
+        return True
+
+    def _upgrade(self) -> None:
+        handshake = read_handshake(self.exchange.head)
+        if handshake is None:
+            return
+        session_class = _session_class()
+        if session_class is None:
+            return
+        if self._behind:
+            raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
+        self.exchange = session_class(self.exchange, handshake, self._identity(), self._limits)
+        self._body = _ENDLESS
+        self._upgraded = True
+
+    def after_response(self) -> Next:
+        if not self._upgraded:
+            return super().after_response()
+        return Next.DRAIN if self.exchange.phase is CLOSING else Next.LINGER
+
+    def refuse(self, status: int, reason: str) -> bytes:
+        if self._upgraded:
+            return bytes(self.exchange.refuse(status, reason))
+        return version_required(self._identity(), reason) if status == UPGRADE_REQUIRED else super().refuse(status, reason)
+
+
+@lru_cache(maxsize=1)
+def _session_class() -> Any:
+    """What makes sessions. None where the package `websockets` is missing: then nobody is upgraded (RFC 9110 §7.8), and it is said once."""
+    try:
+        from microasgi_server.websocket.session import Session
+    except ImportError:
+        logger.warning("a client asks for a WebSocket, which needs the package websockets: pip install 'microasgi[websockets]'")
+        return None
+    return Session
