@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 from typing import Any
 
@@ -12,7 +13,8 @@ from microasgi_server.errors import Refusal
 from microasgi_server.noted import noted
 from microasgi_server.proxies.preface import Preface, read_preface
 
-from tests.harness import GET, access_lines, eventually, loud_lines, serving
+from tests.certificates import Files
+from tests.harness import GET, TLSClient, access_lines, eventually, loud_lines, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -155,6 +157,39 @@ async def test_who_leaves_before_its_end_is_nobody(sent: bytes, caplog: pytest.L
             await client.send(sent)
             assert await client.receive_until_closed() == b""
     assert access_lines(caplog) == loud_lines(caplog) == []
+
+
+async def test_it_comes_before_a_tls_session(certificates: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """In front of TLS, too, a preface is read, and the session behind it begins with its last byte; what is none is a line in the log."""
+    context = ssl.create_default_context(cafile=certificates.authority)
+    async with serving(ends, proxy_protocol=True, **certificates.options) as served:
+        async with await served.connect_bare() as bare:
+            await bare.send(GOOD[4][0])
+            client = await TLSClient(bare.sock, context).shake_hands()
+            await client.send(GET)
+            assert json.loads((await client.response()).body) == json.loads(json.dumps(FROM_FOUR))
+        async with await served.connect_bare() as bare:
+            await bare.send(GET)
+            assert b"HTTP/1.1 200" not in await bare.receive_until_closed()
+        await eventually(lambda: any("is to speak the PROXY protocol" in record.getMessage() for record in caplog.records))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_over_tls_a_proxy_says_how_its_client_came(scheme: str, certificates: Files) -> None:
+    """The scheme is the client's, not that between the proxy and here."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = scope["scheme"].encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    context = ssl.create_default_context(cafile=certificates.authority)
+    async with serving(app, proxy_headers=True, **certificates.options) as served, await served.connect_bare() as bare:
+        client = await TLSClient(bare.sock, context).shake_hands()
+        await client.send(GET.replace(b"\r\n\r\n", f"\r\nX-Forwarded-Proto: {scheme}\r\n\r\n".encode()))
+        assert (await client.response()).body == scheme.encode()
+        await client.send(GET)
+        assert (await client.response()).body == b"https"
 
 
 def test_nobody_pays_who_has_not_asked_for_it() -> None:
