@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for any ASGI 3 app, on asyncio, uvloop and trio.
+"""A small server for HTTP/1.1 and WebSockets, for any ASGI 3 app, on asyncio, uvloop and trio.
 
     import microasgi_server
 
@@ -6,6 +6,7 @@
     await microasgi_server.serve(app, microasgi_server.Config(port=8000))   # inside a running event loop
 
 To learn how it works, read in this order: `http1`, `connection`, `call`, `transports.asyncio`, `server`.
+Beside them lie rooms of their own: `websocket`, `transports.tls`, `proxies`, `workers`, `command`.
 """
 
 from microasgi_server.certificates import Certificates

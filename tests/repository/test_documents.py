@@ -153,6 +153,23 @@ def test_the_table_of_limits_has_the_codes_numbers() -> None:
         assert number.partition(" ")[0].replace(",", "") == str(getattr(Limits(), name))
 
 
+@pytest.mark.parametrize(
+    ("title", "files"),
+    [
+        ("nginx", ["nginx.conf"]),
+        ("HAProxy", ["haproxy.cfg"]),
+        ("systemd", ["microasgi.socket", "microasgi.service"]),
+        ("Kubernetes", ["kubernetes.yaml"]),
+    ],
+)
+def test_the_lines_of_configurations_are_the_files(title: str, files: list[str]) -> None:
+    """Each line that the server's page shows of a configuration stands in a file that the tests use, in the same order."""
+    (section,) = (section for section in sections("server/README.md") if section.title == title)
+    lines = iter("".join((ROOT / "tests/deployment" / name).read_text() for name in files).splitlines())
+    for shown in filter(None, section.blocks()[0][1].splitlines()):
+        assert shown in lines, shown
+
+
 def test_documents_lie_where_they_are_listed() -> None:
     """No README is left out."""
     tracked = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/README.md")} | {README}
