@@ -78,10 +78,11 @@ class ConversationPump:
         """
         if self._inbox.end is not None:
             raise ClientDisconnect(f"the client left ({self.code})")
-        if message["type"] == "websocket.send":
-            self._inbox.answered()
         self._answered = self._answered or message["type"] in ANSWERS
+        taken = self._inbox.taken
         await self._send(message)
+        if message["type"] == "websocket.send":
+            self._inbox.answered(taken)
 
     async def _read_ahead(self) -> None:
         inbox = self._inbox

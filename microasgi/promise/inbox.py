@@ -21,10 +21,12 @@ class Inbox:
     """One client's messages, from their arrival until the app has done with them.
 
     end: the `websocket.disconnect` behind the last; None until the client has left.
+    taken: how many messages the app has taken.
     """
 
     def __init__(self) -> None:
         self.end: Message | None = None
+        self.taken = 0
         self._untaken: deque[Message] = deque()
         self._size = 0
         self._in_hand = False
@@ -52,11 +54,13 @@ class Inbox:
         message = self._untaken.popleft()
         self._size -= _size(message)
         self._in_hand = message["type"] == "websocket.receive"
+        self.taken += 1
         return message
 
-    def answered(self) -> None:
-        """The app has sent something."""
-        self._in_hand = False
+    def answered(self, taken: int) -> None:
+        """What the app has sent is on its way, and was begun when so many had been taken: no answer to what came later."""
+        if taken == self.taken:
+            self._in_hand = False
 
     def close(self, code: int, reason: str = "") -> None:
         """The client has left."""

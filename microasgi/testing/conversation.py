@@ -192,7 +192,6 @@ class Conversation:
                 self.subprotocol = message.get("subprotocol")
                 self.headers = Headers(list(message.get("headers") or ()))
             case "websocket.send":
-                self._inbox.answered()
                 text = message.get("text")
                 self._heard.append(text if text is not None else bytes(message["bytes"]))
             case "websocket.close":
@@ -209,8 +208,11 @@ class Conversation:
                     self.close_code = VANISHED
         if self.close_code is not None:
             self._callbacks.clear()
+        taken = self._inbox.taken
         self._notify()
         await checkpoint()
+        if message["type"] == "websocket.send":
+            self._inbox.answered(taken)
 
     def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.awaits += 1

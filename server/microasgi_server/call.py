@@ -111,11 +111,14 @@ class Call:
             return
         if exchange.stopping:  # `receive()` has news for who streams
             self.wake()
-        # An app that only ever sends would otherwise never let the loop look at the socket.
-        await checkpoint()
-        while transport.congested and not exchange.gone:
-            await self._wait()
-        if exchange.gone:
+        exchange.sending = True
+        try:
+            await checkpoint()  # an app that only ever sends would otherwise never let the loop look at the socket
+            while transport.congested and not exchange.gone:
+                await self._wait()
+        finally:
+            exchange.sending = False
+        if exchange.gone and not exchange.parted:
             await self._send_to_nobody(message)
 
     async def _send_to_nobody(self, message: Message) -> None:
@@ -123,9 +126,8 @@ class Call:
 
         * A subscriber that was told is still there: `send()` raises, as the ASGI spec asks, and helps it to stop.
         * All who were told have stopped. What is around them, which knows nothing of us, may say what it likes.
-        * Nobody was told. A response that ends by itself may end, and what is behind it may run. If there is more to come it is for us to
-          stop the call, as natively as its subscribers would. An error would be reported as the app's: most frameworks make one of
-          their own of it. On asyncio not even a shielded block is safe here, if it sends.
+        * Nobody was told. A response that ends by itself may end. If there is more to come it is for us to stop the call, as natively as
+          its subscribers would: of an error most frameworks make one of their own. On asyncio not even a shield is safe here, if it sends.
         """
         exchange = self.exchange
         if exchange.attended or self not in self._connection.running.calls:

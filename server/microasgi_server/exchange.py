@@ -38,6 +38,8 @@ class Exchange(Protocol):
     why_gone: str
     cancelled: bool
     told: bool
+    parted: bool
+    sending: bool
     faults: Sequence[Exception]
     closing: bool
     stopping: bool

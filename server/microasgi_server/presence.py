@@ -13,6 +13,8 @@ class Presence:
     """One client's, as long as one exchange lasts. Most clients stay: what only a departure changes is the class's own until then.
 
     gone: whether the client left before it had all that it came for.
+    parted: whether it has said goodbye: then what was handed over before has reached it.
+    sending: whether a `send()` of the app is under way, and waits until its bytes have room.
     complete: whether it has that. From then on it can't disconnect.
     status: what the log says became of the exchange, as soon as anybody knows; else 0.
     why_gone: why the client counts as gone, for the log; empty while it doesn't.
@@ -25,6 +27,8 @@ class Presence:
     """
 
     gone = False
+    parted = False
+    sending = False
     complete = False
     status = 0
     why_gone = ""

@@ -2,15 +2,26 @@
 
 import gc
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 from microasgi_server import Limits
 
-from microasgi import HTTPException, Middleware, Router, WebSocket, WebSocketDisconnect, WebSocketException, WebSocketRoute
+from microasgi import (
+    CancelOnDisconnect,
+    HTTPException,
+    Middleware,
+    Router,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    WebSocketRoute,
+)
 from tests.harness import Served, Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.websocket_client import BINARY, HANDSHAKE, TEXT, Talker, frame, goodbye, talk, with_fields
 
@@ -393,6 +404,44 @@ async def test_what_is_in_hand_has_a_grace(grace: float, warnings: int, caplog: 
     assert room.log == ["cancelled"]
     expected = "GET /chat (route /chat): the handler goes on 0.1 s after the client has left; cancelling"
     assert loud_lines(caplog) == [expected] * warnings
+
+
+@pytest.mark.parametrize("kind", ["bare", "wrapped", "ours"])
+async def test_a_goodbye_right_behind_an_answer_is_heard_by_who_sent_it(kind: str) -> None:
+    """A client that leaves as soon as it has its answer finds the app in the middle of `send()`: that succeeds, and `receive()` tells."""
+    codes: list[int] = []
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        codes.append(message["code"])
+
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def chat(ws: WebSocket) -> None:
+        await ws.accept()
+        async for message in ws:
+            await ws.send_text(str(message))
+        codes.append(1000)
+
+    def come_and_go(address: Any) -> None:  # in a thread: a task of this loop would have no turn before `send()` is over
+        with socket.create_connection(address) as sock, sock.makefile("rb") as heard:
+            sock.sendall(HANDSHAKE)
+            while heard.readline() != b"\r\n":
+                pass
+            sock.sendall(frame(TEXT, b"x"))
+            assert heard.read(3) == b"\x81\x01x"
+            sock.sendall(goodbye(1000))
+
+    app = {"bare": echo, "wrapped": CancelOnDisconnect(echo), "ours": routes}[kind]
+    async with serving(app, lifespan="off") as served:
+        for number in range(1, 41):
+            await to_thread.run_sync(come_and_go, ("127.0.0.1", served.port))
+            await eventually(lambda number=number: len(codes) == number)  # type: ignore[misc]
+    assert codes == [1000] * 40
 
 
 @pytest.mark.parametrize("how", ["close", "RST"])

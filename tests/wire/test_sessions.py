@@ -353,6 +353,8 @@ def test_what_an_app_may_send_stands_in_the_table(phase: Phase, kind: str) -> No
         ("a message untaken", True),
         ("a message in hand", True),
         ("answered", False),
+        ("is being answered", True),
+        ("is pushing", False),
         ("came back for more", False),
         ("came back and answered an older one", False),
     ],
@@ -363,9 +365,9 @@ def test_a_goodbye_ends_it_at_once_unless_something_is_in_hand(before: str, busy
     session = talk.session
     if before == "waits in receive":
         assert session.take() is None
-    if before == "has pushed":
+    if before in ("has pushed", "is pushing"):
         session.send({"type": "websocket.send", "text": "news"})
-    if "message" in before or "came" in before or before == "answered":
+    if "message" in before or "came" in before or "answered" in before:
         talk.arrived(frame(TEXT, b"save"))
         if before != "a message untaken":
             assert session.take() is not None
@@ -373,6 +375,7 @@ def test_a_goodbye_ends_it_at_once_unless_something_is_in_hand(before: str, busy
         assert session.take() is None
     if "answered" in before:
         session.send({"type": "websocket.send", "text": "saved"})
+    session.sending = before.startswith("is ")
     talk.arrived(goodbye(1001, "bye"))
     assert talk.answers() == [(CLOSE, struct.pack("!H", 1001) + b"bye")]
     assert talk.told == ["goodbye, busy" if busy else "goodbye"]

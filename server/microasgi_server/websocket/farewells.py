@@ -12,12 +12,12 @@ Goodbye = Callable[[bool], object]
 class Farewells(Presence):
     """`Presence`, for a client that leaves in one of two ways.
 
-    parted: None until a goodbye has come, or has gone out as the server stops; then whether the app was busy: had something of the
-        client's left, untaken or in hand.
+    parted: whether a goodbye has come, or has gone out as the server stops.
+    busy: whether the app had something of the client's left then, untaken or in hand.
     content: whether a subscriber goes on for its own sake: what the client has said before is still for it to take.
     """
 
-    parted: bool | None = None
+    busy = False
     content = False
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Farewells(Presence):
 
     def part(self, busy: bool, why: str) -> None:
         """A goodbye: nothing more can be said, but what was said before may be finished."""
-        self.gone, self.parted, self.why_gone = True, busy, why
+        self.gone, self.parted, self.busy, self.why_gone = True, True, busy, why
         for goodbye in list(self._goodbyes.values()):
             try:
                 self._tell(partial(goodbye, busy))
@@ -41,8 +41,8 @@ class Farewells(Presence):
             the client's, untaken or in hand. Not given, `callback` is called then, unless it has
         """
         said: Goodbye = goodbye or (lambda busy: None if busy else callback())
-        if self.parted is not None:
-            self._tell(partial(said, self.parted))
+        if self.parted:
+            self._tell(partial(said, self.busy))
             return lambda: None
         undo = super().subscribe(callback)
         token = object()

@@ -4,7 +4,7 @@ It begins as the HTTP request that asked for it, and a denial is that request's 
 does. What the tables do not hold: an app that fails before it has accepted answers with a 500, and one that returns or fails later says
 goodbye.
 
-*In hand* is what an app has taken with `receive()`, and has neither answered since nor come back from for more.
+*In hand* is what an app has taken with `receive()`, and has neither answered since, `send()` having returned, nor come back from for more.
 """
 
 from collections import deque
@@ -55,13 +55,13 @@ class Session(Farewells):
     request: the handshake, as the HTTP exchange that it was.
     phase: how far it is.
     close: what it ended with, or will; with the code 1006 as long as nobody has said goodbye.
-    ahead: bytes that have arrived and were not taken, or not answered, yet: the look-ahead. A message that is still incomplete isn't among
-        them, or one that is larger could never be read.
+    ahead: bytes that have arrived and were not taken, or not answered, yet. Not of an incomplete message, or a large one had no room.
     """
 
     body_complete = False  # as long as it lasts
     _taken_connect = False
     _in_hand = False
+    _answering = False  # whether the newest `send()` has to do with what was in hand before
     _returned = False
 
     def __init__(self, request: Exchange, handshake: Handshake, identity: list[Field], limits: Limits) -> None:
@@ -153,7 +153,7 @@ class Session(Farewells):
             self._say_goodbye(f"the client closed ({close.code})" if close.code != Code.NO_STATUS else "the client closed")
 
     def _say_goodbye(self, why: str) -> None:
-        busy = bool(self._untaken) or self._in_hand
+        busy = bool(self._untaken) or self._in_hand or (self._answering and self.sending)
         self._arrive(EARLY_GOODBYE if busy else GOODBYE)
         self.part(busy, why)
 
@@ -189,7 +189,7 @@ class Session(Farewells):
     # What `receive()` answers.
 
     def take(self) -> Message | None:
-        self._in_hand = False
+        self._in_hand = self._answering = False
         if not self._taken_connect and not self.gone:
             self._taken_connect = True
             return {"type": "websocket.connect"}
@@ -240,7 +240,7 @@ class Session(Farewells):
         match step:
             case Step.SEND:
                 content = _content(message)
-                self._in_hand = False
+                self._answering, self._in_hand = self._in_hand, False
                 return self._frames.message(content)
             case Step.ACCEPT:
                 agreed = self._frames.extensions
