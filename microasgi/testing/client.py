@@ -159,6 +159,9 @@ class Client:
     ) -> AsyncIterator[Conversation]:
         """A WebSocket that is on its way: the block begins when the app first waits for something, or has ended.
 
+        If the app refuses it before it waits for anything else, the whole refusal is there then. Where it waits before, for a database,
+        say, `finish()` waits for the refusal.
+
         A client that is still there at the end of the block says goodbye then, and the app's end is waited for. What the app raised is
         raised then, as `open` does it. The other parameters are those of `open`.
 

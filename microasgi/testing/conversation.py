@@ -162,7 +162,7 @@ class Conversation:
         self._notify()
 
     async def wait_suspended(self) -> None:
-        """Return when the app first waits for something, or has ended."""
+        """Return when the app first waits for something, other than to go on with a refusal, or has ended."""
         await self._waiting.wait()
 
     async def _receive(self) -> Message:
@@ -212,7 +212,8 @@ class Conversation:
 
     def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.awaits += 1
-        self._waiting.set()
+        if self._denial.complete or not self._denial.status_code:  # who sees that it is refused sees the whole response
+            self._waiting.set()
         if self.awaits == self._leave_at and self.close_code is None and self._inbox.end is None:
             self.where = place(coroutine)
             self._depart(1001 if self._goodbye else VANISHED)
