@@ -124,7 +124,7 @@ class Client:
         :param headers: header fields for this request alone, and so are `cookies`
         :param leave_at: leave by itself at the app's so many-th await; 0: not by itself
         :raises ValueError: the URL isn't a path, or a field has a character that HTTP doesn't allow
-        :raises TypeError: there is more than one body
+        :raises TypeError: there is more than one body; `data` and `files` are one, a form
         """
         body = {"content": content, "data": data, "files": files, "json": json}
         request = sent(method, url, self._defaults(url, cookies or {}), params=params, headers=headers, **body)
