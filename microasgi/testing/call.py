@@ -15,6 +15,7 @@ from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.answer import Answer
 from microasgi.testing.stepping import Stepper, goes_on, is_departure, place
+from microasgi.testing.tasks import Ending
 
 
 class SwallowedCancellation(AssertionError):
@@ -62,12 +63,14 @@ class Call:
     awaits: how often the app's task has waited so far.
     where: the line at which it waited when the client left by itself.
     cancelled: whether leaving cancelled the handler.
+    ending: the app's end.
     """
 
     def __init__(self, scope: Scope, body: bytes, leave_at: int) -> None:
         self.awaits = 0
         self.where = ""
         self.cancelled = False
+        self.ending = Ending()
         self._scope = scope
         self._body: bytes | None = body
         self._leave_at = leave_at
@@ -77,10 +80,8 @@ class Call:
         self._swallowed = False
         self._answer = Answer(scope["method"])
         self._callbacks: dict[object, Callable[[], object]] = {}
-        self._error: BaseException | None = None
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
-        self._ended = anyio.Event()
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}}
 
     def __repr__(self) -> str:
@@ -103,9 +104,7 @@ class Call:
         :raises SwallowedCancellation: the client has left, and the handler went on to answer
         :raises RuntimeError: the app returned without completing its response
         """
-        await self._ended.wait()
-        if self._error is not None:
-            raise self._error
+        await self.ending.wait()
         return self.response
 
     async def hang_up(self) -> Response:
@@ -130,17 +129,14 @@ class Call:
         try:
             await Stepper(app(self._scope, self._receive, self._send), self._suspended, self._heard)  # type: ignore[arg-type]
             if not self._gone and not self._answer.complete:
-                self._error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
-        except ClientDisconnect as error:
-            if not self._gone:
-                self._error = error
+                self.ending.error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except Exception as error:
-            self._error = error
+            self.ending.take(error, gone=self._gone)
         finally:
-            if self._swallowed and self._error is None:
-                self._error = SwallowedCancellation(_SWALLOWED)
+            if self._swallowed and self.ending.error is None:
+                self.ending.error = SwallowedCancellation(_SWALLOWED)
             self._waiting.set()
-            self._ended.set()
+            self.ending.reached.set()
 
     async def wait_suspended(self) -> None:
         """Return when the app first waits for something, or has ended."""

@@ -113,7 +113,8 @@ class Client:
     ) -> AsyncIterator[Call]:
         """A request that is on its way: the block begins when the app first waits for something, or has ended.
 
-        A client that is still there at the end of the block leaves then, and the app's end is waited for.
+        A client that is still there at the end of the block leaves then, and the app's end is waited for. What the app raised, other than
+        for the disconnect itself, is raised then, unless `finish()` or `hang_up()` has raised it already.
 
         :param url: path and query; `params` are more of the query
         :param content: the request's body, or:
@@ -123,12 +124,12 @@ class Client:
         :param headers: header fields for this request alone, and so are `cookies`
         :param leave_at: leave by itself at the app's so many-th await; 0: not by itself
         :raises ValueError: the URL isn't a path, or a field has a character that HTTP doesn't allow
-        :raises TypeError: there is more than one body
+        :raises TypeError: there is more than one body; `data` and `files` are one, a form
         """
         body = {"content": content, "data": data, "files": files, "json": json}
         request = sent(method, url, self._defaults(url, cookies or {}), params=params, headers=headers, **body)
         call = Call(_scope(request, self._base_url, self._state), request.content, leave_at)
-        async with beside_the_block() as tasks:
+        async with beside_the_block(call.ending) as tasks:
             tasks.start_soon(call.run, self.app)
             await call.wait_suspended()
             try:
@@ -158,8 +159,11 @@ class Client:
     ) -> AsyncIterator[Conversation]:
         """A WebSocket that is on its way: the block begins when the app first waits for something, or has ended.
 
-        A client that is still there at the end of the block says goodbye then, and the app's end is waited for. The other parameters are
-        those of `open`.
+        If the app refuses it before it waits for anything else, the whole refusal is there then. Where it waits before, for a database,
+        say, `finish()` waits for the refusal.
+
+        A client that is still there at the end of the block says goodbye then, and the app's end is waited for. What the app raised is
+        raised then, as `open` does it. The other parameters are those of `open`.
 
         :param subprotocols: what the client would speak, in its order of preference
         :param say: what it says at once
@@ -171,7 +175,7 @@ class Client:
         scope["type"], scope["subprotocols"] = "websocket", list(subprotocols)
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         conversation = Conversation(scope, say, leave_at, goodbye=goodbye)
-        async with beside_the_block() as tasks:
+        async with beside_the_block(conversation.ending) as tasks:
             tasks.start_soon(conversation.run, self.app)
             tasks.start_soon(conversation.stir)
             await conversation.wait_suspended()

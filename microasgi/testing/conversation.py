@@ -14,6 +14,7 @@ from microasgi.promise.inbox import VANISHED, Inbox
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.call import Response
 from microasgi.testing.stepping import Stepper, place
+from microasgi.testing.tasks import Ending
 
 
 class Conversation:
@@ -31,6 +32,7 @@ class Conversation:
     awaits: how often the app's task has waited so far.
     where: the line at which it waited when the client left by itself.
     cancelled: whether leaving cancelled the handler, at once.
+    ending: the app's end.
     """
 
     def __init__(self, scope: Scope, said: Iterable[str | bytes], leave_at: int, *, goodbye: bool) -> None:
@@ -42,6 +44,7 @@ class Conversation:
         self.awaits = 0
         self.where = ""
         self.cancelled = False
+        self.ending = Ending()
         self._scope = scope
         self._leave_at = leave_at
         self._goodbye = goodbye
@@ -52,10 +55,8 @@ class Conversation:
         self._heard: list[str | bytes] = []
         self._denial = Response(0, Headers([]), b"", complete=False)
         self._callbacks: dict[object, tuple[Callable[[], object], Callable[[bool], object]]] = {}
-        self._error: Exception | None = None
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
-        self._ended = anyio.Event()
         self._stirred = anyio.Event()
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}, "websocket.http.response": {}}
 
@@ -107,9 +108,7 @@ class Conversation:
 
     async def finish(self) -> None:
         """Wait for the app's end. Whatever it raises is raised here."""
-        await self._ended.wait()
-        if self._error is not None:
-            raise self._error
+        await self.ending.wait()
 
     # What it hears.
 
@@ -121,7 +120,7 @@ class Conversation:
         while not self._heard:
             if self.close_code is not None:
                 raise WebSocketDisconnect(self.close_code, self.close_reason)
-            if self._ended.is_set():
+            if self.ending.reached.is_set():
                 await self.finish()
                 raise WebSocketDisconnect(VANISHED, "the app has ended")
             await self._changed.wait()
@@ -149,14 +148,11 @@ class Conversation:
         """Call the app to its end."""
         try:
             await Stepper(app(self._scope, self._receive, self._send), self._suspended, lambda error: None)  # type: ignore[arg-type]
-        except ClientDisconnect as error:
-            if self._inbox.end is None:
-                self._error = error
         except Exception as error:
-            self._error = error
+            self.ending.take(error, gone=self._inbox.end is not None)
         finally:
             self._waiting.set()
-            self._ended.set()
+            self.ending.reached.set()
             self._stirred.set()
             self._notify()
 
@@ -166,7 +162,7 @@ class Conversation:
         self._notify()
 
     async def wait_suspended(self) -> None:
-        """Return when the app first waits for something, or has ended."""
+        """Return when the app first waits for something, other than to go on with a refusal, or has ended."""
         await self._waiting.wait()
 
     async def _receive(self) -> Message:
@@ -216,7 +212,8 @@ class Conversation:
 
     def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.awaits += 1
-        self._waiting.set()
+        if self._denial.complete or not self._denial.status_code:  # who sees that it is refused sees the whole response
+            self._waiting.set()
         if self.awaits == self._leave_at and self.close_code is None and self._inbox.end is None:
             self.where = place(coroutine)
             self._depart(1001 if self._goodbye else VANISHED)

@@ -13,7 +13,7 @@ fixture `anyio_backend` names, as if it had the mark `anyio`, if it asks for `cl
 """
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -47,12 +47,17 @@ def _app(request: pytest.FixtureRequest) -> Any:
         raise pytest.UsageError(missing) from None
 
 
-@pytest.hookimpl(tryfirst=True)  # before anyio's, which looks for the mark
-def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> None:
-    """Mark the asynchronous tests that are ours."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> Generator[None, Any, Any]:
+    """Mark the asynchronous tests that are ours.
+
+    Around the others, not before them: anyio's looks for the mark, is `tryfirst` too, and of two such the one goes first that was
+    registered last. What is around comes before either.
+    """
     test = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
     if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(test) and _is_ours(collector, test):
         pytest.mark.anyio(obj)
+    return (yield)
 
 
 def _is_ours(collector: pytest.Module | pytest.Class, test: Any) -> bool:

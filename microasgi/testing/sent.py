@@ -56,9 +56,9 @@ def sent(
     :param url: path and query; what a browser would encode is encoded
     :param defaults: fields that are sent unless `headers` has one of that name
     :param params: more of the query
-    :param content: the body as it is; or `data`, `files` or `json`
+    :param content: the body as it is; or `json`, or `data` or `files` or both of these
     :raises ValueError: the URL isn't a path, or a field has a character that HTTP doesn't allow
-    :raises TypeError: there is more than one body
+    :raises TypeError: there is more than one body; `data` and `files` are one, a form
     """
     if not url.startswith("/"):
         raise ValueError(f"a test client's URL is a path and a query, as in /items?page=2, not {url!r}")
@@ -80,9 +80,10 @@ def sent(
 
 def _body(content: bytes | str | None, data: Pairs | None, files: Pairs | None, json: Any) -> tuple[str | None, bytes]:
     """The media type that goes without saying, and the bytes."""
-    given = [name for name, value in (("content", content), ("data or files", data or files), ("json", json)) if value is not None]
-    if len(given) > 1:
-        raise TypeError(f"a request has one body, and not {' and '.join(given)}")
+    bodies = {"content": content, "data": data, "files": files, "json": json}
+    given = [name for name, value in bodies.items() if value is not None]
+    if len(given) > 1 and given != ["data", "files"]:
+        raise TypeError(f"a request has one body, and not {' and '.join(given)}: only data and files go together, as one form")
     if json is not None:
         return "application/json", json_library.dumps(json).encode()
     if isinstance(data, str | bytes):

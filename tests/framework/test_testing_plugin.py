@@ -1,6 +1,7 @@
 """The pytest plugin, as a test suite of somebody else's meets it: without a configuration."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,10 +71,28 @@ async def test_without_a_fixture() -> None:
     async with Client(main.routes) as client:
         assert (await client.get("/")).text == "hello"
 
+@pytest.mark.parametrize("number", [1, 2])
+async def test_with_parameters(number: int) -> None:
+    assert number
+
+class TestInAClass:
+    @pytest.fixture
+    async def made(self) -> str:
+        return "made"
+
+    @pytest.mark.parametrize("number", [1, 2])
+    async def test_with_a_fixture(self, made: str, number: int) -> None:
+        assert (made, number > 0) == ("made", True)
+"""
+
+OF_ANOTHER_PLUGIN = (
+    BY_IMPORT
+    + """
 @pytest.mark.asyncio
 async def test_of_another_plugin() -> None:
     raise AssertionError
 """
+)
 
 NOT_OURS = """
 async def test_that_nobody_runs():
@@ -96,17 +115,17 @@ def anyio_backend():
 FILES = {
     "main.py": APP,
     "test_app.py": TESTS,
-    "test_imports.py": BY_IMPORT,
+    "test_imports.py": OF_ANOTHER_PLUGIN,
     "test_others.py": NOT_OURS,
     "test_missing.py": WITHOUT_APP,
     "one/conftest.py": ONE_LOOP,
-    "one/test_one_loop.py": BY_IMPORT.partition("@pytest")[0],
+    "one/test_one_loop.py": BY_IMPORT,
 }
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest says of these files, with no plugins but anyio's and ours."""
+@pytest.fixture(scope="module", params=["anyio.pytest_plugin microasgi.testing.plugin", "microasgi.testing.plugin anyio.pytest_plugin"])
+def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    """What pytest says of these files, with no plugins but anyio's and ours, which are registered in either order."""
     directory = tmp_path_factory.mktemp("suite")
     for name, text in FILES.items():
         file = directory / name
@@ -114,7 +133,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         file.write_text(text)
     path = os.pathsep.join([str(Path(microasgi.__file__).parents[1]), str(directory)])
     env = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    plugins = ["-p", "anyio.pytest_plugin", "-p", "microasgi.testing.plugin", "-p", "no:cacheprovider"]
+    plugins = [f"-p{name}" for name in (*request.param.split(), "no:cacheprovider")]
     command = [sys.executable, "-m", "pytest", *plugins, f"--rootdir={directory}", "-v", "-rA"]
     return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False, timeout=60).stdout
 
@@ -129,7 +148,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         "test_app.py::test_none_is_left_of_the_lifespan",
         "test_imports.py::test_without_a_fixture[asyncio]",
         "test_imports.py::test_without_a_fixture[trio]",
+        "test_imports.py::test_with_parameters[asyncio-2]",
+        "test_imports.py::test_with_parameters[trio-1]",
+        "test_imports.py::TestInAClass::test_with_a_fixture[asyncio-2]",
+        "test_imports.py::TestInAClass::test_with_a_fixture[trio-1]",
         "one/test_one_loop.py::test_without_a_fixture",
+        "one/test_one_loop.py::test_with_parameters[1]",
+        "one/test_one_loop.py::TestInAClass::test_with_a_fixture[2]",
     ],
 )
 def test_a_suite_without_a_configuration_is_run(report: str, test: str) -> None:
@@ -146,8 +171,9 @@ def test_whose_mark_is_another_plugins_is_left_to_that(report: str, test: str) -
 
 
 def test_a_loop_that_was_not_chosen_is_not_run(report: str) -> None:
-    """Who has a fixture `anyio_backend` decides."""
+    """Who has a fixture `anyio_backend` decides, and each test runs once."""
     assert "one/test_one_loop.py::test_without_a_fixture[" not in report
+    assert len(re.findall(r"^one/test_one_loop\.py::\S+ [A-Z]+ ", report, re.MULTILINE)) == 5
 
 
 def test_a_client_without_an_app_says_what_is_missing(report: str) -> None:

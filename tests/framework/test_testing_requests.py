@@ -132,7 +132,11 @@ async def test_a_form_with_files_is_what_httpx_sends(files: Any) -> None:
     ("options", "error", "words"),
     [
         ({"content": b"", "json": 1}, TypeError, "a request has one body, and not content and json"),
-        ({"data": {"a": "b"}, "json": 1}, TypeError, "not data or files and json"),
+        ({"data": {"a": "b"}, "json": 1}, TypeError, "not data and json: only data and files go together, as one form"),
+        ({"files": {"a": b"b"}, "json": {}}, TypeError, "not files and json"),
+        ({"content": "a", "files": {"a": b"b"}}, TypeError, "not content and files"),
+        ({"data": {}, "files": {"a": b"b"}, "json": 1}, TypeError, "not data and files and json"),
+        ({"data": {}, "json": 1}, TypeError, "not data and json"),
         ({"data": b"a=b"}, TypeError, "a body as it is goes into content"),
         ({"files": {"file": 42}}, TypeError, "a file is bytes, a text or an open file"),
         ({"headers": {"x-a": "b\r\nc: d"}}, ValueError, "HTTP allows no such header field: 'x-a'"),

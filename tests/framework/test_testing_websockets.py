@@ -1,12 +1,13 @@
 """The test client's WebSockets: what an app says, what its client does, and where it can leave."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from microasgi import HTTPException, Router, WebSocket, WebSocketDisconnect
+from microasgi import HTTPException, Router, StreamingResponse, WebSocket, WebSocketDisconnect
 from microasgi.testing import Client, SyncClient
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +79,40 @@ async def test_a_refusal_is_a_response() -> None:
                 await ws.receive()
             await ws.finish()
         assert (ws.accepted, ws.response.status_code, ws.response.text) == (False, status, text)
+
+
+@routes.websocket("/denied-in-pieces")
+async def denied_in_pieces(ws: WebSocket) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        for piece in ("first ", "the ", "money"):
+            await checkpoint()
+            yield piece
+
+    await ws.deny(StreamingResponse(pieces(), 402))
+
+
+@routes.websocket("/denied-for-ever")
+async def denied_for_ever(ws: WebSocket) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        yield "first "
+        await anyio.sleep_forever()
+
+    await ws.deny(StreamingResponse(pieces(), 402))
+
+
+@pytest.mark.parametrize("url", ["/denied", "/denied-in-pieces"])
+async def test_a_refusal_is_whole_when_the_block_begins(url: str) -> None:
+    """However many pieces it comes in; the last of them is there, too."""
+    async with Client(routes).websocket(url) as ws:
+        assert (ws.accepted, ws.response.status_code, ws.response.complete, ws.response.text) == (False, 402, True, "first the money")
+
+
+async def test_a_refusal_without_an_end_can_be_left() -> None:
+    """At each of its awaits: then it has one."""
+    departures = Client(routes).hang_up_everywhere("/denied-for-ever", "WEBSOCKET")
+    for number in (1, 2, 3):
+        departure = await anext(departures)
+        assert (departure.number, departure.cancelled) == (number, True)
 
 
 async def test_the_apps_goodbye_and_its_failure_can_be_seen() -> None:
