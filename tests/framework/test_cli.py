@@ -582,14 +582,22 @@ def test_a_signal_stops_it_with_exit_code_0(app_dir: Path, loop: str, number: in
         assert "Traceback" not in server.stderr
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_stops_an_app_that_hangs_in_its_startup(app_dir: Path, loop: str) -> None:
-    """One Ctrl+C is enough while the app's startup hangs: it is cancelled, and its cleanup runs."""
+@pytest.mark.parametrize(
+    ("number", "options", "code"),
+    [
+        *((signal.SIGINT, ["--loop", loop], 130) for loop in LOOPS),
+        (signal.SIGINT, ["--workers", "1"], 130),
+        (signal.SIGTERM, ["--loop", "asyncio"], 0),
+        (signal.SIGTERM, ["--workers", "1"], 0),
+    ],
+)
+def test_a_signal_stops_an_app_that_hangs_in_its_startup(app_dir: Path, number: int, options: list[str], code: int) -> None:
+    """One is enough: the startup is cancelled, its cleanup runs, and the exit code of Ctrl+C says that it never served."""
     (app_dir / "life.py").write_text(LIFESPAN)
-    with serving(app_dir, "life:hangs", "--loop", loop) as server:
+    with serving(app_dir, "life:hangs", *options) as server:
         server.wait_for("starting")
         began = time.monotonic()
-        assert server.stop() == 0
+        assert server.stop(number) == code
         assert time.monotonic() - began < 5
         assert server.stdout == "starting\nundone\n"
         assert "Traceback" not in server.stderr

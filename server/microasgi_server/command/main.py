@@ -16,12 +16,10 @@ from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
 from microasgi_server.errors import ShutdownError, StartupError
 from microasgi_server.places import place
-
-INTERRUPTED = 130
-"""The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
+from microasgi_server.signals import INTERRUPTED
 
 NOBODY_READS = 141
-"""That of one whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
+"""The exit code of a command whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -35,7 +35,7 @@ def run(
     """Serve an app in an event loop of its own until SIGINT or SIGTERM, as the command does: `run("main:app", port=8080)`.
 
     The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
-    comes before the server accepts cancels the app's startup.
+    comes before the server accepts cancels the app's startup, and Ctrl+C goes on as a KeyboardInterrupt then.
 
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays. The log goes to stderr, unless logging is configured already.
