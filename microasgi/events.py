@@ -21,6 +21,7 @@ from typing import Any
 
 import anyio
 
+from microasgi.addresses import URL
 from microasgi.asgi import Receive, Scope, Send
 from microasgi.iterating import iterated
 from microasgi.promise.delivery import Block
@@ -102,7 +103,7 @@ class EventStream(Response):
         *,
         ping: float | None = 15.0,
         retry: float | None = 3.0,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | URL] | None = None,
         background: Background | None = None,
     ) -> None:
         if not isinstance(events, AsyncIterable):
@@ -114,7 +115,7 @@ class EventStream(Response):
         self.events = events
         self.ping = ping
         self.retry = retry
-        fields = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        fields: dict[str, str | URL] = {"cache-control": "no-store", "x-accel-buffering": "no"}
         fields |= {name.lower(): value for name, value in (headers or {}).items()}
         super().__init__(headers=fields, background=background)
 

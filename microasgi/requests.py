@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from anyio.lowlevel import checkpoint
 
+from microasgi.addresses import URL, Address, origin
 from microasgi.asgi import Receive, Scope
-from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
+from microasgi.datastructures import Headers, QueryParams, State, parse_cookies
 from microasgi.exceptions import ClientDisconnect
 from microasgi.forms import FormLimits, FormReading
 from microasgi.levels import LEVELS
@@ -17,7 +18,6 @@ from microasgi.promise.visit import VISIT, Visit
 
 _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
-
 
 PROGRESS = "microasgi.progress"
 """The scope's key for the request's `Progress`."""
@@ -101,13 +101,7 @@ class Request:
 
     @property
     def _origin(self) -> str:
-        """Scheme and host."""
-        scope = self.scope
-        host = self.headers.get("host")
-        if host is None:
-            name, port = scope.get("server") or ("localhost", None)
-            host = name if port is None else f"{name}:{port}"
-        return f"{scope.get('scheme', 'http')}://{host}"
+        return origin(self.scope, self.headers.get("host"))
 
     @cached_property
     def state(self) -> State:
