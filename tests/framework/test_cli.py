@@ -37,6 +37,9 @@ PATIENCE = 20.0
 LOOPS = ["asyncio", "uvloop", "trio"]
 
 MAIN = """
+from collections.abc import Callable
+from typing import TypeVar
+
 import anyio
 from microasgi import Mount, Request, Route, Router
 
@@ -100,6 +103,8 @@ as_list = [Route("/", home)]
 with_stranger = [Route("/", home), 42]
 empty = []
 number = 42
+Handler = Callable[[Request], str]  # no app, nor a guess for one
+Anything = TypeVar("Anything")
 """
 
 INTERRUPTED = """
