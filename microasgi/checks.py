@@ -73,7 +73,7 @@ def _as_text(value: Any) -> str:
         return f"; write {value.decode('latin-1')!r}"
     if isinstance(value, int | float):
         return f'; write "{value}"'
-    return "" if value is None or callable(value) or isinstance(value, Collection) else "; write str(…) around it"
+    return "" if value is None or callable(value) or isinstance(value, Collection) else "; write str() around it"
 
 
 def _shown(value: Any) -> str:
@@ -133,7 +133,9 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
     if not callable(endpoint):
         raise TypeError(f"a handler is a function that takes the request, not {name}")
     if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
-        raise TypeError(f"handler {name} yields, and a handler returns: put that into a function, and return StreamingResponse(function())")
+        events = ", or EventStream(function()) for Events" if inspect.isasyncgenfunction(endpoint) else ""
+        written = f"put that into a function, and return StreamingResponse(function()){events}"
+        raise TypeError(f"handler {name} yields, and a handler returns: {written}")
     _check_arguments(endpoint, 1, f"handler {name}", "with one argument, the request", _in_path(endpoint, parameters))
     first = next(iter(_parameters(endpoint)), None)
     if first in parameters:

@@ -120,7 +120,7 @@ def yields_plainly(request: Request) -> Iterator[str]:
         (no_arguments, "handler no_arguments() must be callable with one argument, the request: too many positional arguments"),
         (by_name, "handler by_name is called with the request, which it names 'id', like a parameter of its path; write by_name(request)"),
         (by_name_too, "missing a required argument: 'id'; a path's parameters are in request.path_params['id']"),
-        (yields, "handler yields yields, and a handler returns: put that into a function, and return StreamingResponse(function())"),
+        (yields, "yields, and a handler returns: put that into a function, and return StreamingResponse(function()), or EventStream("),
         (yields_plainly, "handler yields_plainly yields"),
         (app, "must be callable with one argument, the request"),
     ],
@@ -267,7 +267,7 @@ async def test_a_state_that_is_no_mapping_is_told() -> None:
         (lambda: Response("", 1000), "a status is a number from 100 to 599, not 1000"),
         (lambda: Response("", 200, {"X-Count": 5}), "the header 'X-Count' is text, not 5 (int); write \"5\""),  # type: ignore[dict-item]
         (lambda: Response("", 200, {"X-Name": b"a"}), "is text, not b'a' (bytes); write 'a'"),  # type: ignore[dict-item]
-        (lambda: Response("", 200, {"X-Name": Path("/a")}), "PosixPath('/a') (PosixPath); write str(…) around it"),  # type: ignore[dict-item]
+        (lambda: Response("", 200, {"X-Name": Path("/a")}), "PosixPath('/a') (PosixPath); write str() around it"),  # type: ignore[dict-item]
         (lambda: Response("", 200, {b"X-Name": "a"}), "a header's name is text"),  # type: ignore[dict-item]
         (lambda: Response("", 200, {"X Name": "a"}), "'X Name' can't be the name of a header"),
         (lambda: Response("", 200, {"X-Name": "a\nb"}), "can't have a line break or a NUL in its value 'a\\nb'"),
