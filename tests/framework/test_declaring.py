@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from microasgi import HTTPException, Mount, NoMatchFound, PlainTextResponse, Request, Response, Route, Router
 from microasgi.asgi import Receive, Scope, Send
+from microasgi.instead import INSTEAD
 from tests.harness import call, loud_lines, serving
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +28,35 @@ async def tell_app(request: Request) -> list[bool]:
 
 async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("foreign")(scope, receive, send)
+
+
+# What other frameworks have.
+
+
+def test_what_another_framework_has_is_told_in_our_words() -> None:
+    """Each name that isn't ours says what to write; another is what Python says of it. Nothing that we have is among them."""
+    routes = Router()
+    for name, told in INSTEAD.items():
+        with pytest.raises(AttributeError, match=re.escape(f"a Router has no {name!r}; write {told}")):
+            getattr(routes, name)
+    assert not INSTEAD.keys() & set(dir(Router)) | vars(routes).keys() & INSTEAD.keys()
+    with pytest.raises(AttributeError, match=r"^'Router' object has no attribute 'gett'$") as caught:
+        routes.gett  # type: ignore[attr-defined]  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("gett", routes)
+
+
+def test_what_a_subclass_has_is_its_own() -> None:
+    """A property that fails tells of its own fault."""
+
+    class App(Router):
+        @property
+        def state(self) -> Any:
+            return self.path.nothing_like_it  # type: ignore[attr-defined]
+
+        path = "/"
+
+    with pytest.raises(AttributeError, match="'str' object has no attribute 'nothing_like_it'"):
+        App().state  # noqa: B018
 
 
 # Adding and including.
