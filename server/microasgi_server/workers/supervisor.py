@@ -17,7 +17,7 @@ from functools import partial
 from microasgi_server import metrics, notify
 from microasgi_server.certificates import certificates_of
 from microasgi_server.config import Config
-from microasgi_server.errors import ShutdownError, StartupError
+from microasgi_server.errors import OptionError, ShutdownError, StartupError
 from microasgi_server.listening import bound_sockets, describe
 from microasgi_server.shutdown import longest
 from microasgi_server.workers import reloading
@@ -99,7 +99,7 @@ class Numbers:
             return
         port = first and first + number - 1
         if port > 65535:
-            raise StartupError(f"there is no port {port} for the metrics of worker {number}; choose a lower metrics_port")
+            raise OptionError(f"there is no port {port} for the metrics of worker {number}; choose a lower metrics_port")
         config = Config(host=self._config.host, port=port)
         self._sockets[number] = self._stack.enter_context(bound_sockets(config))
 
