@@ -86,6 +86,16 @@ class EventStream(Response):
 
             return EventStream(events())
 
+    The head, with status 200, leaves before the first event. Whoever may have to answer with another one finds that out before:
+
+        @routes.get("/prices")
+        async def prices(request: Request) -> EventStream:
+            try:
+                first = await ask()
+            except OSError:
+                raise HTTPException(502) from None  # in the generator, it would come too late
+            return EventStream(prices_from(first))
+
     :param events: an async iterable of `Event`s, usually an async generator
     :param ping: seconds without an event after which a comment is sent; None: never
     :param retry: seconds after which a client comes back that has lost its connection; None: as it likes

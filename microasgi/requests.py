@@ -156,13 +156,15 @@ class Request:
         return parse_json(await self.body(limit), model)
 
     def form(self, **limits: Unpack[FormLimits]) -> FormReading:
-        """The body as a form, multipart or urlencoded: `await request.form()`, or `async with`, which closes its files at the end.
+        """The body as a form: `await request.form()`, or `async with`, which closes its files at the end. Ask again, and you get the same.
 
-        What its limits are, and what is raised, stands in `microasgi.forms`. Ask as often as you like, with the first time's limits.
+        One that is neither multipart nor urlencoded is an empty form, as in Starlette: with `content-type: text/plain`, or with none.
+
+        :param limits: max_files (100), max_fields (1000); in bytes max_part_size (1 MiB), max_memory (16 MiB), limit (none)
+        :raises HTTPException: 413, if it breaks a limit; 400, if it is malformed
         """
-        progress = self._progress
-        progress.form = progress.form or FormReading(self.headers, self.stream, limits)
-        return progress.form
+        self._progress.form = self._progress.form or FormReading(self.headers, self.stream, limits)
+        return self._progress.form
 
     @property
     def gone(self) -> bool:
