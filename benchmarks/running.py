@@ -19,7 +19,7 @@ from benchmarks.stacks import Stack
 
 ROOT = Path(__file__).parent.parent
 
-TOKEN = "MICROASGI_BENCHMARK_TOKEN"
+TOKEN = "BENCHMARK_TOKEN"
 """The environment variable that tells an app what to answer to `GET /`."""
 
 STARTING = 30.0

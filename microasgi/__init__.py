@@ -14,9 +14,10 @@ order: `routing`, `promise/visit`, `requests`, `responses`.
 
 from typing import TYPE_CHECKING, Any
 
+from microasgi.addresses import URL, Address
 from microasgi.around import CallNext, NextResponse
 from microasgi.conversing import WebSocketRoute
-from microasgi.datastructures import URL, Address, Headers, MutableHeaders, QueryParams, State
+from microasgi.datastructures import Headers, MutableHeaders, QueryParams, State
 from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisconnect, WebSocketException
 from microasgi.forms import FormData

@@ -10,6 +10,8 @@ from contextlib import AsyncContextDecorator
 from difflib import get_close_matches
 from typing import Any
 
+from microasgi.addresses import URL
+
 METHODS = (
     *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),  # RFC 9110 §9.3, RFC 5789
     *("QUERY", "SEARCH", "REPORT", "LINK", "UNLINK", "PURGE", "SUBSCRIBE", "UNSUBSCRIBE", "NOTIFY", "MSEARCH"),
@@ -32,7 +34,7 @@ def check_status(status: Any) -> None:
         raise ValueError(f"a status is a number from 100 to 599, not {status}")
 
 
-def encode_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+def encode_headers(headers: Mapping[str, str | URL] | None) -> list[tuple[bytes, bytes]]:
     """Header fields as ASGI has them: names in lower case, everything in bytes.
 
     :raises TypeError: it is no mapping, or a name or a value isn't text
@@ -47,6 +49,8 @@ def encode_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes
 
 def encode_header(name: Any, value: Any) -> tuple[bytes, bytes]:
     """One field, as `encode_headers` has it."""
+    if isinstance(value, URL):  # by `request.url_for`
+        value = str(value)
     if not isinstance(name, str) or not isinstance(value, str):
         wrong = (
             f"the header {name!r} is text, not {_shown(value)}" if isinstance(name, str) else f"a header's name is text, not {_shown(name)}"
@@ -67,7 +71,9 @@ def encode_header(name: Any, value: Any) -> tuple[bytes, bytes]:
 def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return f"; write {value.decode('latin-1')!r}"
-    return f'; write "{value}"' if isinstance(value, int | float) else ""
+    if isinstance(value, int | float):
+        return f'; write "{value}"'
+    return "" if value is None or callable(value) or isinstance(value, Collection) else "; write str() around it"
 
 
 def _shown(value: Any) -> str:
@@ -127,7 +133,9 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
     if not callable(endpoint):
         raise TypeError(f"a handler is a function that takes the request, not {name}")
     if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
-        raise TypeError(f"handler {name} yields, and a handler returns: put that into a function, and return StreamingResponse(function())")
+        events = ", or EventStream(function()) for Events" if inspect.isasyncgenfunction(endpoint) else ""
+        written = f"put that into a function, and return StreamingResponse(function()){events}"
+        raise TypeError(f"handler {name} yields, and a handler returns: {written}")
     _check_arguments(endpoint, 1, f"handler {name}", "with one argument, the request", _in_path(endpoint, parameters))
     first = next(iter(_parameters(endpoint)), None)
     if first in parameters:

@@ -1,19 +1,13 @@
-"""What a request is made of: headers, query, cookies, address, URL, state. Read-only, but for state."""
+"""What a request is made of: headers, query, cookies, state. Read-only, but for state."""
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
+from microasgi.addresses import URL
 from microasgi.checks import encode_header
 
 Value = TypeVar("Value")
-
-
-class Address(NamedTuple):
-    """One end of a connection."""
-
-    host: str
-    port: int
 
 
 class MultiMapping(Mapping[str, Value]):
@@ -102,7 +96,7 @@ class MutableHeaders(Headers, MutableMapping[str, str]):
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
         self.raw = raw
 
-    def __setitem__(self, key: str, value: str) -> None:
+    def __setitem__(self, key: str, value: str | URL) -> None:
         name, encoded = encode_header(key, value)
         places = [place for place, (field, _) in enumerate(self.raw) if field == name]
         if places:
@@ -118,61 +112,12 @@ class MutableHeaders(Headers, MutableMapping[str, str]):
         name = key.lower().encode("latin-1")
         self.raw[:] = [field for field in self.raw if field[0] != name]
 
-    def append(self, key: str, value: str) -> None:
+    def append(self, key: str, value: str | URL) -> None:
         """Add a field, beside those of its name that are there."""
         self.raw.append(encode_header(key, value))
 
     def __repr__(self) -> str:
         return f"MutableHeaders({self.multi_items()!r})"
-
-
-class URL:
-    """The URL that a client asked for, in parts. `str()` gives it whole."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._parts = urlsplit(url)
-
-    @property
-    def scheme(self) -> str:
-        return self._parts.scheme
-
-    @property
-    def netloc(self) -> str:
-        return self._parts.netloc
-
-    @property
-    def hostname(self) -> str | None:
-        return self._parts.hostname
-
-    @property
-    def port(self) -> int | None:
-        """The port, if the URL names one that is a port."""
-        try:
-            return self._parts.port
-        except ValueError:
-            return None
-
-    @property
-    def path(self) -> str:
-        """The path, percent-encoded."""
-        return self._parts.path
-
-    @property
-    def query(self) -> str:
-        return self._parts.query
-
-    def __str__(self) -> str:
-        return self._url
-
-    def __eq__(self, other: object) -> bool:
-        return str(self) == str(other) if isinstance(other, URL | str) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._url)
-
-    def __repr__(self) -> str:
-        return f"URL({self._url!r})"
 
 
 class State:

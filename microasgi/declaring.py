@@ -10,6 +10,7 @@ from microasgi.asgi import ASGIApp
 from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
 from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocketRoute
 from microasgi.errors import ExceptionHandler, answering
+from microasgi.instead import Instead
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect, check_policy
@@ -46,7 +47,7 @@ class WebSocketOptions(TypedDict, total=False):
     origins: Origins | None
 
 
-class Declarations(Conversing):
+class Declarations(Conversing, Instead):
     """The part of a Router that is used at import.
 
     routes: all of them, in order.

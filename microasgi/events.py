@@ -21,6 +21,7 @@ from typing import Any
 
 import anyio
 
+from microasgi.addresses import URL
 from microasgi.asgi import Receive, Scope, Send
 from microasgi.iterating import iterated
 from microasgi.promise.delivery import Block
@@ -85,6 +86,16 @@ class EventStream(Response):
 
             return EventStream(events())
 
+    The head, with status 200, leaves before the first event. Whoever may have to answer with another one finds that out before:
+
+        @routes.get("/prices")
+        async def prices(request: Request) -> EventStream:
+            try:
+                first = await ask()
+            except OSError:
+                raise HTTPException(502) from None  # in the generator, it would come too late
+            return EventStream(prices_from(first))
+
     :param events: an async iterable of `Event`s, usually an async generator
     :param ping: seconds without an event after which a comment is sent; None: never
     :param retry: seconds after which a client comes back that has lost its connection; None: as it likes
@@ -102,7 +113,7 @@ class EventStream(Response):
         *,
         ping: float | None = 15.0,
         retry: float | None = 3.0,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | URL] | None = None,
         background: Background | None = None,
     ) -> None:
         if not isinstance(events, AsyncIterable):
@@ -114,7 +125,7 @@ class EventStream(Response):
         self.events = events
         self.ping = ping
         self.retry = retry
-        fields = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        fields: dict[str, str | URL] = {"cache-control": "no-store", "x-accel-buffering": "no"}
         fields |= {name.lower(): value for name, value in (headers or {}).items()}
         super().__init__(headers=fields, background=background)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from microasgi.addresses import URL
 from microasgi.checks import check_status, encode_headers
 from microasgi.encoding import encode
 
@@ -26,7 +27,7 @@ class HTTPException(Exception):
     :raises ValueError: a status or a header that HTTP doesn't have
     """
 
-    def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str | URL] | None = None) -> None:
         check_status(status_code)
         encode_headers(headers)
         if detail is None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from microasgi.asgi import Receive, Scope, Send
 from microasgi.exceptions import HTTPException
 from microasgi.matching import RouteTable
+from microasgi.promise.visit import EXTENSION
 from microasgi.responses import RedirectResponse
 
 _SAFE = "/!$&'()*+,;=:@~"
@@ -29,8 +30,9 @@ class Nowhere:
 
         :raises HTTPException: 404, as there is nowhere to send the client
         """
-        if (b"upgrade", b"websocket") in [(name, value.lower()) for name, value in scope["headers"] if name == b"upgrade"]:
-            self._warn_of_websocket(scope["path"])
+        is_told = EXTENSION in scope.get("extensions", {})  # by our server: what it lacks for WebSockets
+        if not is_told and b"websocket" in [value.lower() for name, value in scope["headers"] if name == b"upgrade"]:
+            self._warn_of_websocket(scope["path"], "the server took it for an ordinary request")
         other = path.rstrip("/") if path.endswith("/") else path + "/"
         if not self._redirect_slashes or not other or path == "/" or not self._table.has(other):
             raise HTTPException(404)
@@ -47,14 +49,12 @@ class Nowhere:
 
     async def refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Close a WebSocket before it opens; the server answers 403."""
-        self._warn_of_websocket(scope.get("path", ""))
+        self._warn_of_websocket(scope.get("path", ""), "this Router has no route for any")
         await receive()
         await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
-    def _warn_of_websocket(self, path: str) -> None:
+    def _warn_of_websocket(self, path: str, why: str) -> None:
         """Once is enough."""
         if not self._warned:
             self._warned = True
-            why = "this Router has no route for one, or its server no WebSockets"
-            text = f"A WebSocket was asked for at %r, and refused: {why}. No more of these are logged."
-            logger.warning(text, path)
+            logger.warning("A WebSocket was asked for at %r, and refused: %s. No more of these are logged.", path, why)

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from anyio.lowlevel import checkpoint
 
+from microasgi.addresses import URL, Address, origin
 from microasgi.asgi import Receive, Scope
-from microasgi.datastructures import URL, Address, Headers, QueryParams, State, parse_cookies
+from microasgi.datastructures import Headers, QueryParams, State, parse_cookies
 from microasgi.exceptions import ClientDisconnect
 from microasgi.forms import FormLimits, FormReading
 from microasgi.levels import LEVELS
@@ -17,7 +18,6 @@ from microasgi.promise.visit import VISIT, Visit
 
 _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
-
 
 PROGRESS = "microasgi.progress"
 """The scope's key for the request's `Progress`."""
@@ -101,13 +101,7 @@ class Request:
 
     @property
     def _origin(self) -> str:
-        """Scheme and host."""
-        scope = self.scope
-        host = self.headers.get("host")
-        if host is None:
-            name, port = scope.get("server") or ("localhost", None)
-            host = name if port is None else f"{name}:{port}"
-        return f"{scope.get('scheme', 'http')}://{host}"
+        return origin(self.scope, self.headers.get("host"))
 
     @cached_property
     def state(self) -> State:
@@ -162,13 +156,15 @@ class Request:
         return parse_json(await self.body(limit), model)
 
     def form(self, **limits: Unpack[FormLimits]) -> FormReading:
-        """The body as a form, multipart or urlencoded: `await request.form()`, or `async with`, which closes its files at the end.
+        """The body as a form: `await request.form()`, or `async with`, which closes its files at the end. Ask again, and you get the same.
 
-        What its limits are, and what is raised, stands in `microasgi.forms`. Ask as often as you like, with the first time's limits.
+        One that is neither multipart nor urlencoded is an empty form, as in Starlette: with `content-type: text/plain`, or with none.
+
+        :param limits: max_files (100), max_fields (1000); in bytes max_part_size (1 MiB), max_memory (16 MiB), limit (none)
+        :raises HTTPException: 413, if it breaks a limit; 400, if it is malformed
         """
-        progress = self._progress
-        progress.form = progress.form or FormReading(self.headers, self.stream, limits)
-        return progress.form
+        self._progress.form = self._progress.form or FormReading(self.headers, self.stream, limits)
+        return self._progress.form
 
     @property
     def gone(self) -> bool:

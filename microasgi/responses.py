@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 from urllib.parse import quote
 
+from microasgi.addresses import URL
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.calling import call_any
 from microasgi.checks import check_status, encode_headers
@@ -55,7 +56,7 @@ class Response:
         self,
         content: Any = None,
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | URL] | None = None,
         media_type: str | None = None,
         background: Background | None = None,
     ) -> None:
@@ -170,7 +171,7 @@ class RedirectResponse(Response):
     """
 
     def __init__(
-        self, url: Any, status_code: int = 307, headers: Mapping[str, str] | None = None, background: Background | None = None
+        self, url: Any, status_code: int = 307, headers: Mapping[str, str | URL] | None = None, background: Background | None = None
     ) -> None:
         super().__init__(b"", status_code, headers, background=background)
         self.raw_headers.append((b"location", quote(str(url), safe=":/%#?=@[]!$&'()*+,;~").encode("latin-1")))
@@ -189,7 +190,7 @@ class StreamingResponse(Response):
         self,
         content: AsyncIterable[bytes | str] | Iterable[bytes | str],
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | URL] | None = None,
         media_type: str | None = None,
         background: Background | None = None,
     ) -> None:

@@ -57,7 +57,9 @@ def _hint(value: Any) -> str:
             return f"(body, status) is no response, write {kind.__name__}(body, {status})"
         case _ if inspect.isawaitable(value):
             return "is an await missing?"
-        case _ if inspect.isasyncgen(value) or inspect.isgenerator(value):
+        case _ if inspect.isasyncgen(value):
+            return "write StreamingResponse(…) around it, or EventStream(…) if it yields Events"
+        case _ if inspect.isgenerator(value):
             return "write StreamingResponse(…) around it"
         case _ if callable(value):
             return "was it meant to be called?"

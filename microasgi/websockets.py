@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
+from microasgi.addresses import URL, Address
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.datastructures import URL, Address, Headers, QueryParams, State
+from microasgi.checks import encode_headers
+from microasgi.datastructures import Headers, QueryParams, State
 from microasgi.exceptions import WebSocketDisconnect, WebSocketException
 from microasgi.promise.conversation import Conversation
 from microasgi.promise.visit import VISIT
@@ -108,20 +110,20 @@ class WebSocket:
         """The lifespan's state, copied for this WebSocket."""
         return self._handshake.state
 
-    async def accept(self, subprotocol: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    async def accept(self, subprotocol: str | None = None, headers: Mapping[str, str | URL] | None = None) -> None:
         """Answer the handshake: from here on both may speak.
 
         :param subprotocol: one of `subprotocols`
         :param headers: more fields for the answer
         :raises WebSocketDisconnect: the client has left already
         :raises RuntimeError: it was accepted or closed before
+        :raises TypeError, ValueError: a field isn't text, or can't stand in a header
         """
         if self._stage is NEW:
             await self.receive()
         if self._stage is not CONNECTING:
             raise RuntimeError(f"a WebSocket is accepted once, before anything else; this one is {self._stage.name}")
-        fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
-        await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
+        await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": encode_headers(headers)})
 
     # What the client says.
 

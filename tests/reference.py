@@ -144,9 +144,14 @@ def _members(cls: type) -> Iterator[Function]:
         node = _syntax(base.__name__, base)
         assert isinstance(node, ast.ClassDef)
         for each in node.body:
-            if isinstance(each, Function) and not each.name.startswith("_") and each.name not in seen:
+            if isinstance(each, Function) and not (each.name.startswith("_") or each.name in seen or _is_overload(each)):
                 seen.add(each.name)
                 yield each
+
+
+def _is_overload(node: Function) -> bool:
+    """Whether it is for type checkers; the one behind it has the docstring."""
+    return any(ast.unparse(each) == "overload" for each in node.decorator_list)
 
 
 def _member(node: Function) -> str:

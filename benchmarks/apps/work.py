@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-TOKEN = os.environ.get("MICROASGI_BENCHMARK_TOKEN", "hello").encode()
+TOKEN = os.environ.get("BENCHMARK_TOKEN", "hello").encode()
 """What `GET /` answers: only the run that started this server knows it."""
 
-DSN = "MICROASGI_BENCHMARK_DSN"
+DSN = "BENCHMARK_DSN"
 """The environment variable with PostgreSQL's address, where there is one."""
 
 MESSAGE = {"message": "hello", "numbers": list(range(10)), "nested": {"true": True, "none": None}}

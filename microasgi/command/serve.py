@@ -57,6 +57,7 @@ def run(
     :raises microasgi_server.StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
+    :raises KeyboardInterrupt: Ctrl+C came before the server accepted
     """
     set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config, loggers=LOGGERS)
     load = partial(_load, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from microasgi_server.config import Config
-from microasgi_server.errors import StartupError
+from microasgi_server.errors import OptionError, StartupError
 
 logger = logging.getLogger("microasgi_server")
 
@@ -87,7 +87,7 @@ def _read(config: Config) -> Identity:
     try:
         context.set_ciphers(config.ssl_ciphers)
     except ssl.SSLError as error:
-        raise StartupError(f"ssl_ciphers {config.ssl_ciphers!r} is no list of OpenSSL's, or nothing of it is left here") from error
+        raise OptionError(f"ssl_ciphers {config.ssl_ciphers!r} is no list of OpenSSL's, or nothing of it is left here") from error
     certificate = _take_own(context, config)
     _take_trusted(context, config)
     return Identity(context, certificate, {cipher["name"]: cipher["id"] & 0xFFFF for cipher in context.get_ciphers()})
@@ -96,31 +96,31 @@ def _read(config: Config) -> Identity:
 def _take_own(context: ssl.SSLContext, config: Config) -> str:
     """Have the server's certificate and key in the context; gives the certificate."""
     if config.ssl_certfile is None:
-        raise StartupError("a key or other certificates are of no use without ssl_certfile, the server's own certificate")
+        raise OptionError("a key or other certificates are of no use without ssl_certfile, the server's own certificate")
     data = _contents(config.ssl_certfile, "ssl_certfile")
     found = _CERTIFICATE.search(data)
     if found is None:
-        raise StartupError(f"ssl_certfile {config.ssl_certfile!r} has no certificate in it{_hint(data, 'x509')}")
+        raise OptionError(f"ssl_certfile {config.ssl_certfile!r} has no certificate in it{_hint(data, 'x509')}")
     keyfile, called = config.ssl_keyfile or config.ssl_certfile, "ssl_certfile" if config.ssl_keyfile is None else "ssl_keyfile"
     if not _KEY.search(data := _contents(keyfile, called)):
         where = "; name its file as ssl_keyfile" if config.ssl_keyfile is None else _hint(data, "pkey")
-        raise StartupError(f"{called} {keyfile!r} has no private key in it{where}")
+        raise OptionError(f"{called} {keyfile!r} has no private key in it{where}")
     encrypted = False
 
     def password() -> str:
         nonlocal encrypted
         encrypted = True
         if not config.ssl_keyfile_password:
-            raise StartupError(f"the key in {keyfile!r} is encrypted; give its password as ssl_keyfile_password")
+            raise OptionError(f"the key in {keyfile!r} is encrypted; give its password as ssl_keyfile_password")
         return config.ssl_keyfile_password
 
     try:
         context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile, password)
     except ssl.SSLError as error:
         if encrypted and error.reason != "KEY_VALUES_MISMATCH":
-            raise StartupError(f"the key in {keyfile!r} can't be decrypted with this ssl_keyfile_password") from error
+            raise OptionError(f"the key in {keyfile!r} can't be decrypted with this ssl_keyfile_password") from error
         files = f"ssl_certfile {config.ssl_certfile!r}" + ("" if config.ssl_keyfile is None else f" with ssl_keyfile {keyfile!r}")
-        raise StartupError(f"{files} can't be used: {_ADVICE.get(error.reason or '') or words(error)}") from error
+        raise OptionError(f"{files} can't be used: {_ADVICE.get(error.reason or '') or words(error)}") from error
     return found[0].decode("ascii", "replace")
 
 
@@ -128,18 +128,18 @@ def _take_trusted(context: ssl.SSLContext, config: Config) -> None:
     """Have in the context who may sign clients' certificates, and whether clients must have any."""
     if config.ssl_cert_reqs == "none":
         if config.ssl_ca_certs is not None:
-            raise StartupError("ssl_ca_certs is for clients' certificates; say with ssl_cert_reqs whether they are optional or required")
+            raise OptionError("ssl_ca_certs is for clients' certificates; say with ssl_cert_reqs whether they are optional or required")
         return
     if config.ssl_ca_certs is None:
-        raise StartupError(f"ssl_cert_reqs is {config.ssl_cert_reqs}, but nobody may sign a client's certificate; name who as ssl_ca_certs")
+        raise OptionError(f"ssl_cert_reqs is {config.ssl_cert_reqs}, but nobody may sign a client's certificate; name who as ssl_ca_certs")
     data = _contents(config.ssl_ca_certs, "ssl_ca_certs")
     if not _CERTIFICATE.search(data):
-        raise StartupError(f"ssl_ca_certs {config.ssl_ca_certs!r} has no certificate in it{_hint(data, 'x509')}")
+        raise OptionError(f"ssl_ca_certs {config.ssl_ca_certs!r} has no certificate in it{_hint(data, 'x509')}")
     context.verify_mode = _DEMANDS[config.ssl_cert_reqs]
     try:
         context.load_verify_locations(config.ssl_ca_certs)
     except ssl.SSLError as error:
-        raise StartupError(f"ssl_ca_certs {config.ssl_ca_certs!r} can't be used: {words(error)}") from error
+        raise OptionError(f"ssl_ca_certs {config.ssl_ca_certs!r} can't be used: {words(error)}") from error
 
 
 def _contents(path: str, called: str) -> bytes:
@@ -148,7 +148,7 @@ def _contents(path: str, called: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except (OSError, ValueError) as error:  # the second: a NUL in the path
-        raise StartupError(f"{called} {path!r} can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise OptionError(f"{called} {path!r} can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _hint(data: bytes, kind: str) -> str:

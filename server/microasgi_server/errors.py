@@ -5,6 +5,7 @@ ServerError
 ├── AppError             the app's: a message that can't be sent, or not now
 ├── Refusal              the client's: a request that won't be served
 ├── StartupError         the operator's: the server can't start
+│   ├── OptionError      options that can't be used, or not together
 │   └── TargetError      what is to be served can't be
 └── ShutdownError        the app's: it was served, but its lifespan failed
 """
@@ -40,6 +41,10 @@ class Refusal(ServerError):
 
 class StartupError(ServerError):
     """The server can't start: the address can't be bound, the loop isn't installed, or the app's lifespan failed."""
+
+
+class OptionError(StartupError):
+    """An option can't be used as it is. Its text has the names of `Config`, for a command to say as its own; values are in quotes."""
 
 
 class TargetError(StartupError):

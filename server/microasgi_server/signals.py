@@ -30,6 +30,9 @@ AT_ONCE = getattr(signal, "SIGQUIT", None)  # not on Windows, where there are no
 SUPERVISED = (signal.SIGTERM, *([AT_ONCE] if AT_ONCE else []))
 """The signals that stop a process: one that serves alone, and one of several."""
 
+INTERRUPTED = 130
+"""The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
+
 EXTRAS = {"uvloop": "fast", "trio": "trio"}
 """Which extra of the distribution brings which loop."""
 
@@ -56,10 +59,11 @@ def run_until_signal(
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
     The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs; a third one
-    ends the process as it is. One that comes before the server accepts cancels the app's startup.
+    ends the process as it is. One that comes before the server accepts cancels the app's startup: SIGTERM's sender has what it wanted,
+    while Ctrl+C goes on as what it is.
 
     The process ends whatever the app does. Requests that don't end although they were cancelled are named in the log; the exit code is
-    0, or 1 if the lifespan failed, too. So it ends where anything else holds it for longer than all timeouts together.
+    0, or 1 if the lifespan failed, or 130, too. So it ends where anything else holds it for longer than all timeouts together.
 
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays.
@@ -68,6 +72,7 @@ def run_until_signal(
     :param shared: what it shares with other processes that serve the same, if there are any
     :raises StartupError: this isn't the main thread, the loop isn't installed, the address can't be bound, or the app's startup failed
     :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
+    :raises KeyboardInterrupt: Ctrl+C came before it could serve
     """
     demand_loop(config)
     if config.metrics_port is not None:
@@ -80,7 +85,8 @@ def run_until_signal(
     if loop == "trio":
         backend = {"backend": "trio"}
     with LastResort() as last_resort:
-        anyio.run(_serve_until_signal, app, config, started, last_resort, shared, **backend)
+        if anyio.run(_serve_until_signal, app, config, started, last_resort, shared, **backend):
+            raise KeyboardInterrupt
 
 
 def chosen_loop(config: Config) -> str:
@@ -112,10 +118,11 @@ class _Progress:
     """How far `serve` is, for the signals; a `TaskStatus`.
 
     accepting: whether there is something to end gracefully.
+    interrupted: whether Ctrl+C came before that.
     """
 
     def __init__(self, announce: Callable[[list[str]], object] | None, *, alone: bool) -> None:
-        self.accepting = False
+        self.accepting = self.interrupted = False
         self._announce = announce
         self._alone = alone
 
@@ -129,7 +136,8 @@ class _Progress:
 
 async def _serve_until_signal(
     app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None, last_resort: LastResort, shared: Shared | None
-) -> None:
+) -> bool:
+    """Serve. Whether Ctrl+C has ended it before it could."""
     stop = anyio.Event()
     progress = _Progress(started, alone=shared is None)
     with single_error():
@@ -141,11 +149,13 @@ async def _serve_until_signal(
                 await _serve(app, config, tasks, stop, progress, last_resort, shared)
                 last_resort.code = 0
             except anyio.get_cancelled_exc_class():  # by the second signal
-                last_resort.code = 0
+                if not progress.interrupted:
+                    last_resort.code = 0
                 raise
             finally:
                 listening.cancel()
             tasks.cancel_scope.cancel()
+    return progress.interrupted
 
 
 async def _serve(
@@ -198,6 +208,8 @@ async def _listen_to_signals(
                 logger.log(level, "%s once more: exiting", received.name)
                 last_resort.exit()
             elif not progress.accepting or stop.is_set() or received is AT_ONCE:
+                if received is signal.SIGINT and not progress.accepting:
+                    progress.interrupted, last_resort.code = True, INTERRUPTED
                 again = "" if received is AT_ONCE else " again" if progress.accepting else " during startup"
                 logger.log(level, "%s%s: stopping at once", received.name, again)
                 last_resort.due_in(longest(config, graceful=False))

@@ -22,7 +22,7 @@ from tests.benchmarks.harness import Told, within
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the benchmarks read /proc, which only Linux has")
 
-MARK = "MICROASGI_TEST"
+MARK = "TESTED_BY"
 """An environment variable, by which whatever a run has started is found, whoever its parent is now."""
 
 BARE = Stack("bare", "microasgi", "asyncio")

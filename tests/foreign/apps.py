@@ -258,7 +258,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     answer: object = None
     match name:
         case "secret":
-            answer = os.environ["MICROASGI_TEST_SECRET"]
+            answer = os.environ["TEST_SECRET"]
         case "notes":
             answer = NOTES
         case "go":

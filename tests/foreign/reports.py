@@ -45,7 +45,7 @@ STATE: dict[str, Reports] = {}
 @asynccontextmanager
 async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
     """Open a pool of each kind, which call themselves after their stacks."""
-    name, port = os.environ["MICROASGI_TEST_SECRET"], int(os.environ["MICROASGI_TEST_POSTGRES"])
+    name, port = os.environ["TEST_SECRET"], int(os.environ["TEST_POSTGRES"])
     async with AsyncExitStack() as pools:
         for stack, open_pool in STACKS.items():
             STATE[stack] = Reports(await pools.enter_async_context(open_pool(port, SIZE, f"{stack}-{name}")))
@@ -73,7 +73,7 @@ async def counts(stack: str) -> list[int]:
 
 @api.get("/secret")
 async def secret() -> str:
-    return os.environ["MICROASGI_TEST_SECRET"]
+    return os.environ["TEST_SECRET"]
 
 
 app = CancelOnDisconnect(api)

@@ -130,7 +130,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         demand_package(package)
     log = tmp_path_factory.mktemp("servers") / f"{request.param}.log"
     command = [sys.executable, "-m", *kind.command.format(app="tests.foreign.apps:app", port=port).split()]
-    environment = {**os.environ, "MICROASGI_TEST_SECRET": secret}
+    environment = {**os.environ, "TEST_SECRET": secret}
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, start_new_session=True) as process,

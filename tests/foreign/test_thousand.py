@@ -204,7 +204,7 @@ def uvicorn(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory
         port = sock.getsockname()[1]
     name, log = secrets.token_hex(6), tmp_path_factory.mktemp("uvicorn") / "log"
     command = [sys.executable, "-m", "uvicorn", "tests.foreign.reports:app", "--port", str(port), "--loop", request.param]
-    environment = {**os.environ, "MICROASGI_TEST_SECRET": name, "MICROASGI_TEST_POSTGRES": str(postgres.port)}
+    environment = {**os.environ, "TEST_SECRET": name, "TEST_POSTGRES": str(postgres.port)}
     with log.open("wb") as output, subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output) as process:
         try:
             deadline = time.monotonic() + 30

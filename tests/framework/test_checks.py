@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware as StarletteMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from microasgi import Mount, Request, Response, Route, Router, RouteWarning
+from microasgi import URL, Mount, Request, Response, Route, Router, RouteWarning
 from microasgi.asgi import Receive, Scope, Send
 from tests.harness import serving
 
@@ -119,7 +120,7 @@ def yields_plainly(request: Request) -> Iterator[str]:
         (no_arguments, "handler no_arguments() must be callable with one argument, the request: too many positional arguments"),
         (by_name, "handler by_name is called with the request, which it names 'id', like a parameter of its path; write by_name(request)"),
         (by_name_too, "missing a required argument: 'id'; a path's parameters are in request.path_params['id']"),
-        (yields, "handler yields yields, and a handler returns: put that into a function, and return StreamingResponse(function())"),
+        (yields, "yields, and a handler returns: put that into a function, and return StreamingResponse(function()), or EventStream("),
         (yields_plainly, "handler yields_plainly yields"),
         (app, "must be callable with one argument, the request"),
     ],
@@ -266,6 +267,7 @@ async def test_a_state_that_is_no_mapping_is_told() -> None:
         (lambda: Response("", 1000), "a status is a number from 100 to 599, not 1000"),
         (lambda: Response("", 200, {"X-Count": 5}), "the header 'X-Count' is text, not 5 (int); write \"5\""),  # type: ignore[dict-item]
         (lambda: Response("", 200, {"X-Name": b"a"}), "is text, not b'a' (bytes); write 'a'"),  # type: ignore[dict-item]
+        (lambda: Response("", 200, {"X-Name": Path("/a")}), "PosixPath('/a') (PosixPath); write str() around it"),  # type: ignore[dict-item]
         (lambda: Response("", 200, {b"X-Name": "a"}), "a header's name is text"),  # type: ignore[dict-item]
         (lambda: Response("", 200, {"X Name": "a"}), "'X Name' can't be the name of a header"),
         (lambda: Response("", 200, {"X-Name": "a\nb"}), "can't have a line break or a NUL in its value 'a\\nb'"),
@@ -294,14 +296,15 @@ def test_a_right_response_passes() -> None:
 
 def test_a_responses_headers_can_be_changed() -> None:
     """`headers` reads and changes what will be sent: names in any case, one field or several."""
-    response = Response("abc", headers={"X-A": "1"})
+    response = Response("abc", headers={"X-A": "1", "X-C": URL("/c")})
     response.headers["x-a"] = "2"
     response.headers["X-B"] = "3"
     response.headers.append("X-B", "4")
     assert response.headers.getlist("x-b") == ["3", "4"]
     response.headers["x-b"] = "5"
     del response.headers["x-a"]
-    assert response.raw_headers == [(b"content-length", b"3"), (b"x-b", b"5")]
+    response.headers["x-b"] = URL("/b")
+    assert response.raw_headers == [(b"x-c", b"/c"), (b"content-length", b"3"), (b"x-b", b"/b")]
     with pytest.raises(KeyError):
         del response.headers["x-a"]
     with pytest.raises(TypeError, match="is text, not 5"):

@@ -37,6 +37,9 @@ PATIENCE = 20.0
 LOOPS = ["asyncio", "uvloop", "trio"]
 
 MAIN = """
+from collections.abc import Callable
+from typing import TypeVar
+
 import anyio
 from microasgi import Mount, Request, Route, Router
 
@@ -100,6 +103,8 @@ as_list = [Route("/", home)]
 with_stranger = [Route("/", home), 42]
 empty = []
 number = 42
+Handler = Callable[[Request], str]  # no app, nor a guess for one
+Anything = TypeVar("Anything")
 """
 
 INTERRUPTED = """
@@ -582,14 +587,22 @@ def test_a_signal_stops_it_with_exit_code_0(app_dir: Path, loop: str, number: in
         assert "Traceback" not in server.stderr
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_stops_an_app_that_hangs_in_its_startup(app_dir: Path, loop: str) -> None:
-    """One Ctrl+C is enough while the app's startup hangs: it is cancelled, and its cleanup runs."""
+@pytest.mark.parametrize(
+    ("number", "options", "code"),
+    [
+        *((signal.SIGINT, ["--loop", loop], 130) for loop in LOOPS),
+        (signal.SIGINT, ["--workers", "1"], 130),
+        (signal.SIGTERM, ["--loop", "asyncio"], 0),
+        (signal.SIGTERM, ["--workers", "1"], 0),
+    ],
+)
+def test_a_signal_stops_an_app_that_hangs_in_its_startup(app_dir: Path, number: int, options: list[str], code: int) -> None:
+    """One is enough: the startup is cancelled, its cleanup runs, and the exit code of Ctrl+C says that it never served."""
     (app_dir / "life.py").write_text(LIFESPAN)
-    with serving(app_dir, "life:hangs", "--loop", loop) as server:
+    with serving(app_dir, "life:hangs", *options) as server:
         server.wait_for("starting")
         began = time.monotonic()
-        assert server.stop() == 0
+        assert server.stop(number) == code
         assert time.monotonic() - began < 5
         assert server.stdout == "starting\nundone\n"
         assert "Traceback" not in server.stderr
@@ -876,10 +889,8 @@ def test_a_check_finds_what_is_wrong(app_dir: Path) -> None:
     """What serving would stumble over is one line here, too, with the same exit code."""
     check_refusal(say(app_dir, "serve", "main:nothing", "--check"), 1, "module 'main' has no attribute 'nothing'")
     check_refusal(say(app_dir, "serve", "main:routes", "--check", "--fd", "98765"), 1, "can't listen on fd 98765: nothing is open there")
-    check_refusal(say(app_dir, "serve", "main:routes", "--check", "--ssl-certfile", "none.pem"), 1, "ssl_certfile 'none.pem' can't be read")
-    check_refusal(
-        say(app_dir, "serve", "main:routes", "--check", "--ssl-certfile", "no.pem"), 1, "ssl_certfile 'no.pem' can't be read: No such"
-    )
+    done = say(app_dir, "serve", "main:routes", "--check", "--ssl-certfile", "no.pem")
+    check_refusal(done, 1, "--ssl-certfile 'no.pem' can't be read: No such")
     check_refusal(say(app_dir, "serve", "main:routes", "--check", "--bind", "8000"), 2, "--bind is a list of HOST:PORT")
 
 

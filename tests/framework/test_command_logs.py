@@ -174,6 +174,21 @@ def test_a_wrong_variable_is_named(app_dir: Path, changes: dict[str, str], words
     check_refusal(say(app_dir, "serve", "main:routes", **changes), 2, words)
 
 
+def test_a_variable_of_no_option_is_warned_of(app_dir: Path) -> None:
+    """A slip isn't ignored in silence; a command that doesn't serve has fewer options, and no opinion on the others."""
+    variables = {"MICROASGI_PROT": "80", "MICROASGI_TEA": "", "MICROASGI_ROOT_PATH": "/a", "MICROASGI": "", "MICROASGI_WORKRES": "4"}
+    done = say(app_dir, "serve", "main:routes", "--check", **variables)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        0,
+        [
+            "warning: the variable MICROASGI_PROT is no option's, and ignored; did you mean MICROASGI_PORT?",
+            "warning: the variable MICROASGI_TEA is no option's, and ignored",
+            "warning: the variable MICROASGI_WORKRES is no option's, and ignored; did you mean MICROASGI_WORKERS?",
+        ],
+    )
+    assert say(app_dir, "routes", "main:routes", MICROASGI_PROT="80").stderr == ""
+
+
 def test_a_file_of_variables_is_read(tmp_path: Path) -> None:
     """Names, values with and without quotes, comments, and nothing that is expanded."""
     file = tmp_path / "app.env"

@@ -1,15 +1,18 @@
 """How a Router is written down: routes without decorators, included ones, links to them, slashes at the end."""
 
 import re
+import sys
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
+from microasgi_server.websocket.protocol import _session_class
 from starlette.applications import Starlette
 
 from microasgi import HTTPException, Mount, NoMatchFound, PlainTextResponse, Request, Response, Route, Router
 from microasgi.asgi import Receive, Scope, Send
+from microasgi.instead import INSTEAD
 from tests.harness import call, loud_lines, serving
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +28,35 @@ async def tell_app(request: Request) -> list[bool]:
 
 async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("foreign")(scope, receive, send)
+
+
+# What other frameworks have.
+
+
+def test_what_another_framework_has_is_told_in_our_words() -> None:
+    """Each name that isn't ours says what to write; another is what Python says of it. Nothing that we have is among them."""
+    routes = Router()
+    for name, told in INSTEAD.items():
+        with pytest.raises(AttributeError, match=re.escape(f"a Router has no {name!r}; write {told}")):
+            getattr(routes, name)
+    assert not INSTEAD.keys() & set(dir(Router)) | vars(routes).keys() & INSTEAD.keys()
+    with pytest.raises(AttributeError, match=r"^'Router' object has no attribute 'gett'$") as caught:
+        routes.gett  # type: ignore[attr-defined]  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("gett", routes)
+
+
+def test_what_a_subclass_has_is_its_own() -> None:
+    """A property that fails tells of its own fault."""
+
+    class App(Router):
+        @property
+        def state(self) -> Any:
+            return self.path.nothing_like_it  # type: ignore[attr-defined]
+
+        path = "/"
+
+    with pytest.raises(AttributeError, match="'str' object has no attribute 'nothing_like_it'"):
+        App().state  # noqa: B018
 
 
 # Adding and including.
@@ -218,19 +250,26 @@ async def test_a_wrong_method_is_no_redirect() -> None:
 
 
 async def test_a_websocket_is_refused_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """A Router without WebSockets says so in the log, once, also where the server makes an ordinary request of it."""
-    handshake = b"GET /chat HTTP/1.1\r\nhost: a\r\nupgrade: WebSocket\r\n\r\n"
+    """Where another server makes an ordinary request of it, the log says so, once."""
+    routes = Router([Route("/", handler)])
+    for _ in range(2):
+        assert (await call(routes, path="/chat", headers=[(b"upgrade", b"WebSocket")])).status == 404
+    assert (await call(routes)).status == 200
+    (said,) = loud_lines(caplog)
+    assert "A WebSocket was asked for at '/chat', and refused: the server took it for an ordinary request." in said
+
+
+async def test_nothing_is_added_to_what_our_server_says(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package websockets the one warning is the server's, which says what to install."""
+    monkeypatch.setitem(sys.modules, "microasgi_server.websocket.session", None)
+    _session_class.cache_clear()
+    more = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="
     async with serving(Router([Route("/", handler)])) as served, await served.connect() as client:
-        for _ in range(2):
-            await client.send(handshake)
-            assert (await client.response()).status == 404
-        await client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        assert (await client.response()).status == 200
-    assert len(loud_lines(caplog)) == 1
-    assert (
-        "A WebSocket was asked for at '/chat', and refused: this Router has no route for one, or its server no WebSockets"
-        in loud_lines(caplog)[0]
-    )
+        await client.send(f"GET /chat HTTP/1.1\r\nhost: a\r\n{more}\r\n\r\n".encode())
+        assert (await client.response()).status == 404
+    _session_class.cache_clear()
+    (said,) = loud_lines(caplog)
+    assert "pip install 'microasgi[websockets]'" in said
 
 
 async def test_a_websocket_scope_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +286,7 @@ async def test_a_websocket_scope_is_refused(caplog: pytest.LogCaptureFixture) ->
     for router in (routes, routes, Router()):
         await router({"type": "websocket", "path": "/chat"}, receive, send)
     assert sent == ["websocket.close"] * 3
-    assert len(loud_lines(caplog)) == 2
+    assert [line.partition("refused: ")[2][:32] for line in loud_lines(caplog)] == ["this Router has no route for any"] * 2
 
 
 async def test_mounted_routers_link_to_all() -> None:

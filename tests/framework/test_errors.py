@@ -279,7 +279,7 @@ async def async_generator() -> Any:
             "returned a value of type coroutine; a handler returns a response, str, bytes, dict, list or None: is an await",
         ),
         (generator, "of type generator; .*: write StreamingResponse\\(…\\) around it"),
-        (async_generator, "of type async_generator; .*: write StreamingResponse"),
+        (async_generator, "of type async_generator; .*: write StreamingResponse\\(…\\) around it, or EventStream\\(…\\)"),
         (lambda: ("no", 404), r"of type tuple; .*: \(body, status\) is no response, write PlainTextResponse\(body, 404\)"),
         (lambda: ({}, 201), r"write JSONResponse\(body, 201\)"),
         (lambda: Response, r"returned the class Response; .*: write Response\(…\)"),

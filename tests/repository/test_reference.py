@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from tests.documents import DOCUMENTS, sections
-from tests.reference import PAGE, documentation, public, with_reference
+from tests.reference import PAGE, documentation, public, reference, with_reference
 
 NAMES = [pytest.param(name, value, id=f"{module.__name__}.{name}") for module, name, value in public()]
 
@@ -19,6 +19,11 @@ def test_the_reference_is_up_to_date() -> None:
     """What microasgi/README.md says of public names is what their docstrings say."""
     text = PAGE.read_text()
     assert with_reference(text) == text, "run: python -m tests.reference"
+
+
+def test_what_is_overloaded_is_shown_with_its_docstring() -> None:
+    """Of several signatures of a method it is the one that says what it does."""
+    assert "* `await json(model: Any = None, *, limit: int | None = None)`: The body, read as JSON." in reference()
 
 
 @pytest.mark.parametrize(("name", "value"), NAMES)

@@ -21,6 +21,7 @@ from microasgi_server.transports.tls_session import distinguished_name
 from OpenSSL import SSL
 
 from tests.certificates import Files, Pair, name, signed
+from tests.framework.test_cli import check_refusal, say
 from tests.harness import GET, Client, Sleeper, TLSClient, access_lines, eventually, loud_lines, serving, shared_of, unsuspicious, within
 
 pytestmark = pytest.mark.anyio
@@ -455,6 +456,15 @@ def test_wrong_files_are_told_in_words(certificates: Files) -> None:
             Certificates(Config(**options))
         assert str(caught.value).startswith(said)
         assert "\n" not in str(caught.value)
+
+
+def test_a_command_names_its_own_options(certificates: Files, tmp_path: Path) -> None:
+    """An error names what is to be written; a file that is called so keeps its name."""
+    (tmp_path / "ssl_keyfile").write_text("no key")
+    check = ("serve", "microasgi.demo:routes", "--check")
+    done = say(tmp_path, *check, "--ssl-certfile", certificates.certificate, "--ssl-keyfile", "ssl_keyfile")
+    check_refusal(done, 1, "error: --ssl-keyfile 'ssl_keyfile' has no private key in it")
+    check_refusal(say(tmp_path, *check, "--ssl-cert-reqs", "required"), 1, "are of no use without --ssl-certfile, the server's own")
 
 
 async def test_wrong_files_end_the_start(certificates: Files) -> None:

@@ -305,7 +305,7 @@ def test_a_worker_that_has_served_enough_is_replaced_and_its_numbers_are_its_own
 def test_each_worker_has_a_port_for_its_metrics_or_none_starts(app_dir: Path) -> None:
     """A place without one is refused before anything starts."""
     done = say(app_dir, "serve", "main:routes", "--workers", "2", "--metrics-port", "65535", "--port", "0")
-    assert done.stderr == "error: there is no port 65536 for the metrics of worker 2; choose a lower metrics_port\n"
+    assert done.stderr == "error: there is no port 65536 for the metrics of worker 2; choose a lower --metrics-port\n"
 
 
 def test_when_a_worker_is_worn() -> None:
@@ -390,7 +390,7 @@ def test_only_what_has_a_name_can_be_imported_by_others(options: dict[str, objec
 def test_what_only_makes_sense_for_workers_says_so(app_dir: Path) -> None:
     """A limit whose consequence is another worker is refused where there is none."""
     done = say(app_dir, "serve", "main:routes", "--limit-worker-age", "60")
-    check_refusal(done, 1, "limit_worker_age", "needs workers")
+    check_refusal(done, 1, "--limit-worker-age needs workers")
 
 
 @pytest.mark.slow

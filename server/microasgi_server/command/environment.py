@@ -4,12 +4,15 @@ A command line wins over the environment, that over the file, and all of them ov
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from microasgi_server.options import PATH, Option
 
 ENV_FILE = Option("env_file", PATH, "set what this file says as NAME=VALUE in the environment, unless it is there already")
+
+_PREFIX = ENV_FILE.variable.removesuffix(ENV_FILE.name.upper())
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", re.ASCII)
 
@@ -56,3 +59,13 @@ def chosen_early(option: Option, arguments: Sequence[str], environment: Mapping[
         if word.startswith(f"{option.flag}="):
             return word.partition("=")[2]
     return environment.get(option.variable) or None
+
+
+def strangers(environment: Mapping[str, str], options: Iterable[Option]) -> Iterator[str]:
+    """A sentence on each variable that is called like an option's, and is none's."""
+    known = {option.variable.removeprefix(_PREFIX) for option in options}
+    for name in sorted(environment):
+        own = name.removeprefix(_PREFIX)
+        if own != name and own not in known:
+            near = get_close_matches(own, known, 1)
+            yield f"the variable {name} is no option's, and ignored" + (f"; did you mean {_PREFIX}{near[0]}?" if near else "")

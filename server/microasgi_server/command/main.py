@@ -10,18 +10,16 @@ from typing import Any
 
 from microasgi_server.command.checking import CHECK, checked_config, plan
 from microasgi_server.command.levels import LEVELS, explained
-from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, config_fields
+from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, as_flags, config_fields
 from microasgi_server.command.run import run
 from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
-from microasgi_server.errors import ShutdownError, StartupError
+from microasgi_server.errors import OptionError, ShutdownError, StartupError
 from microasgi_server.places import place
-
-INTERRUPTED = 130
-"""The exit code of a command that SIGINT ended before it could serve: the shells' convention, 128 + 2."""
+from microasgi_server.signals import INTERRUPTED
 
 NOBODY_READS = 141
-"""That of one whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
+"""The exit code of a command whose output nobody reads any more, as in `… | head`: 128 + SIGPIPE's 13."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,6 +46,7 @@ def add_serve(parser: Parser, target: str) -> None:
 
     :param target: what the target may be
     """
+    parser.takes_all = True
     add_target(parser, target)
     parser.add_options({"instead of serving": (CHECK,), **SERVE_GROUPS}, {**DEFAULTS, **vars(Config())})
 
@@ -89,7 +88,8 @@ def ending() -> Iterator[None]:
         finally:
             print(end="", flush=True)  # here, where its error can be caught
     except (StartupError, ShutdownError) as error:
-        print(f"error: {explained(error)}", file=sys.stderr)
+        told = as_flags(str(error)) if isinstance(error, OptionError) else explained(error)
+        print(f"error: {told}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from microasgi_server.command.environment import ENV_FILE, chosen_early, read
+from microasgi_server.command.environment import ENV_FILE, chosen_early, read, strangers
 from microasgi_server.command.foreign import FOREIGN
 from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL
 from microasgi_server.command.log_config import LOG_CONFIG
@@ -39,10 +40,14 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes an option by its whole name only, and says what is wrong in one line, where argparse would print the usage first."""
+    """Takes an option by its whole name only, and says what is wrong in one line, where argparse would print the usage first.
+
+    takes_all: whether it has all options, so that a variable like an option's which is none of these is a slip.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self.takes_all = False
         self._options: list[Option] = []
 
     def error(self, message: str) -> NoReturn:
@@ -86,6 +91,8 @@ class Parser(argparse.ArgumentParser):
                     self.set_defaults(**{option.name: option.read(text, option.variable)})
         except ValueError as error:
             self.error(str(error))
+        for sentence in strangers(os.environ, self._options) if self.takes_all else ():
+            print(f"warning: {sentence}", file=sys.stderr)
 
     def _reader(self, option: Option) -> Callable[[str], Any]:
         def read(text: str) -> Any:
@@ -121,6 +128,16 @@ def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+_FLAGS = {option.name: option.flag for option in (*OPTIONS, *LIMITS) if "_" in option.name}  # the others are words
+
+_NAMES_AND_VALUES = re.compile(rf"'[^']*'|\"[^\"]*\"|\b(?:{'|'.join(_FLAGS)})\b")
+
+
+def as_flags(text: str) -> str:
+    """What names options as `Config` has them, as a command line has them. What is quoted stays: that is a value."""
+    return _NAMES_AND_VALUES.sub(lambda found: _FLAGS.get(found[0], found[0]), text)
 
 
 def add_target(parser: Parser, meaning: str) -> None:

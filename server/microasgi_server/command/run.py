@@ -13,7 +13,7 @@ from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_u
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
-from microasgi_server.errors import StartupError, TargetError
+from microasgi_server.errors import OptionError, TargetError
 from microasgi_server.inherited import handed_over
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
@@ -35,7 +35,7 @@ def run(
     """Serve an app in an event loop of its own until SIGINT or SIGTERM, as the command does: `run("main:app", port=8080)`.
 
     The first signal stops it gracefully, as `serve` tells; a second one at once, and even then the lifespan shutdown runs. One that
-    comes before the server accepts cancels the app's startup.
+    comes before the server accepts cancels the app's startup, and Ctrl+C goes on as a KeyboardInterrupt then.
 
     The process is the server's: its garbage collector leaves alone what exists by now (`gc.freeze`), and comes more rarely than
     Python's default. What the app's lifespan sets instead stays. The log goes to stderr, unless logging is configured already.
@@ -73,7 +73,7 @@ def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) 
     alone = config.workers is None and not config.reload
     for name in ("limit_worker_memory", "limit_worker_age"):
         if alone and getattr(config, name) is not None:
-            raise StartupError(f"{name} needs workers: nobody would start another process instead of this one")
+            raise OptionError(f"{name} needs workers: nobody would start another process instead of this one")
     if alone:
         run_until_signal(job.load(), config, started=started)
     elif not isinstance(target, str):

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.errors import TargetError
@@ -118,8 +118,11 @@ def _instead(owner: Any, name: str) -> str:
 
 
 def _looks_like_an_app(value: Any) -> bool:
-    """Whether it is an instance of something that can be called as an app is: a function may be anything."""
-    return callable(value) and not isinstance(value, type) and not inspect.isroutine(value) and _takes(value, 3)
+    """Whether it is an instance of something that can be called as an app is: a function may be anything, and a type that is written
+    as `Callable[…]` or `T` is none.
+    """
+    is_type = isinstance(value, type) or get_origin(value) is not None or type(value).__module__ in ("typing", "typing_extensions")
+    return callable(value) and not is_type and not inspect.isroutine(value) and _takes(value, 3)
 
 
 def _make(factory: Any, name: str, directory: Path) -> Any:

@@ -17,7 +17,7 @@ from functools import partial
 from microasgi_server import metrics, notify
 from microasgi_server.certificates import certificates_of
 from microasgi_server.config import Config
-from microasgi_server.errors import ShutdownError, StartupError
+from microasgi_server.errors import OptionError, ShutdownError, StartupError
 from microasgi_server.listening import bound_sockets, describe
 from microasgi_server.shutdown import longest
 from microasgi_server.workers import reloading
@@ -52,6 +52,7 @@ def supervise(job: Job, config: Config, started: Callable[[list[str]], object] |
     :param started: called with the bound addresses, once all workers accept
     :raises StartupError: the address can't be bound, something isn't installed, or a worker can't start
     :raises ShutdownError: the app's lifespan failed in a worker, at the end
+    :raises KeyboardInterrupt: Ctrl+C came before they could serve
     """
     _demand(config)
     with ExitStack() as stack:
@@ -98,7 +99,7 @@ class Numbers:
             return
         port = first and first + number - 1
         if port > 65535:
-            raise StartupError(f"there is no port {port} for the metrics of worker {number}; choose a lower metrics_port")
+            raise OptionError(f"there is no port {port} for the metrics of worker {number}; choose a lower metrics_port")
         config = Config(host=self._config.host, port=port)
         self._sockets[number] = self._stack.enter_context(bound_sockets(config))
 
@@ -130,7 +131,7 @@ class Supervisor:
         self._listeners, self._numbers, self._selector, self._started = listeners, numbers, selector, started
         self._children: dict[Worker, Child] = {}
         self._spare: Child | None = None
-        self._ready = False
+        self._ready = self._interrupted = False
         self._failure: StartupError | ShutdownError | None = None
         self._roster = Roster(
             wanted=config.workers or 1,
@@ -147,6 +148,7 @@ class Supervisor:
 
         :raises StartupError: because one couldn't start
         :raises ShutdownError: and its app's lifespan failed
+        :raises KeyboardInterrupt: because Ctrl+C came before all had started
         """
         roster = self._roster
         while not roster.over:
@@ -166,6 +168,8 @@ class Supervisor:
                     self._lose(worker, child)
         if self._failure is not None:
             raise self._failure
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def abandon(self) -> None:
         """End what is left, whatever it does: nothing, unless this process fails."""
@@ -183,6 +187,7 @@ class Supervisor:
             endings.add(signal.SIGHUP)
         for received in wakeups.take():
             if received in endings:
+                self._interrupted |= received is signal.SIGINT and not self._ready
                 logger.info("%s: %s", received.name, ENDINGS[self._roster.end()])
                 notify.stopping()
             elif received is signal.SIGHUP:
