@@ -164,7 +164,7 @@ class Connection:
         assert exchange is not None
         running = self.running
         self.wait, self.deadline = APP, NEVER
-        if running.choosy and not running.admits(exchange):
+        if running.choosy and not running.admits():
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "too many requests at once"))
             return
         try:
@@ -173,7 +173,7 @@ class Connection:
             logs.call_failed(exchange, error)
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
-            running.calls.add(call)
+            running.has_begun(call)
 
     def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
