@@ -431,6 +431,16 @@ async def test_who_asks_while_the_server_stops_gets_a_503() -> None:
     assert paths == ["/"]
 
 
+async def test_who_does_not_answer_a_goodbye_holds_up_no_stop() -> None:
+    """The app has closed, and nothing of the client's can count any more: the server stops without its close frame."""
+    limits = Limits(farewell=0.0, linger=0.05)
+    async with serving(handler(returns), timeout_graceful_shutdown=60, limits=limits) as served, await talk(served) as client:
+        assert await client.receive() == (CLOSE, b"\x03\xe8")
+        served.stop.set()
+        assert await client.receive() == (0, b"")
+        await within(served.ended)
+
+
 # Without the extra.
 
 

@@ -59,7 +59,7 @@ class UpgradingProtocol(Protocol):
     def after_response(self) -> Next:
         if not self._upgraded:
             return super().after_response()
-        return Next.DRAIN if self.exchange.phase is CLOSING else Next.LINGER
+        return Next.DRAIN if self.exchange.phase is CLOSING and not self.exchange.closing else Next.LINGER
 
     def refuse(self, status: int, reason: str) -> bytes:
         if self._upgraded:
