@@ -57,6 +57,11 @@ class Exchange(Protocol):
         ...
 
     @property
+    def uploads(self) -> bool:
+        """See `Presence.uploads`."""
+        ...
+
+    @property
     def over(self) -> bool:
         """See `Presence.over`."""
         ...
