@@ -21,22 +21,17 @@ from microasgi_server.websocket.closing import Close, Code, check_close
 from microasgi_server.websocket.farewells import Farewells
 from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.handshake import Handshake
+from microasgi_server.websocket.messages import content_of, step_of
 from microasgi_server.websocket.states import (
-    ACCEPT,
     ARRIVALS,
-    BODY,
-    CLOSE,
     CLOSING,
     CONNECTING,
-    DENIAL,
     DONE,
     EARLY_GOODBYE,
     ENDING,
     GONE,
     GOODBYE,
-    LAST_BODY,
     OPEN,
-    SEND,
     TRANSITIONS,
     VANISHED,
     Arrival,
@@ -46,7 +41,6 @@ from microasgi_server.websocket.states import (
 
 SWITCHING_PROTOCOLS = 101
 _FORBIDDEN = b"Forbidden\n"
-_STEPS = {"websocket.accept": ACCEPT, "websocket.send": SEND, "websocket.close": CLOSE, "websocket.http.response.start": DENIAL}
 
 
 class Session(Farewells):
@@ -220,12 +214,7 @@ class Session(Farewells):
     def send(self, message: Message) -> bytes:
         if self.gone:
             return b""
-        kind = message.get("type")
-        step = _STEPS.get(str(kind))
-        if kind == "websocket.http.response.body":
-            step = BODY if message.get("more_body", False) else LAST_BODY
-        if step is None:
-            raise AppError(f"a WebSocket has no message of type {kind!r}")
+        step, kind = step_of(message), message["type"]
         phase = TRANSITIONS[self.phase].get(step)
         if phase is None:
             raise AppError(f"{kind!r} can't be sent now: the WebSocket is {self.phase.name}")
@@ -239,7 +228,7 @@ class Session(Farewells):
     def _encode(self, message: Message, step: Step) -> bytes:
         match step:
             case Step.SEND:
-                content = _content(message)
+                content = content_of(message)
                 self._answering, self._in_hand = self._in_hand, False
                 return self._frames.message(content)
             case Step.ACCEPT:
@@ -288,13 +277,3 @@ class Session(Farewells):
         self.status = self.request.status
         self._move(DONE)
         return data
-
-
-def _content(message: Message) -> str | bytes:
-    """What a `websocket.send` has: exactly one of two (ASGI WebSocket spec, Send)."""
-    text, data = message.get("text"), message.get("bytes")
-    if isinstance(text, str) and data is None:
-        return text
-    if isinstance(data, bytes | bytearray | memoryview) and text is None:
-        return bytes(data)
-    raise AppError("a websocket.send has text, a str, or bytes, and not both")
