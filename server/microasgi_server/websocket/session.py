@@ -16,6 +16,8 @@ from microasgi_server.exchange import Address
 from microasgi_server.http1.exchange import Exchange, plain_text
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import WAITING
+from microasgi_server.http1.protocol import BESIDE
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.websocket.closing import Close, Code, check_close
 from microasgi_server.websocket.farewells import Farewells
@@ -26,6 +28,7 @@ from microasgi_server.websocket.states import (
     ARRIVALS,
     CLOSING,
     CONNECTING,
+    DENYING,
     DONE,
     EARLY_GOODBYE,
     ENDING,
@@ -172,11 +175,10 @@ class Session(Farewells):
         """The server stops, and says so to its clients; then it is as if they had said goodbye."""
         faults = super().shut_down()
         if self.phase is CONNECTING:
-            self._due += self._answer(503, b"the server stops\n", (b"retry-after", b"1"))
+            self._due += self.refuse(503, "the server stops")
             self.leave("the server stopped", 503)
         elif self.phase is OPEN:
-            self.close = Close(Code.RESTART, "the server stops")
-            self._due += self._frames.close(self.close)
+            self._due += self.refuse(503, "the server stops")
             self._say_goodbye("the server stopped")
         return faults
 
@@ -202,9 +204,13 @@ class Session(Farewells):
 
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words of a server that won't go on: a response if there can be one, or else a goodbye."""
-        if self.phase is CONNECTING:
-            return self._answer(status, reason.encode() + b"\n")
-        return self._frames.close(Close(Code.RESTART, "the server stops")) if self.phase is OPEN else b""
+        if self.phase is OPEN:
+            self.close = Close(Code.RESTART, "the server stops")
+            return self._frames.close(self.close)
+        if self.phase is not CONNECTING and self.phase is not DENYING:
+            return b""
+        self.request.phase = WAITING  # the head that is held back never was
+        return self._answer(status, reason.encode() + b"\n", *BESIDE.get(status, ()))
 
     def ping(self) -> bytes:
         return self._frames.ping()
