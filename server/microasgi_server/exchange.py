@@ -62,6 +62,11 @@ class Exchange(Protocol):
         ...
 
     @property
+    def left(self) -> bool:
+        """See `Presence.left`."""
+        ...
+
+    @property
     def over(self) -> bool:
         """See `Presence.over`."""
         ...

@@ -383,7 +383,7 @@ async def test_the_server_says_that_it_stops(caplog: pytest.LogCaptureFixture) -
         await within(finished)
         await within(served.ended)
     assert told == ["busy"]
-    assert access_lines(caplog)[0].endswith("s 1012 client left: the server stopped")
+    assert access_lines(caplog)[0].endswith("s 1012 the server stopped")
 
 
 async def test_who_waits_for_an_answer_when_the_server_stops_gets_a_503() -> None:

@@ -60,6 +60,7 @@ class Session(Farewells):
     _in_hand = False
     _answering = False  # whether the newest `send()` has to do with what was in hand before
     _returned = False
+    _stopped = False  # whether it was the server that ended it
 
     def __init__(self, request: Exchange, handshake: Handshake, identity: list[Field], limits: Limits) -> None:
         super().__init__()
@@ -103,6 +104,10 @@ class Session(Farewells):
     @property
     def close_code(self) -> int:
         return self.close.code if self.status == SWITCHING_PROTOCOLS else 0
+
+    @property
+    def left(self) -> bool:
+        return not self._stopped
 
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         """The ASGI scope (ASGI WebSocket spec, Connection Scope): the request's, in other words."""
@@ -162,6 +167,7 @@ class Session(Farewells):
         if VANISHED not in ARRIVALS[self.phase]:
             return False
         self._arrive(VANISHED)
+        self._stopped = status != CLIENT_CLOSED_REQUEST
         left = super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
         if not self.content:
             self._drop()
@@ -179,6 +185,7 @@ class Session(Farewells):
             self.leave("the server stopped", 503)
         elif self.phase is OPEN:
             self._due += self.refuse(503, "the server stops")
+            self._stopped = True
             self._say_goodbye("the server stopped")
         return faults
 
