@@ -52,10 +52,11 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 class Talker:
-    """A client that is connected, and reads frame by frame."""
+    """A client that is connected, and reads frame by frame. `head` is what its handshake was answered with."""
 
-    def __init__(self, client: Client, data: bytes) -> None:
+    def __init__(self, client: Client, data: bytes, head: bytes) -> None:
         self.client = client
+        self.head = head
         self.leave = client.leave
         self._data = data
 
@@ -119,4 +120,4 @@ async def talk(served: Served, *, handshake: bytes = HANDSHAKE, **options: Any) 
     head, _, rest = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert ACCEPT in head
-    return Talker(client, rest)
+    return Talker(client, rest, head)

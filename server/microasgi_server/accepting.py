@@ -156,6 +156,8 @@ async def until_short_by_callbacks(loop: Any, listener: socket.socket, accept: C
     short = loop.create_future()
 
     def ready() -> None:
+        if short.done():  # cancelled earlier in this turn of the loop: `Acceptor.run` accepts what is here
+            return
         try:
             shortage = accept(listener)
         except OSError as error:

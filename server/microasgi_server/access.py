@@ -25,6 +25,11 @@ def request_of(exchange: Exchange) -> Any:
     return getattr(exchange, "request", exchange)
 
 
+def _written(exchange: Exchange) -> int | None:
+    """Bytes of the response, where they are counted. A WebSocket has none once it is open."""
+    return None if exchange.close_code else getattr(request_of(exchange), "written", None)
+
+
 def _target(exchange: Exchange) -> str:
     return exchange.line.split(" ", 2)[1]
 
@@ -37,7 +42,7 @@ VALUES: dict[str, _Value] = {
     "target": lambda client, exchange, seconds: _target(exchange),
     "status": lambda client, exchange, seconds: exchange.status,
     "duration": lambda client, exchange, seconds: round(seconds, 3),
-    "bytes": lambda client, exchange, seconds: getattr(exchange, "written", None),
+    "bytes": lambda client, exchange, seconds: _written(exchange),
     "outcome": lambda client, exchange, seconds: logs.outcome(exchange) if exchange.gone else None,
     "request_id": lambda client, exchange, seconds: getattr(request_of(exchange), "request_id", None),
     "worker": lambda client, exchange, seconds: identity.worker,

@@ -13,7 +13,7 @@ FIELDS = {
     "target": "its path and its query",
     "status": "the status; 499, if the client left before it had its response",
     "duration": "seconds from the request's head to the response's last byte, or to the handler's end",
-    "bytes": "bytes written for it, those of the head included",
+    "bytes": "bytes of its response, those of the head included; of a WebSocket, only those of a denial",
     "outcome": "what ended it early, and whether that cancelled the handler",
     "request_id": "its X-Request-ID, or what was made up instead; switches the option request_id on",
     "worker": "the number of the worker that served it, where there are workers",

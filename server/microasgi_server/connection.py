@@ -146,6 +146,8 @@ class Connection:
         """The server stops: finish what runs, and close behind it."""
         if self.protocol.exchange is not None:
             self.protocol.exchange.closing = True
+            if self.wait is UNWANTED_BODY:
+                self._go_on()
 
     def stop(self, why: str) -> None:
         """The server stops now: what has no answer yet gets a 503 for one."""
@@ -164,7 +166,7 @@ class Connection:
         assert exchange is not None
         running = self.running
         self.wait, self.deadline = APP, NEVER
-        if running.choosy and not running.admits(exchange):
+        if running.choosy and not running.admits():
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "too many requests at once"))
             return
         try:
@@ -173,7 +175,7 @@ class Connection:
             logs.call_failed(exchange, error)
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
-            running.calls.add(call)
+            running.has_begun(call)
 
     def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
@@ -213,10 +215,7 @@ class Connection:
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        if following is REQUEST:
-            if self._input is ENDED and not self._is_whole():
-                self.close()
-                return
+        if following is REQUEST and (self._input is not ENDED or self._is_whole()):
             self._begin()
         elif following is IDLE and self._input is not ENDED:
             self.wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)

@@ -57,6 +57,16 @@ class Exchange(Protocol):
         ...
 
     @property
+    def uploads(self) -> bool:
+        """See `Presence.uploads`."""
+        ...
+
+    @property
+    def left(self) -> bool:
+        """See `Presence.left`."""
+        ...
+
+    @property
     def over(self) -> bool:
         """See `Presence.over`."""
         ...

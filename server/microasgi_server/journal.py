@@ -11,10 +11,12 @@ from microasgi_server import logs
 from microasgi_server.access import Write
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Address, Exchange
-from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 _KIND = re.compile(r"\((\w+)\)$")
 _NAME = re.compile(r"(?<=the field )\S+")
+
+_CHOSEN = re.compile(r"^([34])\d{3}$")
+"""Close codes that clients choose freely (RFC 6455 §7.4.2): two thousand, which are counted by the thousand."""
 
 REASONS = 100
 """Different reasons for refusals that are counted apart: they are the server's own sentences, but for a name in a few of them."""
@@ -26,7 +28,8 @@ class Journal:
     """One server's, from its start on.
 
     statuses: complete responses, by status.
-    departures: requests whose client left, by how: `FIN`, `RST`, `close_notify`, a WebSocket's close code, or the reason in full.
+    departures: requests whose client left, by how: `FIN`, `RST`, `close_notify`, a WebSocket's close code, with `3xxx` and `4xxx` for those
+        that anybody may choose, or the reason in full.
     interrupted: requests that ended before their response did for another reason: the server stopped, the app failed, the body was none.
     cancelled: of the departures and interruptions, those that cancelled something.
     cancelled_seconds: what those had taken when they ended, their cleanup included.
@@ -55,9 +58,9 @@ class Journal:
     def left(self, client: Address, exchange: Exchange, began: float) -> None:
         """The call for a client that has left has ended."""
         seconds = self._clock() - began
-        if exchange.status == CLIENT_CLOSED_REQUEST or exchange.close_code:
+        if exchange.left:
             kind = _KIND.search(exchange.why_gone)
-            self.departures[kind[1] if kind else exchange.why_gone] += 1
+            self.departures[_CHOSEN.sub(r"\1xxx", kind[1]) if kind else exchange.why_gone] += 1
         else:
             self.interrupted += 1
         if exchange.cancelled:

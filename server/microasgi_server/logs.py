@@ -10,7 +10,6 @@ import logging
 
 from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Address, Exchange
-from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -35,8 +34,7 @@ def outcome(exchange: Exchange) -> str:
     """What the client's leaving did, and why it counts as gone."""
     if exchange.cancelled:
         return f"cancelled: {exchange.why_gone}"
-    left = exchange.status == CLIENT_CLOSED_REQUEST or exchange.close_code
-    return f"client left: {exchange.why_gone}" if left else exchange.why_gone
+    return f"client left: {exchange.why_gone}" if exchange.left else exchange.why_gone
 
 
 def access(client: Address, exchange: Exchange, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 Subclasses, as in `observers.py`: nobody else pays for it.
 
-    X-Request-ID: 4711 ──► IdentifiedExchange ──► scope["state"]["request_id"], the response's X-Request-ID
+    X-Request-ID: 4711 ──► IdentifiedExchange ──► scope["state"]["request_id"], the response's X-Request-ID, also that of a 101
                                   │
                            IdentifiedCall ──────► request_id.get(), in whatever the app does and logs for this request
 """
@@ -21,12 +21,13 @@ from microasgi_server.config import Config
 from microasgi_server.connection import Connection
 from microasgi_server.exchange import Address
 from microasgi_server.http1.exchange import Exchange
-from microasgi_server.http1.fields import Field
+from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import START, Phase, Step
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.http1.reader import Head
 from microasgi_server.proxies.connections import behind_proxies
+from microasgi_server.websocket.protocol import UpgradingProtocol
 
 request_id: ContextVar[str | None] = ContextVar("microasgi_server.request_id", default=None)
 """The id of the request that the running task works for, where there are ids; None elsewhere. For logs, and for requests to others."""
@@ -75,6 +76,16 @@ class IdentifiedExchange(NotedExchange):
         return super()._encode(message, step, before)
 
 
+class IdentifiedProtocol(UpgradingProtocol):
+    """A protocol whose answers to handshakes carry the request's id, too, unless the app gives them one of its own."""
+
+    __slots__ = ()
+
+    def _fields_of(self, exchange: Exchange) -> list[Field]:
+        fields = super()._fields_of(exchange)
+        return [*fields, validated_field(NAME, exchange.request_id.encode())] if isinstance(exchange, IdentifiedExchange) else fields
+
+
 class IdentifiedCall(Call):
     """A call in whose context `request_id` is its exchange's."""
 
@@ -94,7 +105,8 @@ def noted(base: type[Connection], config: Config) -> type[Connection]:
     if not (identified or parts) or not issubclass(protocol, Protocol):
         return base
     exchange: type[Exchange] = IdentifiedExchange if identified else NotedExchange
-    changed: dict[str, Any] = {"protocol_class": _mixed(protocol, exchange_class=_mixed(protocol.exchange_class, exchange))}
+    mixins = [IdentifiedProtocol] if identified and issubclass(protocol, UpgradingProtocol) else []
+    changed: dict[str, Any] = {"protocol_class": _mixed(protocol, *mixins, exchange_class=_mixed(protocol.exchange_class, exchange))}
     if identified:
         changed["call_class"] = _mixed(base.call_class, IdentifiedCall)
     changed_class: type[Connection] = _mixed(base, **changed)

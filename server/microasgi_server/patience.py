@@ -133,7 +133,7 @@ class Patience:
             if call is not None and call.exchange.converses:
                 if not transport.paused:
                     self._listen(connection, call, silences.get(call))
-            elif call is not None and not call.exchange.body_complete and not call.exchange.gone:
+            elif call is not None and call.exchange.uploads:
                 received = call.exchange.received
                 awaited = bool(call.listeners) and not transport.paused
                 upload = self._uploads[call] = uploads.get(call) or Upload(self._now, received)

@@ -58,6 +58,16 @@ class Presence:
         return self.body_complete
 
     @property
+    def uploads(self) -> bool:
+        """Whether more of the request's body is to come for the app: who waits for it can't wait for ever."""
+        return not (self.body_complete or self.gone)
+
+    @property
+    def left(self) -> bool:
+        """Whether it was the client that ended it, once it is `gone`: else the server stopped, or wouldn't go on."""
+        return self.status == CLIENT_CLOSED_REQUEST
+
+    @property
     def over(self) -> bool:
         """Whether neither side can say anything more, though it isn't complete: all that is left is to close."""
         return False

@@ -185,10 +185,8 @@ class RunningServer:
         """From now on every connection closes after its response."""
         self.stopping = self.choosy = True
 
-    def admits(self, exchange: Exchange) -> bool:
-        """Whether a new request may run now. While stopping it may, and is the last on its connection."""
-        if self.stopping:
-            exchange.shut_down()
+    def admits(self) -> bool:
+        """Whether a new request may run now. While stopping it may: it hears of that as soon as it has begun."""
         limit = self.config.limit_concurrency
         if limit is not None and len(self.calls) >= limit:
             return False
@@ -196,6 +194,12 @@ class RunningServer:
         if self.requests == self._last_request:
             self.enough.set()
         return True
+
+    def has_begun(self, call: Called) -> None:
+        """A call of the app is made. While stopping it is the last on its connection, and nothing for who would converse."""
+        self.calls.add(call)
+        if self.stopping:
+            call.shut_down()
 
     def identity(self) -> list[Field]:
         """The fields of every response, made once a second. Not to be changed in place."""

@@ -24,7 +24,8 @@ class Stats:
     connections: open now.
     in_flight: calls of the app that run now, those included that still run for the background behind their response.
     responses: complete responses, by the class of their status: `1xx` to `5xx`, and `other`.
-    departures: requests whose client left before that, by how: `FIN`, `RST`, `close_notify`.
+    departures: requests whose client left before that, by how: `FIN`, `RST`, `close_notify`, and of a WebSocket its close code, `1000` for
+        example, or `3xxx` and `4xxx` for those that are the client's choice.
     interrupted: requests that ended before that for another reason: the server stopped, the app failed in the middle of its response, the
         rest of the request's body could not be served.
     cancelled: of the departures and interruptions, those in which something was told to stop: a handler, in most cases.

@@ -1,5 +1,6 @@
 """Connections come: more than there is room for, more requests than may run, and at the moment at which the server stops."""
 
+import asyncio
 import errno
 import os
 import resource
@@ -11,11 +12,13 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from microasgi_server import Config, Limits
-from microasgi_server.accepting import Acceptor, until_short
+from microasgi_server.accepting import Acceptor, until_short, until_short_by_callbacks
 from microasgi_server.connection import Connection
 from microasgi_server.running import RunningServer
 
+from tests.conftest import LOOPS
 from tests.harness import GET, PATIENCE, Client, access_lines, eventually, loud_lines, serving, shared_of, within
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +177,30 @@ async def test_who_is_in_the_backlog_as_the_server_stops_is_served() -> None:
         assert (await client.response()).status == 200
         assert await client.receive_until_closed() == b""
         await within(served.ended)
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("shortage", ["no room", OSError(errno.EBADF, "broken")], ids=["full", "broken"])
+async def test_a_connection_may_come_in_the_turn_of_the_stop(shortage: str | OSError) -> None:
+    """Who waits for a shortage and is cancelled hears of none that is found later in the same turn of the loop."""
+    loop = asyncio.get_running_loop()
+    faults: list[Any] = []
+    loop.set_exception_handler(lambda loop, context: faults.append(context))
+
+    def accept(listener: socket.socket) -> str:
+        if isinstance(shortage, OSError):
+            raise shortage
+        return shortage
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        waiting = asyncio.ensure_future(until_short_by_callbacks(loop, listener, accept))
+        await checkpoint()
+        with socket.create_connection(listener.getsockname()):
+            loop.call_soon(waiting.cancel)
+            await asyncio.wait([waiting])
+            await checkpoint()
+    assert faults == []
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

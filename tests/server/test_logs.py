@@ -13,6 +13,7 @@ from microasgi_server.log_formats import JSONFormatter, TextFormatter
 from microasgi_server.logs import TRACE
 
 from tests.harness import Client, access_lines, eventually, serving
+from tests.websocket_client import talk, with_fields
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +137,31 @@ async def test_an_id_is_the_apps_if_it_has_one_and_on_its_failure_too(caplog: py
         assert [value for name, value in own.headers if name == b"x-request-id"] == [b"own"]
         failed = await ask(client, "/fail", b"X-Request-ID: 4711")
         assert (failed.status, failed.header(b"x-request-id")) == (500, b"4711")
+
+
+@pytest.mark.parametrize(("headers", "kept"), [([], "4711"), ([(b"X-Request-Id", b"own")], "own")], ids=["ours", "the app's own"])
+async def test_a_handshake_has_an_id(headers: Any, kept: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer to it has it, whether it is one or a denial, whose bytes are counted; an open WebSocket's aren't."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["query_string"] == b"denied":
+            await send({"type": "websocket.http.response.start", "status": 451, "headers": headers})
+            await send({"type": "websocket.http.response.body", "body": b"no"})
+            return
+        await send({"type": "websocket.accept", "headers": headers})
+        await send({"type": "websocket.close"})
+
+    handshake = with_fields(b"X-Request-ID: 4711")
+    async with serving(app, request_id=True, access_log_format="{status} {request_id} {bytes}") as served:
+        async with await talk(served, handshake=handshake) as client:
+            assert f"x-request-id: {kept}\r\n" in client.head.decode().lower() + "\r\n"
+            assert await client.closed_with() == 1000
+        async with await served.connect() as bare:
+            await bare.send(handshake.replace(b"room=1", b"denied"))
+            answer = await bare.receive_until_closed()
+            assert f"x-request-id: {kept}\r\n" in answer.decode().lower()
+        await eventually(lambda: len(access_lines(caplog)) == 2)
+    assert access_lines(caplog) == ["101 4711 -", f"451 4711 {len(answer)}"]
 
 
 async def test_who_traces_sees_ids_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from microasgi_server import Config, Limits, serve
 from microasgi_server.patience import Standstill, Upload
 
 from tests.harness import Served, access_lines, eventually, loud_lines, shared_of, within
+from tests.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +73,7 @@ class App:
 
 
 @asynccontextmanager
-async def served(app: App, clock: Clock, **options: Any) -> AsyncIterator[Served]:
+async def served(app: Any, clock: Clock, **options: Any) -> AsyncIterator[Served]:
     stop, ended = anyio.Event(), anyio.Event()
     config = Config(port=0, lifespan="off", **{"limits": Limits(look=0.002), **options})
     async with anyio.create_task_group() as tasks:
@@ -184,6 +185,33 @@ async def settled(transport: Any) -> None:
     while len(set(seen[-20:])) != 1:
         await anyio.sleep(0.002)
         seen.append(transport.untaken())
+
+
+@pytest.mark.parametrize("denies", [False, True], ids=["connecting", "denying"])
+async def test_who_is_asked_to_wait_owes_nothing(denies: bool) -> None:
+    """A handshake has no body: an app that waits in `receive()` before it has answered may do so as long as it likes."""
+    clock = Clock()
+    waits, answers = anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if denies:
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"n", "more_body": True})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive)
+            waits.set()
+            await answers.wait()
+            tasks.cancel_scope.cancel()
+        await send({"type": "websocket.http.response.body", "body": b"o"} if denies else {"type": "websocket.close"})
+
+    async with served(app, clock) as server, await server.connect() as client:
+        await client.send(HANDSHAKE)
+        await within(waits)
+        await clock.pass_by(1e6)
+        answers.set()
+        response = await client.response()
+        assert (response.status, response.complete) == (401 if denies else 403, True)
 
 
 async def test_infinite_patience() -> None:

@@ -15,7 +15,7 @@ from microasgi_server import Limits
 from microasgi_server.running import RunningServer
 
 from microasgi import CancelOnDisconnect
-from tests.harness import GET, Sleeper, access_lines, eventually, loud_lines, refuses_connections, serving, shared_of, within
+from tests.harness import GET, PATIENCE, Sleeper, access_lines, eventually, loud_lines, refuses_connections, serving, shared_of, within
 
 pytestmark = pytest.mark.anyio
 
@@ -229,6 +229,25 @@ async def test_a_request_on_its_way_is_answered() -> None:
             await client.send(data)
             response = await client.response()
             assert (response.status, response.header(b"connection")) == (200, b"close")
+            assert await client.receive_until_closed() == b""
+        await within(served.ended)
+
+
+async def test_a_body_that_nobody_wants_holds_up_no_stop() -> None:
+    """The response is out, and the rest of the request's body isn't here: the server stops without it, with FIN behind the response."""
+    running: list[RunningServer] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        running.append(shared_of(receive))
+        await answer(send)
+
+    limits = Limits(farewell=0.0, linger=0.05)
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=60, limits=limits) as served, await served.connect() as client:
+        await client.send(PUT)
+        assert (await client.response()).body == b"ok"
+        await eventually(lambda: not running[0].calls)
+        served.stop.set()
+        with anyio.fail_after(PATIENCE):
             assert await client.receive_until_closed() == b""
         await within(served.ended)
 

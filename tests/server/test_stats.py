@@ -3,19 +3,22 @@
 import re
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from microasgi_server import Stats, stats
+from microasgi_server import Limits, Stats, stats
 from microasgi_server.errors import Refusal
 from microasgi_server.journal import OTHER_REASONS, REASONS, Journal
+from microasgi_server.running import RunningServer
 
 from microasgi import CancelOnDisconnect, Mount, Request, Response, Route, Router
 from tests.framework.test_cli import app_dir as app_dir
 from tests.framework.test_cli import say
 from tests.framework.test_cli import serving as serving_process
-from tests.harness import GET, Departure, Sleeper, eventually, serving
+from tests.harness import GET, Departure, Sleeper, access_lines, eventually, serving, shared_of, within
 from tests.needs import needs_package
+from tests.websocket_client import goodbye, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,47 @@ async def test_what_ends_early_for_another_reason_is_an_interruption() -> None:
     assert (now.departures, now.cancelled) == ({}, 0)
     (((status, _), count),) = now.refused.items()
     assert (status, count) == (400, 1)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["gracefully", "at once"])
+async def test_a_websocket_that_the_stop_ends_is_an_interruption(at_once: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Its client was told to go, and has not left; the log says the same."""
+    shared: list[RunningServer] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        shared.append(shared_of(receive))
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    limits = Limits(farewell=0.0, linger=0.05, cleanup=0.05)
+    async with AsyncExitStack() as stack:
+        async with serving(app, lifespan="off", limits=limits) as served:
+            await stack.enter_async_context(await talk(served))
+            if not at_once:
+                served.stop.set()
+                await within(served.ended)
+        await within(served.ended)
+    assert (shared[0].journal.interrupted, shared[0].journal.departures) == (1, {})
+    (line,) = access_lines(caplog)
+    assert re.search(r"s 1012 (cancelled: )?the server stopped$", line)
+
+
+async def test_close_codes_that_clients_choose_are_counted_by_the_thousand() -> None:
+    """What a client may choose makes no key of its own; the protocol's own codes do."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with serving(app) as served:
+        for code in (1000, 1001, 3000, 3999, 4000, 4321, 4999):
+            async with await talk(served) as client:
+                await client.send(goodbye(code))
+                assert await client.closed_with() == code
+        await eventually(lambda: sum(stats(app).departures.values()) == 7)
+        assert stats(app).departures == {"1000": 1, "1001": 1, "3xxx": 2, "4xxx": 3}
 
 
 async def test_refusals_are_counted_by_reason(caplog: pytest.LogCaptureFixture) -> None:

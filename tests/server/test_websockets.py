@@ -9,9 +9,10 @@ import anyio
 import pytest
 from microasgi_server import ClientDisconnected, Config, Limits, serve
 from microasgi_server.connection import Connection
+from microasgi_server.running import RunningServer
 from microasgi_server.websocket import protocol
 
-from tests.harness import PATIENCE, Client, Departure, Served, access_lines, eventually, loud_lines, serving, within
+from tests.harness import GET, PATIENCE, Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of, within
 from tests.websocket_client import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Talker, frame, frames, goodbye, talk
 
 pytestmark = pytest.mark.anyio
@@ -382,7 +383,7 @@ async def test_the_server_says_that_it_stops(caplog: pytest.LogCaptureFixture) -
         await within(finished)
         await within(served.ended)
     assert told == ["busy"]
-    assert access_lines(caplog)[0].endswith("s 1012 client left: the server stopped")
+    assert access_lines(caplog)[0].endswith("s 1012 the server stopped")
 
 
 async def test_who_waits_for_an_answer_when_the_server_stops_gets_a_503() -> None:
@@ -403,6 +404,41 @@ async def test_who_waits_for_an_answer_when_the_server_stops_gets_a_503() -> Non
         assert (await client.response()).status == 503
         await within(served.ended)
     assert told == ["gone"]
+
+
+async def test_who_asks_while_the_server_stops_gets_a_503() -> None:
+    """A handshake that was on its way at the stop is answered at once, on a connection that has served a request, too; no app is called."""
+    paths: list[str] = []
+    shared: list[RunningServer] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        paths.append(scope["path"])
+        shared.append(shared_of(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async with serving(app, timeout_graceful_shutdown=60, limits=Limits(farewell=60)) as served, await served.connect() as client:
+        await client.send(GET)
+        assert (await client.response()).status == 200
+        served.stop.set()
+        await eventually(lambda: shared[0].stopping)
+        await client.send(HANDSHAKE)
+        with anyio.fail_after(PATIENCE):
+            response = await client.response()
+        assert (response.status, response.header(b"retry-after")) == (503, b"1")
+        client.leave()
+        await within(served.ended)
+    assert paths == ["/"]
+
+
+async def test_who_does_not_answer_a_goodbye_holds_up_no_stop() -> None:
+    """The app has closed, and nothing of the client's can count any more: the server stops without its close frame."""
+    limits = Limits(farewell=0.0, linger=0.05)
+    async with serving(handler(returns), timeout_graceful_shutdown=60, limits=limits) as served, await talk(served) as client:
+        assert await client.receive() == (CLOSE, b"\x03\xe8")
+        served.stop.set()
+        assert await client.receive() == (0, b"")
+        await within(served.ended)
 
 
 # Without the extra.

@@ -527,6 +527,24 @@ def test_the_server_stops() -> None:
     assert (talk.told, talk.session.status) == (["gone"], 503)
 
 
+@pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.DENYING])
+def test_who_is_not_accepted_yet_can_be_refused(phase: Phase) -> None:
+    """Also while the head of a denial is held back: the client sees the status that the log has, and with a 503 when to come back."""
+    talk = reached(phase)
+    head, _, text = talk.protocol.refuse(503, "too many").partition(b"\r\n\r\n")
+    assert (head.split(b"\r\n")[0], text) == (b"HTTP/1.1 503 Service Unavailable", b"too many\n")
+    assert b"retry-after: 1" in head.lower().split(b"\r\n")
+    assert talk.session.status == 503
+
+
+def test_who_is_refused_in_a_conversation_is_closed_with_1012() -> None:
+    """The log has the code that the client gets."""
+    talk = opened()
+    assert frames(talk.protocol.refuse(503, "the server stopped")) == [(CLOSE, struct.pack("!H", 1012) + b"the server stops")]
+    assert talk.session.leave("the server stopped", 503)
+    assert talk.session.close_code == 1012
+
+
 # Backpressure.
 
 

@@ -23,7 +23,7 @@ from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
 
 REQUEST, IDLE, DRAIN, LINGER, CLOSE = Next  # as in phases.py
-_BESIDE = {503: [(b"retry-after", b"1")]}  # RFC 9110 §10.2.3: another process may be there, or less to do
+BESIDE = {503: [(b"retry-after", b"1")]}  # RFC 9110 §10.2.3: another process may be there, or less to do
 
 
 class Protocol:
@@ -125,7 +125,7 @@ class Protocol:
         if exchange is not None and exchange.phase is not WAITING and exchange.phase is not STARTED:
             return b""
         text = reason.encode() + b"\n"
-        own = [*plain_text(len(text)), (b"connection", b"close"), *_BESIDE.get(status, ())]
+        own = [*plain_text(len(text)), (b"connection", b"close"), *BESIDE.get(status, ())]
         fields = [validated_field(*field) for field in own] + self._identity()
         head = b"%b%b\r\n" % (STATUS_LINES[status], b"".join([field[2] for field in fields]))
         bodyless = self._reader.bodyless if exchange is None else exchange.head.method == b"HEAD"  # RFC 9110 §9.3.2

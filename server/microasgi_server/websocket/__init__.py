@@ -3,6 +3,7 @@
     protocol.py   HTTP/1.1 that goes over to a session behind such a request
     handshake.py  what the request must say, and what the answer does
     session.py    the conversation, as the app sees it: another kind of `Exchange`, with its states in states.py
+    messages.py   what the messages are that it sends
     farewells.py  who wants to know in which way the client has left
     frames.py     bytes to messages and back; the one file that knows the package `websockets`, an extra
     closing.py    the codes that a conversation ends with

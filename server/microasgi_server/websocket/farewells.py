@@ -19,6 +19,7 @@ class Farewells(Presence):
 
     busy = False
     content = False
+    uploads = False  # a handshake has no body
 
     def __init__(self) -> None:
         self._goodbyes: dict[object, Goodbye] = {}

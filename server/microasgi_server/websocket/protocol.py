@@ -6,6 +6,8 @@ from typing import Any
 
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Next
+from microasgi_server.http1.exchange import Exchange
+from microasgi_server.http1.fields import Field
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.websocket.handshake import UPGRADE_REQUIRED, read_handshake, version_required
 from microasgi_server.websocket.states import CLOSING
@@ -52,14 +54,18 @@ class UpgradingProtocol(Protocol):
             return
         if self._behind:
             raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
-        self.exchange = session_class(self.exchange, handshake, self._identity(), self._limits)
+        self.exchange = session_class(self.exchange, handshake, self._fields_of(self.exchange), self._limits)
         self._body = _ENDLESS
         self._upgraded = True
+
+    def _fields_of(self, exchange: Exchange) -> list[Field]:
+        """What the answer to a handshake has beside the app's own fields, unless they are among those."""
+        return self._identity()
 
     def after_response(self) -> Next:
         if not self._upgraded:
             return super().after_response()
-        return Next.DRAIN if self.exchange.phase is CLOSING else Next.LINGER
+        return Next.DRAIN if self.exchange.phase is CLOSING and not self.exchange.closing else Next.LINGER
 
     def refuse(self, status: int, reason: str) -> bytes:
         if self._upgraded:

@@ -16,27 +16,25 @@ from microasgi_server.exchange import Address
 from microasgi_server.http1.exchange import Exchange, plain_text
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.phases import WAITING
+from microasgi_server.http1.protocol import BESIDE
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.websocket.closing import Close, Code, check_close
 from microasgi_server.websocket.farewells import Farewells
 from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.handshake import Handshake
+from microasgi_server.websocket.messages import content_of, step_of
 from microasgi_server.websocket.states import (
-    ACCEPT,
     ARRIVALS,
-    BODY,
-    CLOSE,
     CLOSING,
     CONNECTING,
-    DENIAL,
+    DENYING,
     DONE,
     EARLY_GOODBYE,
     ENDING,
     GONE,
     GOODBYE,
-    LAST_BODY,
     OPEN,
-    SEND,
     TRANSITIONS,
     VANISHED,
     Arrival,
@@ -46,7 +44,6 @@ from microasgi_server.websocket.states import (
 
 SWITCHING_PROTOCOLS = 101
 _FORBIDDEN = b"Forbidden\n"
-_STEPS = {"websocket.accept": ACCEPT, "websocket.send": SEND, "websocket.close": CLOSE, "websocket.http.response.start": DENIAL}
 
 
 class Session(Farewells):
@@ -63,6 +60,7 @@ class Session(Farewells):
     _in_hand = False
     _answering = False  # whether the newest `send()` has to do with what was in hand before
     _returned = False
+    _stopped = False  # whether it was the server that ended it
 
     def __init__(self, request: Exchange, handshake: Handshake, identity: list[Field], limits: Limits) -> None:
         super().__init__()
@@ -106,6 +104,10 @@ class Session(Farewells):
     @property
     def close_code(self) -> int:
         return self.close.code if self.status == SWITCHING_PROTOCOLS else 0
+
+    @property
+    def left(self) -> bool:
+        return not self._stopped
 
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         """The ASGI scope (ASGI WebSocket spec, Connection Scope): the request's, in other words."""
@@ -165,6 +167,7 @@ class Session(Farewells):
         if VANISHED not in ARRIVALS[self.phase]:
             return False
         self._arrive(VANISHED)
+        self._stopped = status != CLIENT_CLOSED_REQUEST
         left = super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
         if not self.content:
             self._drop()
@@ -178,11 +181,11 @@ class Session(Farewells):
         """The server stops, and says so to its clients; then it is as if they had said goodbye."""
         faults = super().shut_down()
         if self.phase is CONNECTING:
-            self._due += self._answer(503, b"the server stops\n", (b"retry-after", b"1"))
+            self._due += self.refuse(503, "the server stops")
             self.leave("the server stopped", 503)
         elif self.phase is OPEN:
-            self.close = Close(Code.RESTART, "the server stops")
-            self._due += self._frames.close(self.close)
+            self._due += self.refuse(503, "the server stops")
+            self._stopped = True
             self._say_goodbye("the server stopped")
         return faults
 
@@ -208,9 +211,13 @@ class Session(Farewells):
 
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words of a server that won't go on: a response if there can be one, or else a goodbye."""
-        if self.phase is CONNECTING:
-            return self._answer(status, reason.encode() + b"\n")
-        return self._frames.close(Close(Code.RESTART, "the server stops")) if self.phase is OPEN else b""
+        if self.phase is OPEN:
+            self.close = Close(Code.RESTART, "the server stops")
+            return self._frames.close(self.close)
+        if self.phase is not CONNECTING and self.phase is not DENYING:
+            return b""
+        self.request.phase = WAITING  # the head that is held back never was
+        return self._answer(status, reason.encode() + b"\n", *BESIDE.get(status, ()))
 
     def ping(self) -> bytes:
         return self._frames.ping()
@@ -220,12 +227,7 @@ class Session(Farewells):
     def send(self, message: Message) -> bytes:
         if self.gone:
             return b""
-        kind = message.get("type")
-        step = _STEPS.get(str(kind))
-        if kind == "websocket.http.response.body":
-            step = BODY if message.get("more_body", False) else LAST_BODY
-        if step is None:
-            raise AppError(f"a WebSocket has no message of type {kind!r}")
+        step, kind = step_of(message), message["type"]
         phase = TRANSITIONS[self.phase].get(step)
         if phase is None:
             raise AppError(f"{kind!r} can't be sent now: the WebSocket is {self.phase.name}")
@@ -239,7 +241,7 @@ class Session(Farewells):
     def _encode(self, message: Message, step: Step) -> bytes:
         match step:
             case Step.SEND:
-                content = _content(message)
+                content = content_of(message)
                 self._answering, self._in_hand = self._in_hand, False
                 return self._frames.message(content)
             case Step.ACCEPT:
@@ -288,13 +290,3 @@ class Session(Farewells):
         self.status = self.request.status
         self._move(DONE)
         return data
-
-
-def _content(message: Message) -> str | bytes:
-    """What a `websocket.send` has: exactly one of two (ASGI WebSocket spec, Send)."""
-    text, data = message.get("text"), message.get("bytes")
-    if isinstance(text, str) and data is None:
-        return text
-    if isinstance(data, bytes | bytearray | memoryview) and text is None:
-        return bytes(data)
-    raise AppError("a websocket.send has text, a str, or bytes, and not both")
