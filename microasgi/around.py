@@ -29,6 +29,7 @@ from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import PROGRESS, Request
 from microasgi.responses import Response
 from microasgi.returns import Result, respond, to_response
+from microasgi.timeouts import TimeLimit
 
 _PAUSE = object()
 """In place of what a coroutine waits for: it waits for us."""
@@ -182,6 +183,8 @@ class _Call:
         self._forward: Send | None = None  # where messages go, once they aren't held any more
         self._abandoned: BaseException | None = None
         self._start: Message | None = None
+        self._limit_around = self._visit.time_limit
+        self._paused: TimeLimit | None = None  # the app's own time, which doesn't pass while the function has the turn
         self.held: Message | None = None
         self.ended = False
         self._coroutine: Any = app(request.scope, _replayed(request), self._send)
@@ -221,11 +224,17 @@ class _Call:
     async def run(self, error: BaseException | None = None) -> None:
         """Step the app until it pauses or ends, in the running task."""
         steps, error = _Steps(self._coroutine, error), None  # with its traceback, it would hold this frame
+        if self._paused is not None:
+            self._paused.resume()
+            self._paused = None
         try:
             await steps
         except BaseException:
             self.ended = True
             raise
+        if self._visit.time_limit is not self._limit_around:
+            self._paused = self._visit.time_limit
+            self._paused.pause()
         self.ended = self._coroutine.cr_frame is None
 
     async def _send(self, message: Message) -> None:

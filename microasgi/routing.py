@@ -18,7 +18,7 @@ from microasgi.checks import check_app, check_middleware, check_parts, check_sta
 from microasgi.conversing import WebSocketRoute
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
-from microasgi.levels import LEVELS, Level
+from microasgi.levels import LEVELS, Level, route_path
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import check_limit, limit_body
 from microasgi.nowhere import Nowhere
@@ -125,6 +125,15 @@ class Router(Declarations):
         if scope["type"] == "websocket":
             await self._dispatch_websocket(scope, receive, send)
             return
+        visit: Visit = scope[VISIT]
+        around = visit.time_limit
+        try:
+            await self._respond(scope, receive, send)
+        finally:
+            if visit.time_limit is not around:
+                visit.time_limit.end()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         response: ASGIApp | None
         try:
             response = await self._answer(scope, receive)
@@ -140,7 +149,7 @@ class Router(Declarations):
         visit: Visit = scope[VISIT]
         if self.timeout is not None:
             limit_time(self.timeout, visit)
-        path = _route_path(scope)
+        path = route_path(scope)
         match = self._table.find(scope["method"], path or "/")
         if match is None:
             return self._nowhere.answer(scope, path)
@@ -189,12 +198,3 @@ class _Mounted:
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope[VISIT]
         await self._app({**self._scope, LEVELS: ()}, *visit.foreign(receive, send))
-
-
-def _route_path(scope: Scope) -> str:
-    """The path below `root_path`: what this router has to match."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :]
-    return path

@@ -3,11 +3,12 @@
     seconds pass ──► promise/ cancels the block: once, then a grace, then for good; shields and threads are waited for
                  ──► 503, once the handler has ended; if its response had begun, that breaks off
 
-The innermost opinion holds, from the moment at which it is known. It is about handlers alone: what a response leaves for the background
-runs outside the block, and takes as long as it takes.
+The innermost opinion holds, from the moment at which it is known until the response of whoever has it is sent. It is about handlers
+alone: middleware around them takes as long as it takes, and so does what a response leaves for the background.
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -31,30 +32,76 @@ def check_timeout(timeout: object) -> None:
 
 def limit_time(seconds: float, visit: Visit) -> None:
     """Let the handler of a visit, whose block has begun, take so many seconds from now on; 0 for as many as it takes."""
-    if visit.at_end is not None:
-        visit.at_end()
-    visit.at_end = _call_later(seconds, visit, _stop) if 0 < seconds < float("inf") else None
+    if visit.time_limit is not None:
+        visit.time_limit.end()
+    visit.time_limit = TimeLimit(seconds, visit)
 
 
-def _stop(visit: Visit, seconds: float) -> None:
-    if not visit.block.cancelled:  # else its client was quicker
-        logger.warning("%s took more than its timeout of %g s: cancelled", visit.describe(), seconds)
-        visit.instead = PlainTextResponse("Service Unavailable", 503)
-        visit.block.cancel(visit.describe)
+class TimeLimit:
+    """The seconds that a handler has, sending included. They pass from the beginning, but for pauses; `end` is at its end.
+
+    :param seconds: how many; 0 for as many as it takes
+    """
+
+    def __init__(self, seconds: float, visit: Visit) -> None:
+        self._seconds = seconds
+        self._visit = visit
+        self._left = seconds if 0 < seconds < math.inf else math.inf
+        self._pauses = 0  # each function around it makes its own
+        self._over = False
+        self._undo: Callable[[], object] | None = None
+        self._began = 0.0
+        self._run()
+
+    def pause(self) -> None:
+        """Somebody else has the turn, until `resume`."""
+        self._pauses += 1
+        if self._undo is not None:
+            self._left -= anyio.current_time() - self._began
+            self._halt()
+
+    def resume(self) -> None:
+        """The handler goes on."""
+        self._pauses -= 1
+        if not self._pauses:
+            self._run()
+
+    def end(self) -> None:
+        """It holds no more."""
+        self._over = True
+        self._halt()
+
+    def _run(self) -> None:
+        if self._left < math.inf and not self._over:
+            self._began = anyio.current_time()
+            self._undo = _call_later(max(self._left, 0), self._visit, self._stop)
+
+    def _halt(self) -> None:
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def _stop(self) -> None:
+        visit = self._visit
+        self._over, self._undo = True, None
+        if not visit.block.cancelled:  # else its client was quicker
+            logger.warning("%s took more than its timeout of %g s: cancelled", visit.describe(), self._seconds)
+            visit.instead = PlainTextResponse("Service Unavailable", 503)
+            visit.block.cancel(visit.describe)
 
 
-def _call_later(seconds: float, visit: Visit, function: Callable[[Visit, float], None]) -> Callable[[], object]:
+def _call_later(seconds: float, visit: Visit, function: Callable[[], object]) -> Callable[[], object]:
     """Call the function in so many seconds, unless what this returns is called before: on the loop of the visit's task."""
     get_loop: Any = getattr(visit.block.task, "get_loop", None)
     if get_loop is not None:  # a task of asyncio's
-        handle = get_loop().call_later(seconds, function, visit, seconds)
+        handle = get_loop().call_later(seconds, function)
         return handle.cancel  # type: ignore[no-any-return]
     scope = anyio.CancelScope()
 
     async def wait() -> None:
         with scope:
             await anyio.sleep(seconds)
-            function(visit, seconds)
+            function()
 
     sys.modules["trio"].lowlevel.spawn_system_task(wait)  # beside everything: nobody waits for it
     return scope.cancel

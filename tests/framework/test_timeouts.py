@@ -8,7 +8,8 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from microasgi import Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi import CallNext, Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi.asgi import ASGIApp
 from microasgi.responses import BackgroundTask
 from tests.harness import GET, Sleeper, call, eventually, loud_lines, serving, within
 from tests.harness import Response as Answer
@@ -134,6 +135,52 @@ async def test_a_client_that_leaves_first_is_a_departure(caplog: pytest.LogCaptu
             await within(begun)
         await within(ended)
     assert loud_lines(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["function", "ASGI"])
+async def test_middleware_has_a_time_of_its_own(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler's time is over when its response is sent, and doesn't pass while middleware around it has the turn."""
+
+    async def own_time(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        await anyio.sleep(3 * SOON)
+        return response
+
+    def asgi(app: ASGIApp) -> ASGIApp:
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            await anyio.sleep(3 * SOON)
+
+        return middleware
+
+    inner = Router([Route("/", lambda request: "quick", timeout=SOON)], middleware=[asgi] if kind == "ASGI" else [])
+    if kind == "function":
+        inner.middleware(own_time)
+    with anyio.fail_after(5):
+        answer = await call(Router([Mount("/a", inner)]), path="/a/")
+    assert (answer.status, answer.body, answer.complete) == (200, b"quick", True)
+    assert loud_lines(caplog) == []
+
+
+async def test_a_stream_behind_middleware_has_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that goes on after middleware had the turn is stopped at the end of its own seconds."""
+    sleeper = Sleeper()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"half"
+        await sleeper.sleep()
+
+    routes = Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)])
+
+    @routes.middleware
+    async def own_time(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        await anyio.sleep(2 * SOON)
+        return response
+
+    answer = await get(routes)
+    assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
+    assert (sleeper.cancellations, len(late(caplog))) == (1, 1)
 
 
 async def test_a_thread_can_ask(caplog: pytest.LogCaptureFixture) -> None:
