@@ -139,6 +139,8 @@ class Router(Declarations):
             response = await self._answer(scope, receive)
         except Exception as error:
             response = await answer(error, scope, receive)
+        if (limit := scope[VISIT].time_limit) is not None:
+            send = limit.holding(send)
         if isinstance(response, _Mounted):
             await response(scope, receive, send)
         elif response is not None:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
+from microasgi.asgi import Message, Send
 from microasgi.promise.visit import Visit
 from microasgi.responses import PlainTextResponse
 
@@ -49,6 +51,8 @@ class TimeLimit:
         self._left = seconds if 0 < seconds < math.inf else math.inf
         self._pauses = 0  # each function around it makes its own
         self._over = False
+        self._begun = False  # whether anything of the response may be on the wire
+        self._answered_for = False
         self._undo: Callable[[], object] | None = None
         self._began = 0.0
         self._run()
@@ -70,6 +74,28 @@ class TimeLimit:
         """It holds no more."""
         self._over = True
         self._halt()
+        if self._answered_for:
+            self._visit.answered = False  # whatever the handler has made of it
+
+    def holding(self, send: Send) -> Send:
+        """`send()` for the handler's response, whose start waits for the first of its body: until then it can become a 503.
+
+        Servers wait so, too (ASGI HTTP spec, response start). What comes when the handler has been answered for is dropped.
+        """
+        held: list[Message] = []
+
+        async def holding_send(message: Message) -> None:
+            if self._answered_for:
+                await checkpoint()  # where a handler hears of its end that couldn't before, as in a thread
+            elif message["type"] == "http.response.start" and not self._begun and not held:
+                held.append(message)
+            else:
+                self._begun = self._begun or bool(held)
+                while held:
+                    await send(held.pop())
+                await send(message)
+
+        return holding_send
 
     def _run(self) -> None:
         if self._left < math.inf and not self._over:
@@ -86,6 +112,7 @@ class TimeLimit:
         self._over, self._undo = True, None
         if not visit.block.cancelled:  # else its client was quicker
             logger.warning("%s took more than its timeout of %g s: cancelled", visit.describe(), self._seconds)
+            self._answered_for = not self._begun
             visit.instead = PlainTextResponse("Service Unavailable", 503)
             visit.block.cancel(visit.describe)
 

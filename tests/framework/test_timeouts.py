@@ -183,6 +183,67 @@ async def test_a_stream_behind_middleware_has_what_is_left(caplog: pytest.LogCap
     assert (sleeper.cancellations, len(late(caplog))) == (1, 1)
 
 
+async def passing(request: Request, call_next: CallNext) -> Response:
+    """Middleware that does nothing."""
+    return await call_next(request)
+
+
+def late_route(sleeper: Sleeper) -> Route:
+    """A response whose first piece never comes."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        await sleeper.sleep()
+        yield b""
+
+    return Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)
+
+
+def late_mount(sleeper: Sleeper) -> Mount:
+    """The same, of another framework's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await sleeper.sleep()
+
+    return Mount("/", app, timeout=SOON)
+
+
+@pytest.mark.parametrize("make", [late_route, late_mount])
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "behind middleware"])
+async def test_a_response_of_which_nothing_is_out_is_a_503(make: Any, around: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """What has only a status and headers yet has not begun, as far as its client knows."""
+    sleeper = Sleeper()
+    routes = Router([make(sleeper)])
+    if around:
+        routes.middleware(passing)
+
+    answer = await get(routes)
+    assert (answer.status, answer.complete, sleeper.cancellations) == (503, True, 1)
+    assert len(loud_lines(caplog)) == len(late(caplog)) == 1
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "behind middleware"])
+async def test_what_a_thread_returns_too_late_is_dropped(around: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread that doesn't ask is waited for, but its time was over: the answer is the 503 that the log tells of."""
+    ended = False
+
+    def handle(request: Request) -> str:
+        nonlocal ended
+        end = time.monotonic() + 5
+        while not late(caplog) and time.monotonic() < end:
+            time.sleep(0.001)
+        ended = True
+        return "late"
+
+    routes = Router([Route("/", handle, timeout=SOON)])
+    if around:
+        routes.middleware(passing)
+
+    answer = await get(routes)
+    assert (answer.status, ended) == (503, True)
+    assert len(loud_lines(caplog)) == len(late(caplog)) == 1
+
+
 async def test_a_thread_can_ask(caplog: pytest.LogCaptureFixture) -> None:
     """A plain function's thread can't be stopped, but told: `check_cancelled()` raises in it when the time is over."""
     asked = 0
