@@ -150,7 +150,7 @@ class Router(Declarations):
         """The response to be sent, or a mounted app to be asked for it."""
         visit: Visit = scope[VISIT]
         if self.timeout is not None:
-            limit_time(self.timeout, visit)
+            limit_time(self.timeout, visit, scope)
         path = route_path(scope)
         match = self._table.find(scope["method"], path or "/")
         if match is None:
@@ -163,7 +163,7 @@ class Router(Declarations):
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
         if found.timeout is not None:
-            limit_time(found.timeout, visit)
+            limit_time(found.timeout, visit, scope)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
         root = scope.get("root_path", "")

@@ -16,7 +16,8 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from microasgi.asgi import Message, Send
+from microasgi.asgi import Message, Scope, Send
+from microasgi.limits import EXTENSION as LIMITS
 from microasgi.promise.visit import Visit
 from microasgi.responses import PlainTextResponse
 
@@ -32,11 +33,11 @@ def check_timeout(timeout: object) -> None:
         raise ValueError(f"timeout is a number of seconds, or 0 for as many as it takes, not {timeout!r}")
 
 
-def limit_time(seconds: float, visit: Visit) -> None:
+def limit_time(seconds: float, visit: Visit, scope: Scope) -> None:
     """Let the handler of a visit, whose block has begun, take so many seconds from now on; 0 for as many as it takes."""
     if visit.time_limit is not None:
         visit.time_limit.end()
-    visit.time_limit = TimeLimit(seconds, visit)
+    visit.time_limit = TimeLimit(seconds, visit, scope)
 
 
 class TimeLimit:
@@ -45,9 +46,10 @@ class TimeLimit:
     :param seconds: how many; 0 for as many as it takes
     """
 
-    def __init__(self, seconds: float, visit: Visit) -> None:
+    def __init__(self, seconds: float, visit: Visit, scope: Scope) -> None:
         self._seconds = seconds
         self._visit = visit
+        self._told: Any = (scope.get("extensions") or {}).get(LIMITS, {})
         self._left = seconds if 0 < seconds < math.inf else math.inf
         self._pauses = 0  # each function around it makes its own
         self._over = False
@@ -113,6 +115,7 @@ class TimeLimit:
         if not visit.block.cancelled:  # else its client was quicker
             logger.warning("%s took more than its timeout of %g s: cancelled", visit.describe(), self._seconds)
             self._answered_for = not self._begun
+            self._told["late"] = True  # our server needn't log the app as faulty, too, if its response breaks off
             visit.instead = PlainTextResponse("Service Unavailable", 503)
             visit.block.cancel(visit.describe)
 
