@@ -240,6 +240,9 @@ class _Call:
     async def _send(self, message: Message) -> None:
         if self._abandoned is not None:
             raise self._abandoned
+        if self._start is None and message["type"] != "http.response.start":  # an early hint, say
+            await self._server_send(message)
+            return
         is_first, self._start = self._start is None, self._start or message
         if self._forward is None and current_task() is not self._task:
             if not is_first:

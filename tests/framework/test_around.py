@@ -540,6 +540,21 @@ async def test_a_departure_while_the_app_has_paused_closes_it() -> None:
         await within(ended, 1)
 
 
+async def test_what_comes_before_a_response_passes() -> None:
+    """An app may send other messages before its response begins, as an early hint."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+        await PlainTextResponse("the end")(scope, receive, send)
+
+    async with serving(around(Mount("/", app))) as served, await served.connect() as client:
+        await client.send(GET)
+        received = b""
+        while not received.endswith(b"the end"):
+            received += await client.receive()
+    assert re.findall(rb"^HTTP/1.1 (\d+)", received, re.MULTILINE) == [b"103", b"200"]
+
+
 async def test_it_may_give_the_handler_a_time() -> None:
     """A cancel scope around `call_next` ends the handler as it would in the handler itself; a stream is none of it."""
     ended: list[str] = []
