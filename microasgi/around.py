@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.checks import name_of
-from microasgi.exceptions import ClientDisconnect
+from microasgi.exceptions import ClientDisconnect, SentElsewhere
 from microasgi.promise.delivery import current_task
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import PROGRESS, Request
@@ -246,7 +246,7 @@ class _Call:
         is_first, self._start = self._start is None, self._start or message
         if self._forward is None and current_task() is not self._task:
             if not is_first:
-                raise RuntimeError("an app that sends its body from another task can't be read by middleware")
+                raise SentElsewhere("an app that sends its body from another task can't be read by middleware")
             self._forward = self._server_send
         if self._forward is None:
             self.held = message
