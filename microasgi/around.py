@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.checks import name_of
 from microasgi.exceptions import ClientDisconnect, SentElsewhere
+from microasgi.parsing import allowed
 from microasgi.promise.delivery import current_task
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import PROGRESS, Request
@@ -277,9 +278,11 @@ def _replayed(request: Request) -> Receive:
     kept = request.scope[PROGRESS].kept_body
     if kept is None:
         return request._receive
-    body = [{"type": "http.request", "body": kept, "more_body": False}]
+    pieces = [kept]
 
     async def receive() -> Message:
-        return body.pop() if body else await request._receive()
+        if not pieces:
+            return await request._receive()
+        return {"type": "http.request", "body": allowed(pieces.pop(), request.scope.get("extensions")), "more_body": False}
 
     return receive

@@ -17,7 +17,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Message, Scope, Send
-from microasgi.limits import EXTENSION as LIMITS
+from microasgi.parsing import LIMITS
 from microasgi.promise.visit import Visit
 from microasgi.responses import PlainTextResponse
 
