@@ -23,12 +23,14 @@ from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.checks import name_of
-from microasgi.exceptions import ClientDisconnect
+from microasgi.exceptions import ClientDisconnect, SentElsewhere
+from microasgi.parsing import allowed
 from microasgi.promise.delivery import current_task
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import PROGRESS, Request
 from microasgi.responses import Response
 from microasgi.returns import Result, respond, to_response
+from microasgi.timeouts import TimeLimit
 
 _PAUSE = object()
 """In place of what a coroutine waits for: it waits for us."""
@@ -182,6 +184,8 @@ class _Call:
         self._forward: Send | None = None  # where messages go, once they aren't held any more
         self._abandoned: BaseException | None = None
         self._start: Message | None = None
+        self._limit_around = self._visit.time_limit
+        self._paused: TimeLimit | None = None  # the app's own time, which doesn't pass while the function has the turn
         self.held: Message | None = None
         self.ended = False
         self._coroutine: Any = app(request.scope, _replayed(request), self._send)
@@ -221,20 +225,29 @@ class _Call:
     async def run(self, error: BaseException | None = None) -> None:
         """Step the app until it pauses or ends, in the running task."""
         steps, error = _Steps(self._coroutine, error), None  # with its traceback, it would hold this frame
+        if self._paused is not None:
+            self._paused.resume()
+            self._paused = None
         try:
             await steps
         except BaseException:
             self.ended = True
             raise
+        if self._visit.time_limit is not self._limit_around:
+            self._paused = self._visit.time_limit
+            self._paused.pause()
         self.ended = self._coroutine.cr_frame is None
 
     async def _send(self, message: Message) -> None:
         if self._abandoned is not None:
             raise self._abandoned
+        if self._start is None and message["type"] != "http.response.start":  # an early hint, say
+            await self._server_send(message)
+            return
         is_first, self._start = self._start is None, self._start or message
         if self._forward is None and current_task() is not self._task:
             if not is_first:
-                raise RuntimeError("an app that sends its body from another task can't be read by middleware")
+                raise SentElsewhere("an app that sends its body from another task can't be read by middleware")
             self._forward = self._server_send
         if self._forward is None:
             self.held = message
@@ -265,9 +278,11 @@ def _replayed(request: Request) -> Receive:
     kept = request.scope[PROGRESS].kept_body
     if kept is None:
         return request._receive
-    body = [{"type": "http.request", "body": kept, "more_body": False}]
+    pieces = [kept]
 
     async def receive() -> Message:
-        return body.pop() if body else await request._receive()
+        if not pieces:
+            return await request._receive()
+        return {"type": "http.request", "body": allowed(pieces.pop(), request.scope.get("extensions")), "more_body": False}
 
     return receive

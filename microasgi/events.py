@@ -23,6 +23,7 @@ import anyio
 
 from microasgi.addresses import URL
 from microasgi.asgi import Receive, Scope, Send
+from microasgi.exceptions import SentElsewhere
 from microasgi.iterating import iterated
 from microasgi.promise.delivery import Block
 from microasgi.promise.visit import VISIT, Visit
@@ -191,7 +192,14 @@ class _Line:
                 await anyio.sleep_until(self._used + ping)
                 async with self.free:
                     if anyio.current_time() >= self._used + ping:
-                        await self._put(_COMMENT)
+                        await self._ping()
+
+    async def _ping(self) -> None:
+        """Send a comment, unless middleware reads this stream: it can only be given what the generator's own task sends."""
+        try:
+            await self._put(_COMMENT)
+        except SentElsewhere:
+            self._used = anyio.current_time()  # perhaps it only has yet to pass it on
 
     async def _put(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

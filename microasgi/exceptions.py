@@ -87,3 +87,7 @@ class WebSocketDisconnect(ClientDisconnect):
         super().__init__(f"the client left ({code}{': ' + reason if reason else ''})")
         self.code = code
         self.reason = reason
+
+
+class SentElsewhere(RuntimeError):
+    """What an app's `send()` raises in another task than the app's own, where middleware reads the response: not a handler's business."""

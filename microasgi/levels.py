@@ -1,5 +1,6 @@
-"""The Routers that a request has come through: for its exceptions, which one after the other may answer, and for links."""
+"""The Routers that a request has come through: for its exceptions, which one after the other may answer, for links, and for paths."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 LEVELS = "microasgi.levels"
@@ -12,3 +13,12 @@ class Level(NamedTuple):
     router: Any
     root_path: str
     """What is in front of this Router's paths. The outermost's begins every link."""
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """The path below `root_path`: what a router has to match."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path

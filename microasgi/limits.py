@@ -8,8 +8,7 @@ The innermost opinion is the one that holds when the body is asked for.
 
 from microasgi.asgi import Message, Receive, Scope
 from microasgi.exceptions import HTTPException
-
-EXTENSION = "microasgi.limits"
+from microasgi.parsing import LIMITS
 
 
 def check_limit(limit_body: object) -> None:
@@ -24,10 +23,10 @@ def check_limit(limit_body: object) -> None:
 def limit_body(limit: int, scope: Scope, receive: Receive) -> Receive:
     """Let a request's body have at most `limit` bytes, 0 for as many as come: the `receive()` to read it with."""
     extensions = scope.get("extensions") or {}
-    allowance = extensions.get(EXTENSION)
+    allowance = extensions.get(LIMITS)
     if allowance is None:
         allowance = {}
-        scope["extensions"] = {**extensions, EXTENSION: allowance}
+        scope["extensions"] = {**extensions, LIMITS: allowance}
         receive = _counting(allowance, scope, receive)
     allowance["body"] = limit
     return receive

@@ -12,7 +12,7 @@ RFC 9110 §15.5.14 has 413, and §15.5.21 has 422.
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, get_args
@@ -23,6 +23,21 @@ from microasgi.plain import Mismatch, reader_of
 
 Model = TypeVar("Model")
 Read = Callable[[bytes], Any]
+
+
+LIMITS = "microasgi.limits"
+"""The extension that has the limits of a request, the server's or ours (limits.py)."""
+
+
+def allowed(body: bytes, extensions: Mapping[str, Any] | None) -> bytes:
+    """A body that middleware has read already, if it has no more bytes than the scope's extensions say by now.
+
+    :raises HTTPException: 413, if it has
+    """
+    limit = (extensions or {}).get(LIMITS, {}).get("body", 0)
+    if 0 < limit < len(body):
+        refuse_longer_than(limit)
+    return body
 
 
 async def gather(stream: AsyncGenerator[bytes, None], headers: Headers, limit: int | None) -> bytes:

@@ -13,7 +13,7 @@ from microasgi.datastructures import Headers, QueryParams, State, parse_cookies
 from microasgi.exceptions import ClientDisconnect
 from microasgi.forms import FormLimits, FormReading
 from microasgi.levels import LEVELS
-from microasgi.parsing import Model, gather, parse_json
+from microasgi.parsing import Model, allowed, gather, parse_json
 from microasgi.promise.visit import VISIT, Visit
 
 _TURNS = 3
@@ -115,7 +115,7 @@ class Request:
         :raises RuntimeError: it has been read already
         """
         if self._progress.kept_body is not None:
-            yield self._progress.kept_body
+            yield allowed(self._progress.kept_body, self.scope.get("extensions"))
             return
         if self._progress.body_streamed:
             raise RuntimeError("the request's body was streamed already, and is not kept; read it once, or use body()")
@@ -139,7 +139,7 @@ class Request:
         progress = self._progress
         if progress.kept_body is None or limit is not None:
             progress.kept_body = await gather(self.stream(), self.headers, limit)
-        return progress.kept_body
+        return allowed(progress.kept_body, self.scope.get("extensions"))
 
     @overload
     async def json(self, model: None = None, *, limit: int | None = None) -> Any: ...

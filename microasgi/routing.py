@@ -18,7 +18,7 @@ from microasgi.checks import check_app, check_middleware, check_parts, check_sta
 from microasgi.conversing import WebSocketRoute
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
-from microasgi.levels import LEVELS, Level
+from microasgi.levels import LEVELS, Level, route_path
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import check_limit, limit_body
 from microasgi.nowhere import Nowhere
@@ -125,11 +125,22 @@ class Router(Declarations):
         if scope["type"] == "websocket":
             await self._dispatch_websocket(scope, receive, send)
             return
+        visit: Visit = scope[VISIT]
+        around = visit.time_limit
+        try:
+            await self._respond(scope, receive, send)
+        finally:
+            if visit.time_limit is not around:
+                visit.time_limit.end()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         response: ASGIApp | None
         try:
             response = await self._answer(scope, receive)
         except Exception as error:
             response = await answer(error, scope, receive)
+        if (limit := scope[VISIT].time_limit) is not None:
+            send = limit.holding(send)
         if isinstance(response, _Mounted):
             await response(scope, receive, send)
         elif response is not None:
@@ -139,8 +150,8 @@ class Router(Declarations):
         """The response to be sent, or a mounted app to be asked for it."""
         visit: Visit = scope[VISIT]
         if self.timeout is not None:
-            limit_time(self.timeout, visit)
-        path = _route_path(scope)
+            limit_time(self.timeout, visit, scope)
+        path = route_path(scope)
         match = self._table.find(scope["method"], path or "/")
         if match is None:
             return self._nowhere.answer(scope, path)
@@ -152,7 +163,7 @@ class Router(Declarations):
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
         if found.timeout is not None:
-            limit_time(found.timeout, visit)
+            limit_time(found.timeout, visit, scope)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
         root = scope.get("root_path", "")
@@ -189,12 +200,3 @@ class _Mounted:
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope[VISIT]
         await self._app({**self._scope, LEVELS: ()}, *visit.foreign(receive, send))
-
-
-def _route_path(scope: Scope) -> str:
-    """The path below `root_path`: what this router has to match."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :]
-    return path

@@ -53,7 +53,7 @@ class Visit:
     answered: whether a response has begun.
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
     instead: the answer, if somebody else has cancelled the block before the response had begun.
-    at_end: called when the block ends.
+    time_limit: the one that holds (timeouts.py).
     """
 
     gone = False
@@ -61,7 +61,7 @@ class Visit:
     route = ""
     afterwards: Callable[[], Awaitable[object]] | None = None
     instead: ASGIApp | None = None
-    at_end: Callable[[], object] | None = None
+    time_limit: Any = None
     _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
@@ -165,9 +165,6 @@ async def run_while_connected(
     except BaseException as error:
         if not visit.gone or not only_disconnects(error):
             raise
-    finally:
-        if visit.at_end is not None:
-            visit.at_end()
     if visit.block.cancelled and not visit.answered:
         await (_answer_nobody(server_send) if visit.instead is None else visit.instead(scope, receive, server_send))
     if visit.afterwards is not None:

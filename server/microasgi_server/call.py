@@ -57,7 +57,7 @@ class Call:
                 raise
         else:
             if not exchange.ends():
-                logs.app_unfinished(exchange)
+                logs.app_unfinished(exchange, self.scope)
             self._give_up()
         finally:
             if exchange.gone:

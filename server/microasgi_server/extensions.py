@@ -3,6 +3,7 @@
 scope["extensions"]["microasgi.disconnect"]["subscribe"](callback)      `Presence.subscribe`
 scope["extensions"]["microasgi.shutdown"]["subscribe"](callback)        `Presence.subscribe_shutdown`
 scope["extensions"]["microasgi.limits"]["body"] = 5_000_000             before the first `receive()`: see `Allowance`
+scope["extensions"]["microasgi.limits"]["late"] = True                  before the app returns: see `Allowance`
 """
 
 from collections.abc import Callable
@@ -39,9 +40,12 @@ class Functions(dict[str, Any]):
 
 
 class Allowance(TypedDict, total=False):
-    """What a request may bring, as the extension `microasgi.limits`: the app may say otherwise until it asks for the body.
+    """The limits of a request, as the extension `microasgi.limits`: what the app says of them.
 
-    body: bytes of the body; 0 is as many as come. With more of them the server answers 413, and its client counts as gone.
+    body: bytes of the body; 0 is as many as come. With more of them the server answers 413, and its client counts as gone. The app may
+        say otherwise until it asks for the body.
+    late: whether the app has stopped its handler after a time of its own, and told of it. A response that then breaks off is no fault.
     """
 
     body: int
+    late: bool

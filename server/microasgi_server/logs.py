@@ -8,8 +8,10 @@ Whatever a client sent is escaped: a log line is one line.
 
 import logging
 
+from microasgi_server.asgi import Scope
 from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Address, Exchange
+from microasgi_server.extensions import Allowance
 
 TRACE = 5
 """The level below DEBUG at which every message is logged."""
@@ -72,9 +74,10 @@ def call_failed(exchange: Exchange, error: Exception) -> None:
     logger.error("No task could be made for %s", request_line(exchange), exc_info=error)
 
 
-def app_unfinished(exchange: Exchange) -> None:
-    """The app returned too early: its own fault, unless it was told that the server stops."""
-    level = logging.INFO if exchange.stopping else logging.ERROR
+def app_unfinished(exchange: Exchange, scope: Scope) -> None:
+    """The app returned too early: its own fault, unless it was told that the server stops, or has told of a limit of its own."""
+    limits: Allowance = (scope.get("extensions") or {}).get("microasgi.limits", {})
+    level = logging.INFO if exchange.stopping or limits.get("late", False) else logging.ERROR
     logger.log(level, "The app returned without completing its response for %s", request_line(exchange))
 
 

@@ -33,7 +33,7 @@ from microasgi import (
     Router,
     StreamingResponse,
 )
-from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.promise.delivery import current_task
 from microasgi.testing import Client
 from tests.conftest import LOOPS
@@ -540,6 +540,21 @@ async def test_a_departure_while_the_app_has_paused_closes_it() -> None:
         await within(ended, 1)
 
 
+async def test_what_comes_before_a_response_passes() -> None:
+    """An app may send other messages before its response begins, as an early hint."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+        await PlainTextResponse("the end")(scope, receive, send)
+
+    async with serving(around(Mount("/", app))) as served, await served.connect() as client:
+        await client.send(GET)
+        received = b""
+        while not received.endswith(b"the end"):
+            received += await client.receive()
+    assert re.findall(rb"^HTTP/1.1 (\d+)", received, re.MULTILINE) == [b"103", b"200"]
+
+
 async def test_it_may_give_the_handler_a_time() -> None:
     """A cancel scope around `call_next` ends the handler as it would in the handler itself; a stream is none of it."""
     ended: list[str] = []
@@ -582,6 +597,37 @@ async def test_an_event_stream_behind_it() -> None:
             received += await client.receive()
         client.leave()
         await within(ended, 1)
+
+
+async def test_an_event_stream_that_is_read_has_no_pings(caplog: pytest.LogCaptureFixture) -> None:
+    """Middleware that reads events has them all, however quiet it is in between; pings, from a task beside, aren't among them."""
+    pinged = anyio.Event()
+
+    async def events() -> AsyncIterator[Event]:
+        yield Event("a")
+        await pinged.wait()
+        yield Event("b")
+
+    class Counting(EventStream):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def counting_send(message: Message) -> None:
+                if message.get("body") == b":\n\n":
+                    pinged.set()
+                await send(message)
+
+            await super().__call__(scope, receive, counting_send)
+
+    routes = Router([Route("/", lambda request: Counting(events(), ping=0.001, retry=1))])
+
+    @routes.middleware
+    async def loud(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        return StreamingResponse(piece.upper() async for piece in response.body_iterator)
+
+    with anyio.fail_after(5):
+        answer = await call(routes)
+    assert answer.body == b":\nRETRY: 1000\n\nDATA: A\n\nDATA: B\n\n"
+    assert loud_lines(caplog) == []
 
 
 # Its limits.

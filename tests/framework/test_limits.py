@@ -11,7 +11,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route as StarletteRoute
 
-from microasgi import CancelOnDisconnect, Mount, Request, Route, Router
+from microasgi import CallNext, CancelOnDisconnect, Mount, Request, Response, Route, Router
 from tests.harness import access_lines, call, eventually, loud_lines, serving
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +96,28 @@ async def test_other_servers_know_nothing_of_it(path: str, length: int, status: 
     assert response.status == status
     if status == 413:
         assert response.body.startswith(b"the request's body has at most ")
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"), [("/lower", 50, 200), ("/lower", 51, 413), ("/foreign", 51, 413), ("/ignored", 51, 200)]
+)
+@pytest.mark.parametrize("ours", [True, False], ids=["our server", "another"])
+async def test_a_body_that_middleware_has_read_is_limited_too(path: str, length: int, status: int, ours: bool) -> None:
+    """The innermost limit holds for whoever asks for the body, also where a function around has asked for it before."""
+    inner = [Route(path, handler, methods=["POST"], limit_body=50) for path, handler in (("/lower", count), ("/ignored", ignore))]
+    app = Router([*inner, Mount("/foreign", foreign, limit_body=50)], limit_body=100)
+
+    @app.middleware
+    async def reads(request: Request, call_next: CallNext) -> Response:
+        await request.body()
+        return await call_next(request)
+
+    if not ours:
+        assert (await call(app, "POST", path, body=[bytes(length)])).status == status
+        return
+    async with serving(app) as served, await served.connect() as client:
+        await client.send(b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), length, bytes(length)))
+        assert (await client.response()).status == status
 
 
 class PassOn(BaseHTTPMiddleware):

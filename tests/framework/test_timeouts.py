@@ -8,7 +8,8 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from microasgi import Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi import CallNext, Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi.asgi import ASGIApp
 from microasgi.responses import BackgroundTask
 from tests.harness import GET, Sleeper, call, eventually, loud_lines, serving, within
 from tests.harness import Response as Answer
@@ -51,7 +52,7 @@ async def test_a_handler_that_takes_too_long_is_answered_for(policy: Any, caplog
 
 
 async def test_a_response_that_has_begun_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
-    """What has begun can't become a 503: it ends in the middle, and its client sees that."""
+    """What has begun can't become a 503: it ends in the middle, its client sees that, and the log has one warning."""
 
     async def parts() -> AsyncIterator[bytes]:
         yield b"half"
@@ -59,7 +60,7 @@ async def test_a_response_that_has_begun_breaks_off(caplog: pytest.LogCaptureFix
 
     answer = await get(Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)]))
     assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
-    assert len(late(caplog)) == 1
+    assert len(loud_lines(caplog)) == len(late(caplog)) == 1
 
 
 async def test_another_server_gets_the_same_answer(caplog: pytest.LogCaptureFixture) -> None:
@@ -134,6 +135,113 @@ async def test_a_client_that_leaves_first_is_a_departure(caplog: pytest.LogCaptu
             await within(begun)
         await within(ended)
     assert loud_lines(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["function", "ASGI"])
+async def test_middleware_has_a_time_of_its_own(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler's time is over when its response is sent, and doesn't pass while middleware around it has the turn."""
+
+    async def own_time(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        await anyio.sleep(3 * SOON)
+        return response
+
+    def asgi(app: ASGIApp) -> ASGIApp:
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            await anyio.sleep(3 * SOON)
+
+        return middleware
+
+    inner = Router([Route("/", lambda request: "quick", timeout=SOON)], middleware=[asgi] if kind == "ASGI" else [])
+    if kind == "function":
+        inner.middleware(own_time)
+    with anyio.fail_after(5):
+        answer = await call(Router([Mount("/a", inner)]), path="/a/")
+    assert (answer.status, answer.body, answer.complete) == (200, b"quick", True)
+    assert loud_lines(caplog) == []
+
+
+async def test_a_stream_behind_middleware_has_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that goes on after middleware had the turn is stopped at the end of its own seconds."""
+    sleeper = Sleeper()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"half"
+        await sleeper.sleep()
+
+    routes = Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)])
+
+    @routes.middleware
+    async def own_time(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        await anyio.sleep(2 * SOON)
+        return response
+
+    answer = await get(routes)
+    assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
+    assert (sleeper.cancellations, len(late(caplog))) == (1, 1)
+
+
+async def passing(request: Request, call_next: CallNext) -> Response:
+    """Middleware that does nothing."""
+    return await call_next(request)
+
+
+def late_route(sleeper: Sleeper) -> Route:
+    """A response whose first piece never comes."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        await sleeper.sleep()
+        yield b""
+
+    return Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)
+
+
+def late_mount(sleeper: Sleeper) -> Mount:
+    """The same, of another framework's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await sleeper.sleep()
+
+    return Mount("/", app, timeout=SOON)
+
+
+@pytest.mark.parametrize("make", [late_route, late_mount])
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "behind middleware"])
+async def test_a_response_of_which_nothing_is_out_is_a_503(make: Any, around: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """What has only a status and headers yet has not begun, as far as its client knows."""
+    sleeper = Sleeper()
+    routes = Router([make(sleeper)])
+    if around:
+        routes.middleware(passing)
+
+    answer = await get(routes)
+    assert (answer.status, answer.complete, sleeper.cancellations) == (503, True, 1)
+    assert len(loud_lines(caplog)) == len(late(caplog)) == 1
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "behind middleware"])
+async def test_what_a_thread_returns_too_late_is_dropped(around: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread that doesn't ask is waited for, but its time was over: the answer is the 503 that the log tells of."""
+    ended = False
+
+    def handle(request: Request) -> str:
+        nonlocal ended
+        end = time.monotonic() + 5
+        while not late(caplog) and time.monotonic() < end:
+            time.sleep(0.001)
+        ended = True
+        return "late"
+
+    routes = Router([Route("/", handle, timeout=SOON)])
+    if around:
+        routes.middleware(passing)
+
+    answer = await get(routes)
+    assert (answer.status, ended) == (503, True)
+    assert len(loud_lines(caplog)) == len(late(caplog)) == 1
 
 
 async def test_a_thread_can_ask(caplog: pytest.LogCaptureFixture) -> None:
