@@ -1,7 +1,7 @@
 """`timeout=` on a route or a router: a handler that takes too long is stopped as by a departure, and answered for."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -17,6 +17,20 @@ from tests.harness import Response as Answer
 pytestmark = pytest.mark.anyio
 
 SOON = 0.05
+
+
+async def quick(request: Request) -> str:
+    """A handler that never waits, not for a thread either: on a busy machine that may take longer to begin than it has time."""
+    return "quick"
+
+
+def streaming(parts: Callable[[], AsyncIterator[bytes]]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that streams, and doesn't wait before."""
+
+    async def stream(request: Request) -> Response:
+        return StreamingResponse(parts())
+
+    return stream
 
 
 async def get(routes: Any, path: str = "/") -> Answer:
@@ -58,7 +72,7 @@ async def test_a_response_that_has_begun_breaks_off(caplog: pytest.LogCaptureFix
         yield b"half"
         await anyio.sleep_forever()
 
-    answer = await get(Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)]))
+    answer = await get(Router([Route("/", streaming(parts), timeout=SOON)]))
     assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
     assert len(loud_lines(caplog)) == len(late(caplog)) == 1
 
@@ -153,7 +167,7 @@ async def test_middleware_has_a_time_of_its_own(kind: str, caplog: pytest.LogCap
 
         return middleware
 
-    inner = Router([Route("/", lambda request: "quick", timeout=SOON)], middleware=[asgi] if kind == "ASGI" else [])
+    inner = Router([Route("/", quick, timeout=SOON)], middleware=[asgi] if kind == "ASGI" else [])
     if kind == "function":
         inner.middleware(own_time)
     with anyio.fail_after(5):
@@ -170,7 +184,7 @@ async def test_a_stream_behind_middleware_has_what_is_left(caplog: pytest.LogCap
         yield b"half"
         await sleeper.sleep()
 
-    routes = Router([Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)])
+    routes = Router([Route("/", streaming(parts), timeout=SOON)])
 
     @routes.middleware
     async def own_time(request: Request, call_next: CallNext) -> Response:
@@ -195,7 +209,7 @@ def late_route(sleeper: Sleeper) -> Route:
         await sleeper.sleep()
         yield b""
 
-    return Route("/", lambda request: StreamingResponse(parts()), timeout=SOON)
+    return Route("/", streaming(parts), timeout=SOON)
 
 
 def late_mount(sleeper: Sleeper) -> Mount:
