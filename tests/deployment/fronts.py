@@ -38,6 +38,12 @@ http {{
 """What Debian's own nginx.conf has around a site."""
 
 
+def nginx_conf(folder: Path, site: str) -> str:
+    """nginx's whole configuration for a site, with all that it writes in this folder."""
+    user = "user root;" if os.geteuid() == 0 else ""  # the worker must be able to write into the test's folder
+    return NGINX.format(user=user, folder=folder, site=site)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody has at the moment, each another one."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -62,9 +68,13 @@ def _nginx(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple
         (r"10\.0\.0\.11:8000", f"127.0.0.1:{servers[0]}"),
         (r"10\.0\.0\.12:8000", f"127.0.0.1:{servers[1]}"),
     ]
-    user = "user root;" if os.geteuid() == 0 else ""  # the worker must be able to write into the test's folder
-    site = _replaced((HERE / "nginx.conf").read_text(), changes)
-    return NGINX.format(user=user, folder=folder, site=site), ["-e", str(folder / "error.log"), "-p", str(folder), "-c"]
+    return nginx_conf(folder, _replaced((HERE / "nginx.conf").read_text(), changes)), [
+        "-e",
+        str(folder / "error.log"),
+        "-p",
+        str(folder),
+        "-c",
+    ]
 
 
 def _haproxy(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple[str, list[str]]:

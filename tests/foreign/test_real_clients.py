@@ -4,7 +4,6 @@ import functools
 import gzip
 import io
 import json
-import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +21,7 @@ from anyio import to_thread
 from microasgi import Request, Response, Router, StreamingResponse, WebSocket
 from tests.certificates import Files
 from tests.conftest import LOOPS
+from tests.deployment.fronts import nginx_conf
 from tests.harness import PATIENCE, Client, Departure, Served, Sleeper, eventually, serving, within
 from tests.needs import needs_program, path_of
 from tests.websocket_client import TEXT, talk
@@ -382,20 +382,7 @@ async def test_a_browser() -> None:
 
 # nginx.
 
-NGINX = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+SITE = """
     client_max_body_size 100m;
     upstream app {{ server 127.0.0.1:{upstream}; keepalive 4; }}
     server {{
@@ -410,7 +397,6 @@ http {{
         }}
         location = /secret {{ return 200 "{secret}"; }}
     }}
-}}
 """
 
 
@@ -422,8 +408,7 @@ async def nginx_in_front(served: Served, folder: Path) -> AsyncIterator[Served]:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
     secret = secrets.token_hex()
-    user = "user root;" if os.geteuid() == 0 else ""  # the worker must be able to write into the test's folder
-    (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, upstream=served.port, port=port, secret=secret))
+    (folder / "nginx.conf").write_text(nginx_conf(folder, SITE.format(upstream=served.port, port=port, secret=secret)))
     front = Served(f"http://127.0.0.1:{port}", anyio.Event(), anyio.Event())
     async with await anyio.open_process(command, stdin=None, stdout=None, stderr=None) as process:
         try:

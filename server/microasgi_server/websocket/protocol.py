@@ -30,13 +30,9 @@ _ENDLESS = Endless()
 class UpgradingProtocol(Protocol):
     """One connection's side of HTTP/1.1, until a WebSocket takes its place for good."""
 
-    __slots__ = ("_upgraded",)
+    __slots__ = ()
 
     exchange: Any
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._upgraded = False
 
     def _read_head(self, data: bytes) -> bool:
         if not super()._read_head(data):
@@ -56,19 +52,18 @@ class UpgradingProtocol(Protocol):
             raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
         self.exchange = session_class(self.exchange, handshake, self._fields_of(self.exchange), self._limits)
         self._body = _ENDLESS
-        self._upgraded = True
 
     def _fields_of(self, exchange: Exchange) -> list[Field]:
         """What the answer to a handshake has beside the app's own fields, unless they are among those."""
         return self._identity()
 
     def after_response(self) -> Next:
-        if not self._upgraded:
+        if self._body is not _ENDLESS:
             return super().after_response()
         return Next.DRAIN if self.exchange.phase is CLOSING and not self.exchange.closing else Next.LINGER
 
     def refuse(self, status: int, reason: str) -> bytes:
-        if self._upgraded:
+        if self._body is _ENDLESS:
             return bytes(self.exchange.refuse(status, reason))
         return version_required(self._identity(), reason) if status == UPGRADE_REQUIRED else super().refuse(status, reason)
 
