@@ -23,7 +23,6 @@ from microasgi_server.exchange import Address
 from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.limits import Limits
-from microasgi_server.http1.phases import START, Phase, Step
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.http1.reader import Head
 from microasgi_server.proxies.connections import behind_proxies
@@ -68,12 +67,11 @@ class IdentifiedExchange(NotedExchange):
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         return super().scope(client, server, root_path, {**state, "request_id": self.request_id})
 
-    def _encode(self, message: Message, step: Step, before: Phase) -> bytes:
-        if step is START:
-            headers = list(message.get("headers", ()))
-            if not any(bytes(name).lower() == NAME for name, _ in headers):
-                message = {**message, "headers": [*headers, (NAME, self.request_id.encode())]}
-        return super()._encode(message, step, before)
+    def _start(self, message: Message) -> bytes:
+        headers = list(message.get("headers", ()))
+        if not any(bytes(name).lower() == NAME for name, _ in headers):
+            message = {**message, "headers": [*headers, (NAME, self.request_id.encode())]}
+        return super()._start(message)
 
 
 class IdentifiedProtocol(UpgradingProtocol):

@@ -11,7 +11,7 @@ from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import AppError, Refusal
 from microasgi_server.exchange import Address
 from microasgi_server.extensions import Allowance, Functions
-from microasgi_server.http1.encoder import ResponseEncoder
+from microasgi_server.http1.encoder import ResponseEncoder, hint
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import (
@@ -28,7 +28,6 @@ from microasgi_server.http1.phases import (
     STREAMING,
     TRANSITIONS,
     WAITING,
-    Phase,
     Step,
 )
 from microasgi_server.http1.reader import Head
@@ -51,6 +50,8 @@ class Exchange(Presence):
 
     ahead = 0
     _awaits_go_ahead = False  # whether the client holds its body back
+    _pieces: list[bytes] | tuple[()] = ()  # of the body, `ahead` bytes in all
+    _encoder: ResponseEncoder  # from the response's start on
     _taken = False  # whether the app has the whole body
     _last_body = LAST_BODY  # what ends the body: else LAST_BODY_BEFORE_TRAILERS, which the response's head announced
 
@@ -58,8 +59,7 @@ class Exchange(Presence):
         self.head = head
         self.phase = WAITING
         self.body_complete = head.length == 0
-        self._pieces: list[bytes] = []  # of the body, `ahead` bytes in all
-        self._encoder = ResponseEncoder(head, identity)
+        self._identity = identity
         self._limits = limits
         self._allowance: Allowance = {"body": limits.body}
         if head.closes:
@@ -142,14 +142,15 @@ class Exchange(Presence):
         self._awaits_go_ahead = False  # it didn't
         self.received += len(data)
         if self.phase is not DONE and self.phase is not GONE:
-            if self._pieces and len(self._pieces[-1]) < self._limits.crumb:
-                self._pieces[-1] += data
+            pieces = self._pieces = self._pieces or []
+            if pieces and len(pieces[-1]) < self._limits.crumb:
+                pieces[-1] += data
             else:
-                self._pieces.append(data)
+                pieces.append(data)
             self.ahead += len(data)
 
     def _forget(self) -> None:
-        self._pieces.clear()
+        self._pieces = ()
         self.ahead = 0
 
     def asked(self) -> bytes:
@@ -179,7 +180,16 @@ class Exchange(Presence):
         if phase is None:
             raise AppError(f"{message['type']!r} can't be sent now: the response is {before.name}")
         try:
-            data = self._encode(message, step, before)
+            if step is START:
+                data = self._start(message)
+            elif before is STARTED:
+                closes = self.closing or (not self.body_complete and self._must_close())
+                data = self._encoder.first(message, step, self._identity(), closes)
+                self.closing = closes or self._encoder.head.closes
+            elif before is STREAMING:
+                data = self._encoder.body(message, step)
+            else:
+                data = hint(self.head, message) if step is HINT else self._encoder.trailers(message, step)
         except (TypeError, ValueError) as error:  # parts that aren't what ASGI says, or that HTTP doesn't allow
             raise AppError(f"{message['type']!r} can't be sent: {error}") from error
         self.phase = phase
@@ -189,23 +199,12 @@ class Exchange(Presence):
                 self._forget()
         return data
 
-    def _encode(self, message: Message, step: Step, before: Phase) -> bytes:
-        encoder = self._encoder
-        if step is START:
-            encoder.start(message)
-            self.status = int(message["status"])
-            self._last_body = LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
-            return b""
-        if step is HINT:
-            return encoder.hint(message)
-        if step is MORE_TRAILERS or step is LAST_TRAILERS:
-            return encoder.trailers(message, step)
-        if before is not STARTED:
-            return encoder.body(message, step, False)
-        data = encoder.body(message, step, self.closing or (not self.body_complete and self._must_close()))
-        if encoder.closes:
-            self.closing = True
-        return data
+    def _start(self, message: Message) -> bytes:
+        """The head is held back until the first of the body: until then, it can still become a 500."""
+        self._encoder = encoder = ResponseEncoder(self.head, message)
+        self.status = encoder.head.status
+        self._last_body = LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
+        return b""
 
     def fail(self) -> bytes | None:
         """A clean 500 if nothing of a response is on the wire yet; None if there is, and only closing is left."""

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 from microasgi_server.exchange import Next
 from microasgi_server.http1.body import NO_BODY, Body, Chunked, Sized
-from microasgi_server.http1.encoder import STATUS_LINES
 from microasgi_server.http1.exchange import Exchange, plain_text
 from microasgi_server.http1.fields import Field, validated_field
+from microasgi_server.http1.heads import STATUS_LINES
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
