@@ -58,11 +58,12 @@ class Call:
         else:
             if not exchange.ends():
                 logs.app_unfinished(exchange, self.scope)
-            self._give_up()
+            if not exchange.complete:
+                self._give_up()
         finally:
+            running.calls.discard(self)
             if exchange.gone:
                 running.journal.left(self._connection.transport.client, exchange, self.began)
-            running.calls.discard(self)
             if not exchange.complete:  # else it is another's turn already
                 self._connection.ended(self)
             if running.stopping:

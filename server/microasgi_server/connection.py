@@ -44,7 +44,10 @@ class Input(Enum):
 SERVICE_UNAVAILABLE = 503
 OPEN, ENDED, IGNORED = Input  # as in http1/phases.py
 HANDSHAKE, FIRST_BYTE, HEAD, BODY, APP, NEXT_REQUEST, UNWANTED_BODY, TAKING, PONG, READING, FLUSHING = Wait
-REQUEST, IDLE, DRAIN, LINGER, _ = Next
+REQUEST, IDLE, MID_HEAD, DRAIN, LINGER, _ = Next
+
+_NEXT = {IDLE: NEXT_REQUEST, MID_HEAD: HEAD, DRAIN: UNWANTED_BODY}
+"""What is waited for behind a response."""
 
 
 class Connection:
@@ -175,7 +178,9 @@ class Connection:
             logs.call_failed(exchange, error)
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
-            running.has_begun(call)
+            running.calls.add(call)
+            if running.stopping:  # it is the last on its connection, and nothing for who would converse
+                call.shut_down()
 
     def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
@@ -217,11 +222,9 @@ class Connection:
             return
         if following is REQUEST and (self._input is not ENDED or self._is_whole()):
             self._begin()
-        elif following is IDLE and self._input is not ENDED:
-            self.wait_for(HEAD if self.protocol.mid_head else NEXT_REQUEST)
-        elif following is DRAIN:
-            if self.wait is not UNWANTED_BODY:
-                self.wait_for(UNWANTED_BODY)
+        elif (wait := _NEXT.get(following)) is not None and self._input is not ENDED:
+            if self.wait is not wait:
+                self.wait_for(wait)
         elif following is LINGER:
             self._linger()
         else:

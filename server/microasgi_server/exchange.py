@@ -17,10 +17,14 @@ Address = tuple[str, int] | None
 class Next(Enum):
     """What a connection does once an exchange is complete."""
 
+    __hash__ = object.__hash__  # as http1.phases.Phase's
+
     REQUEST = auto()
     """The next request was here already: it is the protocol's `exchange` now."""
     IDLE = auto()
     """Wait for one."""
+    MID_HEAD = auto()
+    """Wait for the rest of its head: some of it is here."""
     DRAIN = auto()
     """Read on: the request's body has not all arrived, and the app no longer wants it."""
     LINGER = auto()

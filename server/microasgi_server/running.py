@@ -195,12 +195,6 @@ class RunningServer:
             self.enough.set()
         return True
 
-    def has_begun(self, call: Called) -> None:
-        """A call of the app is made. While stopping it is the last on its connection, and nothing for who would converse."""
-        self.calls.add(call)
-        if self.stopping:
-            call.shut_down()
-
     def identity(self) -> list[Field]:
         """The fields of every response, made once a second. Not to be changed in place."""
         now = int(time.time())

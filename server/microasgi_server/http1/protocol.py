@@ -22,7 +22,7 @@ from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
 
-REQUEST, IDLE, DRAIN, LINGER, CLOSE = Next  # as in phases.py
+REQUEST, IDLE, MID_HEAD, DRAIN, LINGER, CLOSE = Next  # as in phases.py
 BESIDE = {503: [(b"retry-after", b"1")]}  # RFC 9110 §10.2.3: another process may be there, or less to do
 
 
@@ -82,13 +82,18 @@ class Protocol:
             return False
         head, rest = found
         self.exchange = exchange = self.exchange_class(head, self._identity, self._limits)
-        if exchange.body_complete:
+        if not exchange.body_complete:
+            self._drained = 0
+            self._body = Chunked(self._limits) if head.length is None else Sized(head.length)
+            self._read_body(exchange, rest)
+        elif rest:
             self._behind += rest
-            return True
-        self._drained = 0
-        self._body = Chunked(self._limits) if head.length is None else Sized(head.length)
-        self._read_body(exchange, rest)
+        if head.upgrades:
+            self._upgrade(exchange)
         return True
+
+    def _upgrade(self, exchange: Exchange) -> None:
+        """The client asks for another protocol: it may be ignored (RFC 9110 §7.8)."""
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         body, rest = self._body.read(data)
@@ -106,18 +111,19 @@ class Protocol:
         """
         exchange = self.exchange
         assert exchange is not None
-        assert exchange.phase is DONE
-        keep = not exchange.closing
         if not exchange.body_complete:
-            return DRAIN if keep and self._drained <= self._limits.drain else LINGER
-        if not keep:
+            return self._unfinished(exchange)
+        if exchange.closing:
             return LINGER if self._behind else CLOSE
         self.served = True
         self.exchange = None
         if not self._behind:
             return IDLE
         behind, self._behind = self._behind, bytearray()
-        return REQUEST if self._read_head(bytes(behind)) else IDLE
+        return REQUEST if self._read_head(bytes(behind)) else MID_HEAD
+
+    def _unfinished(self, exchange: Exchange) -> Next:
+        return DRAIN if not exchange.closing and self._drained <= self._limits.drain else LINGER
 
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words to a client whose request won't be served: nothing, if a response is on the wire already."""

@@ -63,7 +63,7 @@ class AsyncioTransport:
         loop, context = self._loop, self._running.context.copy()
         factory = loop.get_task_factory()
         if factory is None:
-            return loop.create_task(run(), context=context)
+            return asyncio.Task(run(), loop=loop, name="request", context=context)  # numbering them would cost more
         # Not every factory takes a context, and uvloop's `create_task` insists on giving one; but each finds it when it is called inside.
         coroutine = _in_its_own_turn(run)
         try:

@@ -34,15 +34,8 @@ class UpgradingProtocol(Protocol):
 
     exchange: Any
 
-    def _read_head(self, data: bytes) -> bool:
-        if not super()._read_head(data):
-            return False
-        if self.exchange.head.upgrades:
-            self._upgrade()
-        return True
-
-    def _upgrade(self) -> None:
-        handshake = read_handshake(self.exchange.head)
+    def _upgrade(self, exchange: Exchange) -> None:
+        handshake = read_handshake(exchange.head)
         if handshake is None:
             return
         session_class = _session_class()
@@ -50,17 +43,17 @@ class UpgradingProtocol(Protocol):
             return
         if self._behind:
             raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
-        self.exchange = session_class(self.exchange, handshake, self._fields_of(self.exchange), self._limits)
+        self.exchange = session_class(exchange, handshake, self._fields_of(exchange), self._limits)
         self._body = _ENDLESS
 
     def _fields_of(self, exchange: Exchange) -> list[Field]:
         """What the answer to a handshake has beside the app's own fields, unless they are among those."""
         return self._identity()
 
-    def after_response(self) -> Next:
+    def _unfinished(self, exchange: Any) -> Next:
         if self._body is not _ENDLESS:
-            return super().after_response()
-        return Next.DRAIN if self.exchange.phase is CLOSING and not self.exchange.closing else Next.LINGER
+            return super()._unfinished(exchange)
+        return Next.DRAIN if exchange.phase is CLOSING and not exchange.closing else Next.LINGER
 
     def refuse(self, status: int, reason: str) -> bytes:
         if self._body is _ENDLESS:
