@@ -27,7 +27,7 @@ from microasgi.exceptions import ClientDisconnect, SentElsewhere
 from microasgi.parsing import allowed
 from microasgi.promise.delivery import current_task
 from microasgi.promise.visit import VISIT, Visit
-from microasgi.requests import PROGRESS, Request
+from microasgi.requests import Request
 from microasgi.responses import Response
 from microasgi.returns import Result, respond, to_response
 from microasgi.timeouts import TimeLimit
@@ -275,7 +275,7 @@ def _announce(scope: Scope) -> None:
 
 def _replayed(request: Request) -> Receive:
     """`receive()` that has the request's body once more, if the function has read it."""
-    kept = request.scope[PROGRESS].kept_body
+    kept = request._progress.kept_body
     if kept is None:
         return request._receive
     pieces = [kept]

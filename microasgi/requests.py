@@ -19,9 +19,6 @@ from microasgi.promise.visit import VISIT, Visit
 _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
 
-PROGRESS = "microasgi.progress"
-"""The scope's key for the request's `Progress`."""
-
 
 class Progress:
     """How far a request has come, for all who have a hand in it: handlers, exception handlers and middleware have a Request each.
@@ -51,12 +48,19 @@ class Request:
         self.path: str = scope["path"]
         self.path_params: dict[str, Any] = scope.get("path_params", {})
         self._receive = receive
-        self._progress: Progress = scope.get(PROGRESS) or Progress()
 
     def __repr__(self) -> str:
         body = ", body read" if self._progress.kept_body is not None else ", body streamed" if self._progress.body_streamed else ""
         gone = ", client gone" if VISIT in self.scope and self.gone else ""
         return f"<Request {self.method} {self.path!r}{body}{gone}>"
+
+    @cached_property
+    def _progress(self) -> Progress:
+        visit: Visit | None = self.scope.get(VISIT)
+        if visit is None:
+            return Progress()
+        visit.progress = visit.progress or Progress()
+        return visit.progress  # type: ignore[no-any-return]
 
     @cached_property
     def headers(self) -> Headers:

@@ -25,7 +25,7 @@ from microasgi.nowhere import Nowhere
 from microasgi.policy import OnDisconnect, told_policy
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, Visit, run_while_connected
-from microasgi.requests import PROGRESS, Progress, Request
+from microasgi.requests import Request
 from microasgi.returns import respond, to_response
 from microasgi.routes import Mount, Route
 from microasgi.timeouts import check_timeout, limit_time
@@ -104,7 +104,6 @@ class Router(Declarations):
             case "http":
                 levels, root = scope.get(LEVELS), scope.get("root_path", "")
                 scope[LEVELS] = (Level(self, root), *(levels or ())) if levels or root else self._alone
-                scope.setdefault(PROGRESS, Progress())
                 if VISIT in scope:
                     scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
                     await self._app(scope, receive, send)
@@ -127,31 +126,28 @@ class Router(Declarations):
             return
         visit: Visit = scope[VISIT]
         around = visit.time_limit
+        response: ASGIApp | None
         try:
-            await self._respond(scope, receive, send)
+            try:
+                response = await self._answer(scope, receive)
+            except Exception as error:
+                response = await answer(error, scope, receive)
+            if visit.time_limit is not None:
+                send = visit.time_limit.holding(send)
+            if isinstance(response, _Mounted):
+                await response(scope, receive, send)
+            elif response is not None:
+                await respond(response, scope, receive, send)
         finally:
             if visit.time_limit is not around:
                 visit.time_limit.end()
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response: ASGIApp | None
-        try:
-            response = await self._answer(scope, receive)
-        except Exception as error:
-            response = await answer(error, scope, receive)
-        if (limit := scope[VISIT].time_limit) is not None:
-            send = limit.holding(send)
-        if isinstance(response, _Mounted):
-            await response(scope, receive, send)
-        elif response is not None:
-            await respond(response, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         """The response to be sent, or a mounted app to be asked for it."""
         visit: Visit = scope[VISIT]
         if self.timeout is not None:
             limit_time(self.timeout, visit, scope)
-        path = route_path(scope)
+        path = route_path(scope) if scope.get("root_path") else scope["path"]
         match = self._table.find(scope["method"], path or "/")
         if match is None:
             return self._nowhere.answer(scope, path)
@@ -159,7 +155,8 @@ class Router(Declarations):
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.path
-        visit.set_policy(found.on_disconnect, found.cleanup_grace)
+        if found.on_disconnect is not None or found.cleanup_grace is not None:
+            visit.set_policy(found.on_disconnect, found.cleanup_grace)
         if found.limit_body is not None:
             receive = limit_body(found.limit_body, scope, receive)
         if found.timeout is not None:

@@ -6,7 +6,6 @@ from benchmarks.apps import work
 from microasgi import PlainTextResponse, Request, Response, Router, StreamingResponse
 from microasgi.levels import LEVELS, Level
 from microasgi.promise.visit import VISIT, Visit
-from microasgi.requests import PROGRESS, Progress
 
 
 class _Absent(Visit):
@@ -30,7 +29,6 @@ class Unprotected(Router):
             return
         scope[VISIT] = _Absent()
         scope[LEVELS] = (Level(self, scope.get("root_path", "")),)
-        scope[PROGRESS] = Progress()
         await self._app(scope, receive, send)
 
 

@@ -22,7 +22,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -54,6 +53,8 @@ class Visit:
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
     instead: the answer, if somebody else has cancelled the block before the response had begun.
     time_limit: the one that holds (timeouts.py).
+    progress: how far the request has come, for all who have a hand in it (requests.py).
+    extension: the server's `microasgi.disconnect`, or what is in its place.
     """
 
     gone = False
@@ -62,6 +63,8 @@ class Visit:
     afterwards: Callable[[], Awaitable[object]] | None = None
     instead: ASGIApp | None = None
     time_limit: Any = None
+    progress: Any = None
+    extension: Any = None
     _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
@@ -70,6 +73,11 @@ class Visit:
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]
+
+    def attach(self) -> Callable[[], object]:
+        """Hear of the departure from now on. Returns the undo."""
+        undo: Callable[[], object] = self.extension["subscribe"](self.leave)
+        return undo
 
     def leave(self) -> bool | None:
         """The client is gone. Called once, by whoever noticed; True if that cancels the handler."""
@@ -150,16 +158,14 @@ async def run_while_connected(
     """
     visit = Visit(scope, on_disconnect, cleanup_grace)
     scope[VISIT] = visit
-    extension = scope.get("extensions", {}).get(EXTENSION)
+    visit.extension = scope.get("extensions", {}).get(EXTENSION)
     pump: Pump | None = None
     server_send = send
-    if extension is not None:
-        subscribe = extension["subscribe"]
-    else:
+    if visit.extension is None:
         pump = Pump(receive, send, scope)
-        subscribe, receive, send = pump.subscribe, pump.receive, pump.send
+        visit.extension, receive, send = {"subscribe": pump.subscribe}, pump.receive, pump.send
     try:
-        rest = visit.block.start(app(scope, receive, send), partial(subscribe, visit.leave))  # type: ignore[arg-type]
+        rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
         if rest is not None:
             await (rest if pump is None else _run_pumped(rest, visit, pump))
     except BaseException as error:
