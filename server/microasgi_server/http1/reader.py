@@ -140,7 +140,8 @@ def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
     host = named.get(b"host", b"")
     if len(host) > REMEMBERED or not is_known_authority(host) or (len(named) < len(fields) and _repeats(fields)):
         return None
-    if match.end() > limits.head or match.start(3) > limits.request_line or len(fields) > limits.fields:
+    end = match.end()
+    if end > limits.head or (end > limits.request_line and match.start(3) > limits.request_line) or len(fields) > limits.fields:
         return None
     raw_path, _, query = target.partition(b"?")
     head = Head(method, target, b"1.1", fields, raw_path, query)
