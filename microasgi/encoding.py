@@ -61,7 +61,7 @@ def encode(content: Any) -> bytes:
 
 
 def _dump(content: Any) -> bytes:
-    text = json.dumps(content, default=_known, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _encoder.encode(content)
     return text.encode(errors="backslashreplace")  # half of a surrogate pair, which JSON may carry and UTF-8 may not, stays escaped
 
 
@@ -79,6 +79,9 @@ def _known(value: Any) -> Any:
         if isinstance(value, kind):
             return convert(value)
     raise TypeError(f"JSON has nothing for {type(value).__name__}")
+
+
+_encoder = json.JSONEncoder(default=_known, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _plain(value: Any, place: str) -> Any:
