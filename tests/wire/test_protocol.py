@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from microasgi_server import AppError
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Next
+from microasgi_server.http1 import heads
 from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field, _cached_field, validated_field
 from microasgi_server.http1.limits import Limits
@@ -1050,6 +1051,47 @@ def test_long_values_are_not_remembered() -> None:
     size = _cached_field.cache_info().currsize
     assert validated_field(b"set-cookie", value) == (b"set-cookie", value, b"set-cookie: " + value + b"\r\n")
     assert _cached_field.cache_info().currsize == size
+
+
+def answer(headers: Any, status: int = 200) -> bytes:
+    """The bytes of an empty response with these headers."""
+    _, exchange = begin()
+    exchange.send(start(status, headers))
+    return exchange.send(body())
+
+
+@pytest.mark.parametrize("name", [b"x-first", "x-first", bytearray(b"x-first")])
+def test_headers_that_look_like_those_before_are_checked_all_the_same(name: Any) -> None:
+    """A head that was described before is made of the same bytes; another type of name isn't taken for it."""
+    expected = answer([(b"x-first", b"1"), (b"content-length", b"0")])
+    assert answer(iter([[b"x-first", b"1"], [b"content-length", b"0"]])) == expected
+    if isinstance(name, bytes):
+        assert answer([(name, b"1"), (b"content-length", b"0")]) == expected
+    else:
+        with pytest.raises(AppError):
+            answer([(name, b"1"), (b"content-length", b"0")])
+    with pytest.raises(AppError):
+        answer([(b"x-first", b"1"), (b"content-length", b"0")], status=200.0)  # type: ignore[arg-type]
+
+
+def test_the_heads_that_are_kept_are_bounded() -> None:
+    """Heads of which each is another don't fill the memory, and long ones, as session cookies are, aren't kept at all."""
+    for number in range(3000):
+        assert b"\r\nx-request-id: %d\r\n" % number in answer([(b"x-request-id", b"%d" % number)])
+    assert len(heads._heads) <= heads._KEPT
+    before = len(heads._heads)
+    answer([(b"set-cookie", b"session=" + b"x" * 100)])
+    assert len(heads._heads) == before
+
+
+def test_a_kept_head_has_the_date_of_its_second() -> None:
+    """The head that is kept gets the server's fields of the moment."""
+    seconds = [[validated_field(b"date", b"%d" % second)] for second in range(2)]
+    for second in (0, 0, 1, 0):
+        _, exchange = begin()
+        exchange._identity = lambda second=second: seconds[second]  # type: ignore[misc]
+        exchange.send(start(200, [(b"content-length", b"0")]))
+        assert exchange.send(body()) == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: %d\r\n\r\n" % second
 
 
 @settings(deadline=None, max_examples=500)

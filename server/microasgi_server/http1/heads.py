@@ -69,8 +69,7 @@ class ResponseHead:
             fields = _without(fields, *FRAMING)
         self._fields = fields
         self._own = [name for name in names if name in _IDENTITY]
-        self._identity: list[Field] | None = None
-        self._bytes = b""
+        self._kept: tuple[list[Field] | None, bytes] = None, b""
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.framing.name}>"
@@ -80,9 +79,11 @@ class ResponseHead:
 
         :param identity: the Date and Server fields of this second, which the app's own take the place of
         """
-        if identity is not self._identity:
-            self._bytes, self._identity = self._lines(self._fields, identity, self.framing is CHUNKS), identity
-        return self._bytes
+        kept = self._kept
+        if kept[0] is not identity:
+            # In one piece: other threads may have servers of their own.
+            self._kept = kept = identity, self._lines(self._fields, identity, self.framing is CHUNKS)
+        return kept[1]
 
     def closing(self, identity: list[Field], *, chunks: bool) -> bytes:
         """Its bytes, with the word that the connection ends (RFC 9112 §9.6); `chunks`: the client knows them."""
