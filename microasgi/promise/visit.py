@@ -22,6 +22,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -54,7 +55,7 @@ class Visit:
     instead: the answer, if somebody else has cancelled the block before the response had begun.
     time_limit: the one that holds (timeouts.py).
     progress: how far the request has come, for all who have a hand in it (requests.py).
-    extension: the server's `microasgi.disconnect`, or what is in its place.
+    extension: the server's `microasgi.disconnect`, if it has that.
     """
 
     gone = False
@@ -75,7 +76,7 @@ class Visit:
         self._path: str = scope["path"]
 
     def attach(self) -> Callable[[], object]:
-        """Hear of the departure from now on. Returns the undo."""
+        """Have the server tell of the departure from now on. Returns the undo."""
         undo: Callable[[], object] = self.extension["subscribe"](self.leave)
         return undo
 
@@ -160,12 +161,12 @@ async def run_while_connected(
     scope[VISIT] = visit
     visit.extension = scope.get("extensions", {}).get(EXTENSION)
     pump: Pump | None = None
-    server_send = send
+    attach, server_send = visit.attach, send
     if visit.extension is None:
         pump = Pump(receive, send, scope)
-        visit.extension, receive, send = {"subscribe": pump.subscribe}, pump.receive, pump.send
+        attach, receive, send = partial(pump.subscribe, visit.leave), pump.receive, pump.send
     try:
-        rest = visit.block.start(app(scope, receive, send), visit.attach)  # type: ignore[arg-type]
+        rest = visit.block.start(app(scope, receive, send), attach)  # type: ignore[arg-type]
         if rest is not None:
             await (rest if pump is None else _run_pumped(rest, visit, pump))
     except BaseException as error:
