@@ -45,6 +45,7 @@ class Socket:
         """
         head = self.head()
         if " 101" not in head.partition("\r\n")[0]:
+            self.asked.sock.close()
             raise NotOfferedError(f"no WebSockets: it answers {head.partition(chr(13))[0]!r}")
         return self
 
