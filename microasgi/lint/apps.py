@@ -39,6 +39,7 @@ def a_stranger_is_refused(_: object, raised: Exception | None) -> Iterator[str]:
 class Request(NamedTuple):
     """What an app is asked.
 
+    path: decoded, and with a query, if it has one.
     body: a message for each piece.
     stays: whether the client does, after it has said that.
     """
@@ -132,14 +133,15 @@ async def _dropped(_: Message) -> None:
     pass
 
 
-def _scope(kind: str, path: str, state: dict[str, Any], **more: Any) -> Scope:
+def _scope(kind: str, target: str, state: dict[str, Any], **more: Any) -> Scope:
+    path, _, query = target.partition("?")
     return {
         "type": kind,
         "asgi": ASGI,
         "http_version": "1.1",
         "path": path,
         "raw_path": quote(path).encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [(b"host", b"testserver"), (b"accept", b"*/*"), *more.pop("headers", ())],
         "client": ("127.0.0.1", 54321),

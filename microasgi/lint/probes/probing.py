@@ -15,6 +15,9 @@ MODULES = (http, websocket, lifespan)
 AT_ONCE = 6
 """Probes: most of them wait."""
 
+ROUGH = ("A-11", "A-10")
+"""Rules whose probes come last, one by one: a server that doesn't survive them shouldn't be blamed for anything else."""
+
 
 @dataclass
 class Report:
@@ -43,7 +46,9 @@ def probe(command: str) -> Report:
             if asked.answer().status != 200:
                 raise ProbeError(f"{command!r} doesn't answer as the probing app does; it said: {server.said().strip() or 'nothing'}")
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for found in pool.map(lambda pair: _asked(peer, *pair), all_probes()):
+            gentle = [pair for pair in all_probes() if pair[0].id not in ROUGH]
+            rough = [pair for pair in all_probes() if pair[0].id in ROUGH]
+            for found in [*pool.map(lambda pair: _asked(peer, *pair), gentle), *(_asked(peer, *pair) for pair in rough)]:
                 report.findings += [one for one in found if isinstance(one, Finding)]
                 report.not_offered += [one for one in found if not isinstance(one, Finding)]
         report.findings += _noted(server, {finding.rule.id for finding in report.findings})

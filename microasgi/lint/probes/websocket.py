@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from microasgi.lint.probes.behaviours import SOON
 from microasgi.lint.probes.frames import Opcode, Socket
 from microasgi.lint.probes.peer import NotOfferedError, Peer
 from microasgi.lint.rule import Level, Moment, Side, Spec, rule, shown
@@ -86,7 +87,7 @@ def the_apps_code_goes_out(peer: Peer) -> Iterator[str]:
 def a_failure_closes(peer: Peer) -> Iterator[str]:
     """When the app raises, the WebSocket is closed."""
     with Socket(peer, "fail_open").open() as ws:
-        ws.asked.sock.settimeout(3)
+        ws.asked.sock.settimeout(SOON * 3)
         frame = ws.receive()
         if frame is None and not _is_closed(ws):
             yield "it is open three seconds after the app has raised"
