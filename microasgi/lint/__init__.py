@@ -20,6 +20,5 @@ From the command line: `microasgi serve --lint`, `python -m microasgi.lint`.
 from microasgi.lint.middleware import Lint
 from microasgi.lint.reports import LintError
 from microasgi.lint.rule import RULES, Finding, Level, Rule, Side
-from microasgi.lint.rules import MODULES
 
-__all__ = ["MODULES", "RULES", "Finding", "Level", "Lint", "LintError", "Rule", "Side"]
+__all__ = ["RULES", "Finding", "Level", "Lint", "LintError", "Rule", "Side"]

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 
+from microasgi.lint import apps
+from microasgi.lint.probes import probing
 from microasgi.lint.rule import RULES, Moment, Rule, Side, Spec
+
+WITH = (apps, probing)
+"""The modules that have rules of their own beside those for conversations."""
 
 _LETTERS = "AEHWL"
 

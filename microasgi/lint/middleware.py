@@ -9,7 +9,8 @@ from anyio.lowlevel import current_token
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.lint.reports import LintError
-from microasgi.lint.rule import MALFORMED, Finding, Level, Moment, Rule, Side, asked, type_of
+from microasgi.lint.rule import MALFORMED, Finding, Level, Moment, Rule, Side, type_of
+from microasgi.lint.rules import asked
 from microasgi.lint.talks import Said, Talk
 
 LOOK = 0.1
@@ -64,7 +65,7 @@ class Lint:
             self._talks.add(talk)
         try:
             await self.app(scope, self._receive_of(talk, receive), self._send_of(talk, send))
-            if not talk.is_over and talk.kind != "lifespan":
+            if talk.owes:
                 await _look(talk, receive)
             self._ask(talk, Moment.RETURNED, scope)
         finally:

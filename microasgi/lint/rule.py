@@ -11,7 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Level(IntEnum):
-    """How much a finding weighs. They can be compared: `level >= Level.WARN`."""
+    """How much a finding weighs.
+
+        found = [finding for finding in lint.findings if finding.rule.level >= Level.WARN]
+
+    The worse, the greater.
+    """
 
     NOTE = 1
     """Legal, but worth a look."""
@@ -22,7 +27,12 @@ class Level(IntEnum):
 
 
 class Side(Enum):
-    """Who has broken a rule. A middleware is app for what is around it, and server for what is in it."""
+    """Who has broken a rule.
+
+        ours = [finding for finding in lint.findings if finding.side is Side.APP]
+
+    A middleware is app for what is around it, and server for what is in it.
+    """
 
     APP = "app"
     SERVER = "server"
@@ -72,6 +82,9 @@ Check: TypeAlias = Callable[..., Iterator[str]]
 class Rule:
     """What the spec asks for.
 
+        def told(rule: Rule) -> str:
+            return f"{rule.id}: {rule.says} ({rule.source})"
+
     id: as in `H-17`: A for the main spec, E for extensions, H for HTTP, W for WebSockets, L for the lifespan.
     says: the function's docstring.
     moments: when it is asked; a client may ask the same rule, too.
@@ -95,7 +108,10 @@ class Rule:
 
 
 class Finding(NamedTuple):
-    """A rule that was broken.
+    """A rule that was broken; as text, it is a line for a log.
+
+        def report(finding: Finding) -> None:
+            print(finding.where, finding.detail, finding.rule.says)
 
     side: by whom: the app or the server.
     detail: what was wrong.
@@ -115,7 +131,10 @@ CLIENT = Moment.PROBED.value
 """Where a probe has found something."""
 
 RULES: dict[str, Rule] = {}
-"""Every rule by its id, in the order of the documents; whole once `microasgi.lint` is imported."""
+"""Every rule by its id: those for conversations, and with `microasgi.lint.document` all of them.
+
+    assert RULES["H-19"].level is Level.ERROR
+"""
 
 
 BOTH_WAYS = (Moment.RECEIVED, Moment.SENDING)
@@ -139,13 +158,6 @@ def rule(
         return check
 
     return made
-
-
-def asked(moment: Moment, kind: str) -> Iterator[Rule]:
-    """The rules for such a moment, about a scope or message of this type."""
-    for each in RULES.values():
-        if moment in each.moments and (kind in each.types or (not each.types and kind is not MALFORMED)):
-            yield each
 
 
 def type_of(subject: Any) -> str:

@@ -79,6 +79,11 @@ class Talk:
         """Whether the client has left, or has all that it gets, as far as the app can know."""
         return self.heard is Heard.GONE or self.said is Said.DONE or self.refusals > 0
 
+    @property
+    def owes(self) -> bool:
+        """Whether somebody still waits for the app's answer: a whole response, or what becomes of a WebSocket."""
+        return not self.is_over and self.kind != "lifespan" and self.said is not Said.ACCEPTED
+
     def receives(self, message: Mapping[str, Any]) -> None:
         """The app gets this."""
         if self.heard is not Heard.GONE:

@@ -1,6 +1,6 @@
 """All probes of one server."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -31,10 +31,11 @@ class Report:
     not_offered: list[tuple[Rule, str]] = field(default_factory=list)
 
 
-def probe(command: str) -> Report:
+def probe(command: str, only: Collection[str] = ()) -> Report:
     """Start a server, ask it everything, and stop it.
 
     :param command: with `{app}` and `{port}` in it, or the name of a server that is known
+    :param only: the rules to ask for, if not for all
     :raises ProbeError: there is no such server, or it doesn't answer
     """
     report = Report()
@@ -46,8 +47,9 @@ def probe(command: str) -> Report:
             if asked.answer().status != 200:
                 raise ProbeError(f"{command!r} doesn't answer as the probing app does; it said: {server.said().strip() or 'nothing'}")
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            gentle = [pair for pair in all_probes() if pair[0].id not in ROUGH]
-            rough = [pair for pair in all_probes() if pair[0].id in ROUGH]
+            wanted = [pair for pair in all_probes() if not only or pair[0].id in only]
+            gentle = [pair for pair in wanted if pair[0].id not in ROUGH]
+            rough = [pair for pair in wanted if pair[0].id in ROUGH]
             for found in [*pool.map(lambda pair: _asked(peer, *pair), gentle), *(_asked(peer, *pair) for pair in rough)]:
                 report.findings += [one for one in found if isinstance(one, Finding)]
                 report.not_offered += [one for one in found if not isinstance(one, Finding)]

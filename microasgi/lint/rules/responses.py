@@ -91,7 +91,7 @@ def nothing_behind_the_end(talk: Talk, message: Mapping[str, Any]) -> Iterator[s
 @rule("H-26", Spec.WWW, START, Level.ERROR, Side.APP, Moment.RETURNED, "http")
 def a_response_comes_to_its_end(talk: Talk, _: object) -> Iterator[str]:
     """An app that returns has sent a response up to its last message, unless its client has left."""
-    if not talk.is_over:
+    if talk.owes:
         yield f"the app has returned, and has said {talk.said.value}"
 
 

@@ -122,5 +122,5 @@ def close_code_can_be_sent(talk: Talk, message: Mapping[str, Any]) -> Iterator[s
 @rule("W-16", Spec.WWW, "Connect", Level.ERROR, Side.APP, Moment.RETURNED, "websocket")
 def a_connect_is_answered(talk: Talk, _: object) -> Iterator[str]:
     """An app that returns has accepted the WebSocket, closed it, or answered with a whole response, unless its client has left."""
-    if not talk.is_over and talk.said is not Said.ACCEPTED:
+    if talk.owes:
         yield f"the app has returned, and has said {talk.said.value}"
