@@ -37,7 +37,7 @@ class LogOnce:
         kind = finding.rule.id, finding.side
         self.found[kind] += 1
         if self.found[kind] == 1:
-            logger.log(_LOGGED[finding.rule.level], "%s", finding)
+            logger.log(_LOGGED[finding.rule.level], "%s", finding.told)
 
     def count(self) -> None:
         """Log how often each was met."""

@@ -123,17 +123,24 @@ class Finding(NamedTuple):
     detail: str
     where: str
 
+    @property
+    def told(self) -> str:
+        """In a sentence, for a log that has its own way to show levels."""
+        return f"{self.rule.id}, by the {self.side.value}: {self.detail} ({self.rule.source}; {self.where})"
+
     def __str__(self) -> str:
-        return f"{self.rule.level.name} {self.rule.id}, by the {self.side.value}: {self.detail} ({self.rule.source}; {self.where})"
+        return f"{self.rule.level.name} {self.told}"
 
 
 CLIENT = Moment.PROBED.value
 """Where a probe has found something."""
 
 RULES: dict[str, Rule] = {}
-"""Every rule by its id: those for conversations, and with `microasgi.lint.document` all of them.
+"""Every rule by its id.
 
     assert RULES["H-19"].level is Level.ERROR
+
+Those for conversations; with `microasgi.lint.document`, all of them.
 """
 
 

@@ -499,7 +499,7 @@ async def app(scope, receive, send):
         assert server.stop() == 0
         lines = [line for line in server.stderr.splitlines() if "by the" in line]
     assert lines == [
-        "ERROR: ERROR H-19, by the app: headers has [b'Server'] (ASGI HTTP & WebSocket, Response Start; GET /)",
+        "ERROR: H-19, by the app: headers has [b'Server'] (ASGI HTTP & WebSocket, Response Start; GET /)",
         "INFO: Broken rules of ASGI: H-19 by the app 3 times",
     ]
 

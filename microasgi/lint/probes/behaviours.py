@@ -134,7 +134,7 @@ async def fail_between(scope: Scope, receive: Receive, send: Send, note: Noting)
 @behaviour
 async def send_invalid(scope: Scope, receive: Receive, send: Send, note: Noting) -> None:
     """Send what is no message."""
-    what = dict(scope["headers"])[b"x-argument"].decode()
+    what = next(value.decode() for name, value in scope["headers"] if name.lower() == b"x-argument")
     if what in ("a body of str", "a second start"):
         await send({"type": "http.response.start", "status": 200, "headers": []})
     note("came", of=await tried(send, INVALID[what]))
