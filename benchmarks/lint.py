@@ -107,7 +107,8 @@ def _plain(findings: Iterable[Finding]) -> list[Result]:
     """The first finding of each rule, the heaviest first."""
     first = {finding.rule.id: finding for finding in reversed([*findings])}
     ordered = sorted(first.values(), key=lambda each: (-each.rule.level, each.rule.id))
-    return [{"rule": each.rule.id, "level": each.rule.level.name, "detail": each.detail} for each in ordered]
+    told = {each.rule.id: re.sub(r"\b\d{5}\b", "…", each.detail) for each in ordered}  # a port, different each time
+    return [{"rule": each.rule.id, "level": each.rule.level.name, "detail": told[each.rule.id]} for each in ordered]
 
 
 def with_result(text: str, result: Result) -> str:
@@ -150,8 +151,7 @@ def _details(everybody: list[Result]) -> Iterator[str]:
     for each in everybody:
         for found in each["found"]:
             if found["level"] != Level.NOTE.name:
-                told = re.sub(r"\b\d{5}\b", "…", found["detail"])  # a port
-                broken.setdefault(found["rule"], {}).setdefault(told, []).append(each["name"])
+                broken.setdefault(found["rule"], {}).setdefault(found["detail"], []).append(each["name"])
     for rule in sorted(broken, key=lambda id: (id[0], int(id[2:]))):
         told = "; ".join(f"{', '.join(names)}: {detail}".replace("|", "\\|") for detail, names in broken[rule].items())
         yield f"* **{rule}** {RULES[rule].says} {told}."

@@ -11,7 +11,7 @@ from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.lint.reports import LintError
 from microasgi.lint.rule import MALFORMED, Finding, Level, Moment, Rule, Side, type_of
 from microasgi.lint.rules import asked
-from microasgi.lint.talks import Said, Talk
+from microasgi.lint.talks import Heard, Said, Talk
 
 LOOK = 0.1
 """Seconds in which a server tells, if asked, that the client of an app that has returned without an answer has left."""
@@ -98,7 +98,7 @@ class Lint:
                 talk.told = heard
                 self._ask(talk, Moment.REFUSED, error)
                 talk.said = said
-                if isinstance(error, OSError) or heard is not talk.heard:
+                if isinstance(error, OSError) or talk.heard is Heard.GONE:
                     talk.refusals += 1
                 raise
             talk.told, talk.settled = heard, talk.said
