@@ -10,6 +10,7 @@ import pytest
 
 from tests import needs
 from tests.certificates import Files
+from tests.harness import Linting
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -55,6 +56,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that can't run here has failed")
+    parser.addoption("--lint", action="store_true", help="our server's tests fail if it breaks a rule of ASGI")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    Linting.is_on = config.getoption("--lint")
 
 
 def _unskipped(report: Any, config: pytest.Config) -> Any:

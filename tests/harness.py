@@ -21,6 +21,8 @@ from microasgi_server import Config, ShutdownError, serve
 from microasgi_server.errors import single_error
 from microasgi_server.running import RunningServer
 
+from microasgi.lint import Lint, Side
+
 Headers = Sequence[tuple[bytes, bytes]]
 Departure = Literal["FIN", "RST", "half-close", "close_notify", "close_notify, FIN"]
 
@@ -239,14 +241,39 @@ class Served:
         return Client(sock)
 
 
+class Linting:
+    """An app in a `Lint`, if `pytest --lint` says so: what the server does wrong fails the test then.
+
+    The app can look through the `receive` that it gets, as it can without.
+    """
+
+    is_on = False
+
+    def __init__(self, app: Any) -> None:
+        self._app, self._lint = app, Lint(self._inside)
+        self._servers: dict[int, Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._servers[id(scope)] = receive.__self__
+        await self._lint(scope, receive, send)
+
+    async def _inside(self, scope: Any, receive: Any, send: Any) -> None:
+        receive.__self__ = self._servers.pop(id(scope))
+        await self._app(scope, receive, send)
+
+    def check(self) -> None:
+        assert [str(finding) for finding in self._lint.findings if finding.side is Side.SERVER] == []
+
+
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
     """Serve `app` on a free port, or with `uds=`, as long as the block lasts. The options are those of `Config`."""
     stop, ended = anyio.Event(), anyio.Event()
+    linting = Linting(app) if Linting.is_on else None
 
     async def run(*, task_status: Any) -> None:
         try:
-            await serve(app, Config(**{"port": 0, **options}), stop=stop, task_status=task_status)
+            await serve(linting or app, Config(**{"port": 0, **options}), stop=stop, task_status=task_status)
         finally:
             ended.set()
 
@@ -254,6 +281,8 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
         (address,) = await tasks.start(run)
         yield Served(address, stop, ended)
         tasks.cancel_scope.cancel()
+    if linting is not None:
+        linting.check()
 
 
 @contextmanager

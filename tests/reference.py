@@ -15,13 +15,14 @@ from typing import Any
 import microasgi_server
 
 import microasgi
+import microasgi.lint
 import microasgi.testing
 
 PAGE = Path(__file__).parents[1] / "microasgi" / "README.md"
 
 BEGIN, END = "<!-- reference -->", "<!-- end -->"
 
-MODULES: tuple[ModuleType, ...] = (microasgi, microasgi.testing, microasgi_server)
+MODULES: tuple[ModuleType, ...] = (microasgi, microasgi.testing, microasgi.lint, microasgi_server)
 
 _OURS = tuple(module.__name__ for module in MODULES)
 
@@ -136,7 +137,7 @@ def _parameter(parameter: ast.arg, default: ast.expr | None) -> str:
 
 def _members(cls: type) -> Iterator[Function]:
     """Its public methods and properties, and those of what it is made of, if that has no entry of its own."""
-    names = {value for _, _, value in public() if value is not cls}
+    names = [value for _, _, value in public() if value is not cls]  # one is a dict
     seen: set[str] = set()
     for base in cls.__mro__:
         if not base.__module__.startswith(_OURS) or base in names:

@@ -1,6 +1,7 @@
 """`run`, and `microasgi serve`, which is the same from a command line."""
 
 import argparse
+import atexit
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,7 +23,11 @@ from microasgi.wrapping import CancelOnDisconnect
 LOGGERS = ("microasgi_server", "microasgi")
 
 FOREIGN_APPS = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
-GROUP: Groups = {"another framework's app": (Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),)}
+LINT = "log once for each kind what app or server do against ASGI's rules, and which; for developing"
+GROUPS: Groups = {
+    "another framework's app": (Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),),
+    "looking for mistakes": (Option("lint", FLAG, LINT),),
+}
 
 
 def run(
@@ -32,6 +37,7 @@ def run(
     factory: bool = False,
     app_dir: str = ".",
     cancel_on_disconnect: bool = False,
+    lint: bool = False,
     log_level: str | None = None,
     log_format: str = "text",
     log_config: str | None = None,
@@ -48,6 +54,7 @@ def run(
     :param factory: call what the target is or names, without arguments, and serve what it returns
     :param app_dir: the directory to import from
     :param cancel_on_disconnect: stop the handlers of another framework's app, too, when their clients leave; a Router does so anyway
+    :param lint: log, once for each kind, what the app or the server does against the rules of ASGI, and count it at the process's end
     :param log_level: `critical`, `error`, `warning`, `info`, `debug` or `trace`; without it `info`, unless logging is configured already
     :param log_format: `text`, or `json` for an object a line; not where logging is configured already
     :param log_config: a file for Python's logging.config, instead of both
@@ -60,19 +67,29 @@ def run(
     :raises KeyboardInterrupt: Ctrl+C came before the server accepted
     """
     set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config, loggers=LOGGERS)
-    load = partial(_load, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect)
+    load = partial(_load, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect, lint=lint)
     start(Job(set_up, load, chosen_config(config, options), app_dir), target, started)
 
 
-def _load(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bool) -> ASGIApp:
+def _load(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bool, lint: bool) -> ASGIApp:
     app = load_app(target, factory=factory, app_dir=app_dir)
-    return CancelOnDisconnect(app) if cancel_on_disconnect and not isinstance(app, Router) else app
+    app = CancelOnDisconnect(app) if cancel_on_disconnect and not isinstance(app, Router) else app
+    return _linted(app) if lint else app
+
+
+def _linted(app: ASGIApp) -> ASGIApp:
+    from microasgi.lint import Lint  # which others needn't load
+    from microasgi.lint.reports import LogOnce
+
+    log = LogOnce()
+    atexit.register(log.count)
+    return Lint(app, log)
 
 
 def add(parser: Parser) -> None:
     """The options of `microasgi serve`."""
     add_serve(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
-    parser.add_options(GROUP, {"cancel_on_disconnect": False})
+    parser.add_options(GROUPS, {"cancel_on_disconnect": False, "lint": False})
 
 
 def serve_target(arguments: argparse.Namespace) -> None:
@@ -80,4 +97,4 @@ def serve_target(arguments: argparse.Namespace) -> None:
     if arguments.check:
         check(arguments, *LOGGERS)
         return
-    serve(run, arguments, cancel_on_disconnect=arguments.cancel_on_disconnect)
+    serve(run, arguments, cancel_on_disconnect=arguments.cancel_on_disconnect, lint=arguments.lint)

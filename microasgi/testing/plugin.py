@@ -7,17 +7,22 @@
     async def test_hello(client):
         assert (await client.get("/hello")).text == "Hello!"
 
-The fixtures want one more, `app`, that returns what is to be tested. An `async def` test runs by anyio's plugin, on every loop that its
+    @pytest.fixture
+    def app(lint):
+        return lint(routes)                        # and who breaks a rule of ASGI fails the test
+
+The first two want a fixture `app` that returns what is to be tested. An `async def` test runs by anyio's plugin, on every loop that its
 fixture `anyio_backend` names, as if it had the mark `anyio`, if it asks for `client` or if its module has imported something of
 `microasgi.testing`. A test with a mark of another asynchronous plugin is left to that.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 
+from microasgi.asgi import ASGIApp
 from microasgi.testing.client import Client
 from microasgi.testing.sync import SyncClient
 
@@ -37,6 +42,22 @@ def sync_client(request: pytest.FixtureRequest) -> Iterator[SyncClient]:
     """The same for a test that is a plain function."""
     with SyncClient(_app(request)) as client:
         yield client
+
+
+@pytest.fixture
+def lint() -> Iterator[Callable[[ASGIApp], ASGIApp]]:
+    """Puts an app into a `microasgi.lint.Lint`. Behind the test, when the client is done, it is an error if rules of ASGI were broken."""
+    from microasgi.lint import Lint  # which others needn't load
+
+    linted: list[Lint] = []
+
+    def around(app: ASGIApp) -> ASGIApp:
+        linted.append(Lint(app))
+        return linted[-1]
+
+    yield around
+    for each in linted:
+        each.check()
 
 
 def _app(request: pytest.FixtureRequest) -> Any:

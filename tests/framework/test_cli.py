@@ -485,6 +485,25 @@ def test_another_frameworks_handlers_stop_when_told_so(app_dir: Path, loop: str)
         assert server.stdout == "began\nwent on\n"
 
 
+def test_what_breaks_asgi_is_logged_once_and_counted(app_dir: Path) -> None:
+    """`--lint` logs each kind of finding once, with the rule and who broke it, counts at the end, and leaves the exit code as it is."""
+    (app_dir / "loud.py").write_text("""
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"Server", b"loud")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+""")
+    with serving(app_dir, "loud:app", "--lint") as server:
+        assert [server.get() for _ in range(3)] == [(200, b"hello")] * 3
+        assert server.stop() == 0
+        lines = [line for line in server.stderr.splitlines() if "by the" in line]
+    assert lines == [
+        "ERROR: H-19, by the app: headers has [b'Server'] (ASGI HTTP & WebSocket, Response Start; GET /)",
+        "INFO: Broken rules of ASGI: H-19 by the app 3 times",
+    ]
+
+
 @pytest.mark.parametrize(
     ("option", "request_head"), [("--timeout-keep-alive", b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"), ("--timeout-header", b"GET / HT")]
 )
@@ -900,7 +919,7 @@ def test_a_check_finds_what_is_wrong(app_dir: Path) -> None:
 def test_the_help_names_every_option(app_dir: Path) -> None:
     """`serve --help` explains every option, with its default where it has one."""
     done = say(app_dir, "serve", "--help", COLUMNS="200")
-    options = [*OPTIONS, LOG_LEVEL, *(Option(name, TEXT, "") for name in ("factory", "app_dir", "cancel_on_disconnect"))]
+    options = [*OPTIONS, LOG_LEVEL, *(Option(name, TEXT, "") for name in ("factory", "app_dir", "cancel_on_disconnect", "lint"))]
     for option in options:
         assert re.search(rf"^  {option.flag}(, --no-\S+)?( \S+)?\s+\w", done.stdout, re.MULTILINE), option
     assert "{critical,error,warning,info,debug,trace}" in done.stdout

@@ -104,6 +104,23 @@ def test_without_an_app(sync_client):
     pass
 """
 
+LINTED = """
+import pytest
+
+async def loud(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"Server", b"loud")]})
+    await send({"type": "http.response.body"})
+
+@pytest.fixture
+def app(lint):
+    return lint(loud)
+
+def test_that_passes(sync_client):
+    assert sync_client.get("/").status_code == 200
+"""
+
 ONE_LOOP = """
 import pytest
 
@@ -118,6 +135,7 @@ FILES = {
     "test_imports.py": OF_ANOTHER_PLUGIN,
     "test_others.py": NOT_OURS,
     "test_missing.py": WITHOUT_APP,
+    "test_linted.py": LINTED,
     "one/conftest.py": ONE_LOOP,
     "one/test_one_loop.py": BY_IMPORT,
 }
@@ -168,6 +186,13 @@ def test_whose_mark_is_another_plugins_is_left_to_that(report: str, test: str) -
     assert f"{test} FAILED" in report or f"{test} SKIPPED" in report
     assert f"{test}[" not in report
     assert "async def functions are not natively supported" in report
+
+
+def test_an_app_in_lint_that_breaks_rules_is_an_error(report: str) -> None:
+    """The test itself passes; behind it, its fixture says which rule was broken, and by whom."""
+    assert "test_linted.py::test_that_passes PASSED" in report
+    assert "test_linted.py::test_that_passes ERROR" in report
+    assert "ERROR H-19, by the app: headers has [b'Server']" in report
 
 
 def test_a_loop_that_was_not_chosen_is_not_run(report: str) -> None:

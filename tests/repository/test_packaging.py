@@ -54,7 +54,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) 
         f"{package}/{file.relative_to(ROOT / directory).as_posix()}"
         for package, directory in {"microasgi": "microasgi", "microasgi_server": "server/microasgi_server"}.items()
         for file in (ROOT / directory).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts and file.name != "README.md"
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md"
     }
     assert {"microasgi/py.typed", "microasgi_server/py.typed"} <= expected
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
