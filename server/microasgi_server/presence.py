@@ -98,6 +98,10 @@ class Presence:
         """The question whether the client is there, if it can be asked."""
         return b""
 
+    def give_up(self, why: str) -> bytes:
+        """The last words to a client that is about to count as gone, since it is silent: it may hear them all the same. In HTTP none."""
+        return b""
+
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client is gone. Tell every subscriber, once, now; True unless the exchange was complete (or the client gone) already.
 

@@ -222,6 +222,10 @@ class Session(Farewells):
     def ping(self) -> bytes:
         return self._frames.ping()
 
+    def give_up(self, why: str) -> bytes:
+        self.close = Close(Code.ABNORMAL, f"{Code.FAILED.value}: {why}")  # the client has said no goodbye (RFC 6455 §7.1.5)
+        return self._frames.close(Close(Code.FAILED, why))
+
     # What `send()` does.
 
     def send(self, message: Message) -> bytes:
