@@ -134,6 +134,8 @@ async def converse_while_connected(
             await pump.end()
             if conversation.gone:
                 logger.info("%s %d %.3fs the client left", conversation.describe(), pump.code, time.monotonic() - began)
+    if conversation.afterwards is not None:
+        await conversation.afterwards()
 
 
 def listening(conversation: Conversation, receive: Receive) -> Receive:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from microasgi import CancelOnDisconnect, HTTPException, Router
+from microasgi import CancelOnDisconnect, HTTPException, JSONResponse, Request, Response, Router
 from microasgi import WebSocket as OurWebSocket
 from tests.certificates import Files
 from tests.conftest import LOOPS
@@ -232,6 +232,43 @@ async def test_the_ends_of_handlers_have_codes_on_other_servers(server: str) -> 
         for how, code in (("returns", 1000), ("raises", 1011)):
             async with await talk(served, handshake=HANDSHAKE.replace(b"/chat", f"/{how}".encode())) as client:
                 assert await client.closed_with() == code
+
+
+@others
+async def test_functions_and_exception_handlers_see_handshakes_on_other_servers(server: str) -> None:
+    """As on ours: what a function adds to the 101 arrives, and so does what an exception handler answers instead."""
+    routes = Router()
+
+    @routes.websocket("/{how}")
+    async def handler(ws: OurWebSocket) -> None:
+        if ws.path == "/raises":
+            raise KeyError("a room")
+        await ws.accept()
+        await ws.send_text(await ws.receive_text())
+
+    @routes.exception_handler(KeyError)
+    async def missing(request: Request, error: KeyError) -> Response:
+        return JSONResponse({"there is no": str(error)}, 404)
+
+    @routes.middleware
+    async def function(request: Request, call_next: Any) -> Any:
+        if request.path == "/private":
+            raise HTTPException(401, "who are you?")
+        response = await call_next(request)
+        response.headers["x-status"] = str(response.status_code)
+        return response
+
+    async with SERVERS[server](routes) as served:
+        async with await talk(served, handshake=HANDSHAKE.replace(b"/chat", b"/echoes")) as client:
+            assert b"x-status: 101" in client.head
+            await client.send("hello")
+            assert await client.receive() == (TEXT, b"hello")
+            assert await client.closed_with() == 1000
+        for path, status, body in (("/raises", 404, b'{"there is no":"\'a room\'"}'), ("/private", 401, b"who are you?")):
+            async with await served.connect() as bare:
+                await bare.send(HANDSHAKE.replace(b"/chat", path.encode()))
+                response = await bare.response()
+            assert (response.status, response.body) == (status, body)
 
 
 # Other people's clients.

@@ -16,6 +16,7 @@ from microasgi import (
     CancelOnDisconnect,
     HTTPException,
     Middleware,
+    Request,
     Router,
     WebSocket,
     WebSocketDisconnect,
@@ -220,11 +221,6 @@ async def test_mistakes_say_what_to_write() -> None:
     assert repr(WebSocketRoute("/a", ends_early, on_disconnect="finish")) == "<WebSocketRoute /a to ends_early, on_disconnect='finish'>"
 
 
-async def unasked(request: Any, call_next: Any) -> None:
-    """Middleware that is a function is for requests."""
-    raise AssertionError
-
-
 async def test_included_routes_keep_their_routers_policy() -> None:
     """As a request's do: below the prefix, with the grace and the opinion of the Router that they come from."""
     inner = Router(on_disconnect="finish", cleanup_grace=1)
@@ -251,7 +247,6 @@ async def test_middleware_sees_websockets_too() -> None:
             await self.app(scope, receive, send)
 
     routes = Router([WebSocketRoute("/chat", ends_early)], middleware=[Middleware(Seeing)])
-    routes.middleware(unasked)
     async with serving(routes, lifespan="off") as served, await talk(served) as client:
         assert await client.closed_with() == 1000
     assert seen == ["websocket"]
@@ -593,16 +588,28 @@ async def test_the_demos_chat_reaches_everybody_in_a_room() -> None:
     await eventually(lambda: not rooms["a"] and not rooms["b"])
 
 
-@pytest.mark.parametrize("ending", ["deny", "raise", "return", "goodbye", "RST"])
+async def passing(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+async def refusing(request: Request, call_next: Any) -> Any:
+    await call_next(request)
+    raise HTTPException(401)
+
+
+FUNCTIONS = {"deny within a function": passing, "goodbye within a function": passing, "refused by a function": refusing}
+
+
+@pytest.mark.parametrize("ending", ["deny", "raise", "return", "goodbye", "RST", *FUNCTIONS])
 async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.LogCaptureFixture) -> None:
     """However a WebSocket ends, what it was made of goes with it: the collector finds nothing of ours."""
     ended: list[str] = []
-    routes = Router()
+    routes, function = Router(), FUNCTIONS.get(ending)
 
     @routes.websocket("/chat")
     async def handler(ws: WebSocket) -> None:
         try:
-            if ending == "deny":
+            if ending.startswith("deny"):
                 raise HTTPException(403)
             await ws.accept()
             if ending == "raise":
@@ -613,12 +620,15 @@ async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.Lo
         finally:
             ended.append(ending)
 
+    if function is not None:
+        routes.middleware(function)
+
     async def visit(served: Served) -> None:
         ended.clear()
         async with await served.connect() as client:
             await client.send(HANDSHAKE)
             assert await client.receive()
-            if ending == "goodbye":
+            if ending.startswith("goodbye"):
                 await client.send(goodbye())
             elif ending == "RST":
                 client.leave("RST")
@@ -636,4 +646,17 @@ async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.Lo
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
-    assert not found & {"Conversation", "WebSocket", "Block", "Session", "Call", "Connection", "UpgradingProtocol", "Frames"}
+    assert not found & {"Handshake", "_Call", "Request"}
+    assert not found & {
+        "Conversation",
+        "WebSocket",
+        "Block",
+        "Session",
+        "Call",
+        "Connection",
+        "UpgradingProtocol",
+        "Frames",
+        "Handshake",
+        "_Call",
+        "Request",
+    }
