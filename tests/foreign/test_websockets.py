@@ -3,6 +3,7 @@
 import logging
 import os
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -335,9 +336,10 @@ async def test_commands_speak_with_us(name: str, caplog: pytest.LogCaptureFixtur
         async for _ in ws:
             pass
 
+    command = [path_of(name), *COMMANDS[name]]
     keyboard, terminal = os.openpty()  # without one wscat leaves at once
     async with serving(routes) as served:
-        command = [path_of(name), *COMMANDS[name], f"ws://127.0.0.1:{served.port}/chat"]
+        command += [f"ws://127.0.0.1:{served.port}/chat"]
         async with await anyio.open_process(command, stdin=terminal) as process:
             os.close(terminal)
             await eventually(lambda: accepted, 20)
@@ -361,7 +363,7 @@ async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.Log
     from websockets.sync.client import connect
 
     schemes: list[str] = []
-    ended = anyio.Event()
+    answered, ended = threading.Event(), anyio.Event()
     routes = Router()
 
     @routes.websocket("/chat")
@@ -369,6 +371,7 @@ async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.Log
         schemes.append(ws.scope["scheme"])
         await ws.accept()
         await ws.send_text((await ws.receive_text()).upper())
+        answered.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -379,6 +382,7 @@ async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.Log
         with connect(url, ssl=trusting) as client:
             client.send("x" * 200_000)
             assert client.recv() == "X" * 200_000
+            assert answered.wait(5)  # else the message is still in hand, and has a grace
 
     async with serving(routes, **certificates.options) as served:
         await anyio.to_thread.run_sync(ask, f"wss://localhost:{served.port}/chat")
