@@ -1,8 +1,8 @@
 """A thousand clients leave in the middle of their queries: the database is at rest a second later, and the pool is whole.
 
 On our own server, and on uvicorn with a FastAPI app inside `CancelOnDisconnect`; by requests and by WebSockets. The suite does it with a
-hundred clients for each driver, and with fewer for some by WebSockets;
-`pytest -m slow tests/foreign/test_thousand.py -s` with a thousand, and prints what it measured.
+hundred clients for each driver, and with fewer for some by WebSockets; `pytest -m slow tests/foreign/test_thousand.py -s` does it with a
+thousand, and prints what it measured.
 """
 
 import json
