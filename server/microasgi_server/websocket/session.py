@@ -4,7 +4,7 @@ It begins as the HTTP request that asked for it, and a denial is that request's 
 does. What the tables do not hold: an app that fails before it has accepted answers with a 500, and one that returns or fails later says
 goodbye.
 
-*In hand* is what an app has taken with `receive()`, and has neither answered since, `send()` having returned, nor come back from for more.
+What is *in hand* decides how a goodbye ends: `states.Hand`.
 """
 
 from collections import deque
@@ -25,15 +25,18 @@ from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.handshake import Handshake
 from microasgi_server.websocket.messages import content_of, step_of
 from microasgi_server.websocket.states import (
+    ANSWERED,
     ARRIVALS,
     CLOSING,
     CONNECTING,
     DENYING,
     DONE,
     EARLY_GOODBYE,
+    EMPTY,
     ENDING,
     GONE,
     GOODBYE,
+    MESSAGE,
     OPEN,
     TRANSITIONS,
     VANISHED,
@@ -57,8 +60,7 @@ class Session(Farewells):
 
     body_complete = False  # as long as it lasts
     _taken_connect = False
-    _in_hand = False
-    _answering = False  # whether the newest `send()` has to do with what was in hand before
+    _hand = EMPTY
     _returned = False
     _stopped = False  # whether it was the server that ended it
 
@@ -155,7 +157,7 @@ class Session(Farewells):
             self._say_goodbye(f"the client closed ({close.code})" if close.code != Code.NO_STATUS else "the client closed")
 
     def _say_goodbye(self, why: str) -> None:
-        busy = bool(self._untaken) or self._in_hand or (self._answering and self.sending)
+        busy = bool(self._untaken) or self._hand is MESSAGE or (self._hand is ANSWERED and self.sending)
         self._arrive(EARLY_GOODBYE if busy else GOODBYE)
         self.part(busy, why)
 
@@ -192,14 +194,14 @@ class Session(Farewells):
     # What `receive()` answers.
 
     def take(self) -> Message | None:
-        self._in_hand = self._answering = False
+        self._hand = EMPTY
         if not self._taken_connect and not self.gone:
             self._taken_connect = True
             return {"type": "websocket.connect"}
         if self._untaken:
             content = self._untaken.popleft()
             self._size -= len(content)
-            self._in_hand = True
+            self._hand = MESSAGE
             return {"type": "websocket.receive", "text" if isinstance(content, str) else "bytes": content}
         if self.gone or self.complete:
             return {"type": "websocket.disconnect", "code": int(self.close.code), "reason": self.close.reason}
@@ -246,7 +248,7 @@ class Session(Farewells):
         match step:
             case Step.SEND:
                 content = content_of(message)
-                self._answering, self._in_hand = self._in_hand, False
+                self._hand = ANSWERED if self._hand is MESSAGE else EMPTY
                 return self._frames.message(content)
             case Step.ACCEPT:
                 agreed = self._frames.extensions
