@@ -25,22 +25,20 @@ from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.handshake import Handshake
 from microasgi_server.websocket.messages import content_of, step_of
 from microasgi_server.websocket.states import (
-    ANSWERED,
     ARRIVALS,
     CLOSING,
     CONNECTING,
     DENYING,
     DONE,
     EARLY_GOODBYE,
-    EMPTY,
     ENDING,
     GONE,
     GOODBYE,
-    MESSAGE,
     OPEN,
     TRANSITIONS,
     VANISHED,
     Arrival,
+    Hand,
     Phase,
     Step,
 )
@@ -60,7 +58,7 @@ class Session(Farewells):
 
     body_complete = False  # as long as it lasts
     _taken_connect = False
-    _hand = EMPTY
+    _hand = Hand.EMPTY
     _returned = False
     _stopped = False  # whether it was the server that ended it
 
@@ -157,7 +155,7 @@ class Session(Farewells):
             self._say_goodbye(f"the client closed ({close.code})" if close.code != Code.NO_STATUS else "the client closed")
 
     def _say_goodbye(self, why: str) -> None:
-        busy = bool(self._untaken) or self._hand is MESSAGE or (self._hand is ANSWERED and self.sending)
+        busy = bool(self._untaken) or self._hand is Hand.MESSAGE or (self._hand is Hand.ANSWERED and self.sending)
         self._arrive(EARLY_GOODBYE if busy else GOODBYE)
         self.part(busy, why)
 
@@ -194,14 +192,14 @@ class Session(Farewells):
     # What `receive()` answers.
 
     def take(self) -> Message | None:
-        self._hand = EMPTY
+        self._hand = Hand.EMPTY
         if not self._taken_connect and not self.gone:
             self._taken_connect = True
             return {"type": "websocket.connect"}
         if self._untaken:
             content = self._untaken.popleft()
             self._size -= len(content)
-            self._hand = MESSAGE
+            self._hand = Hand.MESSAGE
             return {"type": "websocket.receive", "text" if isinstance(content, str) else "bytes": content}
         if self.gone or self.complete:
             return {"type": "websocket.disconnect", "code": int(self.close.code), "reason": self.close.reason}
@@ -248,7 +246,7 @@ class Session(Farewells):
         match step:
             case Step.SEND:
                 content = content_of(message)
-                self._hand = ANSWERED if self._hand is MESSAGE else EMPTY
+                self._hand = Hand.ANSWERED if self._hand is Hand.MESSAGE else Hand.EMPTY
                 return self._frames.message(content)
             case Step.ACCEPT:
                 agreed = self._frames.extensions
