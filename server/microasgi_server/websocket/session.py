@@ -30,13 +30,8 @@ from microasgi_server.websocket.states import (
     CONNECTING,
     DENYING,
     DONE,
-    EARLY_GOODBYE,
-    ENDING,
-    GONE,
-    GOODBYE,
     OPEN,
     TRANSITIONS,
-    VANISHED,
     Arrival,
     Hand,
     Phase,
@@ -99,7 +94,7 @@ class Session(Farewells):
 
     @property
     def over(self) -> bool:
-        return self.phase is GONE or self.phase is ENDING
+        return self.phase is Phase.GONE or self.phase is Phase.ENDING
 
     @property
     def close_code(self) -> int:
@@ -146,7 +141,7 @@ class Session(Farewells):
 
     def _closed_by_client(self, close: Close) -> None:
         if self.phase is CLOSING:
-            self._arrive(VANISHED if close.broken else GOODBYE)
+            self._arrive(Arrival.VANISHED if close.broken else Arrival.GOODBYE)
         elif close.broken:
             self.close = Close(Code.ABNORMAL, f"{close.code}: {close.reason}")
             self.leave(f"the client broke the protocol: {close.reason} ({close.code})")
@@ -156,7 +151,7 @@ class Session(Farewells):
 
     def _say_goodbye(self, why: str) -> None:
         busy = bool(self._untaken) or self._hand is Hand.MESSAGE or (self._hand is Hand.ANSWERED and self.sending)
-        self._arrive(EARLY_GOODBYE if busy else GOODBYE)
+        self._arrive(Arrival.EARLY_GOODBYE if busy else Arrival.GOODBYE)
         self.part(busy, why)
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -164,9 +159,9 @@ class Session(Farewells):
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client has vanished: what it said before is dropped, unless somebody is content with it. After a goodbye nobody can."""
-        if VANISHED not in ARRIVALS[self.phase]:
+        if Arrival.VANISHED not in ARRIVALS[self.phase]:
             return False
-        self._arrive(VANISHED)
+        self._arrive(Arrival.VANISHED)
         self._stopped = status != CLIENT_CLOSED_REQUEST
         left = super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
         if not self.content:
