@@ -337,10 +337,11 @@ async def test_commands_speak_with_us(name: str, caplog: pytest.LogCaptureFixtur
             pass
 
     command = [path_of(name), *COMMANDS[name]]
+    environment = {**os.environ, "NODE_PATH": "/usr/share/nodejs"}  # where Debian has wscat's modules, which another node doesn't know
     keyboard, terminal = os.openpty()  # without one wscat leaves at once
     async with serving(routes) as served:
         command += [f"ws://127.0.0.1:{served.port}/chat"]
-        async with await anyio.open_process(command, stdin=terminal) as process:
+        async with await anyio.open_process(command, stdin=terminal, env=environment) as process:
             os.close(terminal)
             await eventually(lambda: accepted, 20)
             os.write(keyboard, b"hello\n")
