@@ -176,6 +176,9 @@ class TalkingCrowd(Crowd):
     async def leave(self, client: Client, way: Way) -> None:
         if way == "goodbye":
             await client.send(goodbye(1001))
+        elif way == "FIN":
+            await client.receive()  # the handshake's answer: to close with bytes unread is to reset
+            client.leave("FIN")
         else:
             client.leave(way)
 
