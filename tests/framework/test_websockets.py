@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import to_thread
 from microasgi_server import Limits
@@ -23,6 +24,8 @@ from microasgi import (
     WebSocketException,
     WebSocketRoute,
 )
+from microasgi.promise.visit import VISIT
+from tests.conftest import LOOPS
 from tests.harness import Served, Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.websocket_client import BINARY, HANDSHAKE, TEXT, Talker, frame, goodbye, talk, with_fields
 
@@ -486,6 +489,42 @@ async def test_every_task_of_the_handler_is_stopped() -> None:
         for sleeper in sleepers:
             await within(sleeper.ended)
     assert [sleeper.cancellations for sleeper in sleepers] == [1, 1]
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+@pytest.mark.parametrize("comes_back", [True, False])
+@pytest.mark.parametrize("how", ["close", "RST"])
+async def test_a_foreign_app_on_its_way_back_to_its_client_is_told(comes_back: bool, how: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """One that has just answered when its client leaves isn't cancelled before it can hear of that; one that goes elsewhere is, at once."""
+    log: list[str] = []
+    client: Talker
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await receive()
+            await send({"type": "websocket.send", "text": "answer"})
+            if how == "close":
+                await client.send(goodbye())
+            else:
+                client.leave(how)
+            while not scope[VISIT].gone:
+                await anyio.lowlevel.checkpoint()
+            if not comes_back:
+                await anyio.sleep(20)
+            log.append((await receive())["type"])
+            await anyio.sleep(0.01)
+            log.append("cleaned up")
+        except anyio.get_cancelled_exc_class():
+            log.append("cancelled")
+            raise
+
+    async with serving(CancelOnDisconnect(app, cleanup_grace=30), lifespan="off") as served, await talk(served) as client:
+        await client.send("hello")
+        await eventually(lambda: access_lines(caplog))
+    assert log == (["websocket.disconnect", "cleaned up"] if comes_back else ["cancelled"])
+    assert loud_lines(caplog) == []
 
 
 async def test_who_leaves_before_it_is_accepted_stops_the_handler(caplog: pytest.LogCaptureFixture) -> None:
