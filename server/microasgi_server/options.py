@@ -174,12 +174,7 @@ GROUPS: Groups = {
         Option("ws_max_queue", SOME, "of its messages that the app hasn't asked for; then reading pauses", "messages"),
         Option("ws_ping_interval", INTERVAL, "how long a WebSocket's client may say nothing until it is asked for a sign of life", "ping"),
         Option("ws_ping_timeout", INTERVAL, "how long it then has for one until it counts as gone", "pong"),
-        Option(
-            "ws_per_message_deflate",
-            WINDOW,
-            "compress a WebSocket's messages, if the client offers it; on: 12, 0: off",
-            "deflate",
-        ),
+        Option("ws_per_message_deflate", WINDOW, "compress a WebSocket's messages, if the client offers it; on: 12, 0: off", "deflate"),
         Option("half_close", FLAG, "serve clients that shut their sending side; they count as gone otherwise"),
         Option("receive_buffer", BYTES, "what the kernel may hold for a client whose data nobody reads; 0 is the kernel's choice"),
     ),
