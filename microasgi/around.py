@@ -10,6 +10,8 @@ The app runs in the function's own task. `call_next` steps it by hand until it s
 when that response is sent. So there is no task that a cancellation could miss, no queue, and what either sets in a context variable, the
 other sees.
 
+Around a WebSocket it is called for the handshake, and sees what the app answers that with: 101 if it accepts.
+
 Two limits. An app that holds a cancel scope or a task group open where its response begins, as another framework's may in a mount, must
 not be called from within one that the function leaves first. And an app that begins its response in another task, as Quart does, can't
 be paused: it is answered through to its end, and what the function makes of it comes too late, which is said.
@@ -24,6 +26,7 @@ from typing import Any, TypeAlias
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.checks import name_of
 from microasgi.exceptions import ClientDisconnect, SentElsewhere
+from microasgi.handshakes import SWITCHING_PROTOCOLS, Handshake
 from microasgi.parsing import allowed
 from microasgi.promise.delivery import current_task
 from microasgi.promise.visit import VISIT, Visit
@@ -123,6 +126,8 @@ class NextResponse(Response):
         return self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
+        if self.status_code == SWITCHING_PROTOCOLS:
+            raise RuntimeError("a WebSocket that is accepted has no body to be read")
         self._is_read = True
         while not self._call.ended:
             await self._call.run()
@@ -159,19 +164,26 @@ class Around:
         self.function = function
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        _announce(scope)
+        match scope["type"]:
+            case "http":
+                _announce(scope)
+                await self._answer(self.app, Request(scope, receive), send)
+            case "websocket":
+                handshake = Handshake(scope, receive, send)
+                await self._answer(handshake.told(self.app), handshake.request, handshake.send)
+            case _:
+                await self.app(scope, receive, send)
+
+    async def _answer(self, app: ASGIApp, request: Request, send: Send) -> None:
         async with AsyncExitStack() as calls:
 
             async def call_next(request: Request) -> NextResponse:
-                call = _Call(self.app, request, send)
+                call = _Call(app, request, send)
                 calls.push_async_exit(call.end)
                 return await call.begin()
 
-            returned = await self.function(Request(scope, receive), call_next)
-            await respond(to_response(returned, f"middleware {name_of(self.function)}"), scope, receive, send)
+            returned = await self.function(request, call_next)
+            await respond(to_response(returned, f"middleware {name_of(self.function)}"), request.scope, request._receive, send)
 
 
 class _Call:
@@ -260,7 +272,7 @@ def _is_only(raised: BaseException, error: BaseException) -> bool:
     """Whether it is the error, or what apps make of one that `send()` raises: they put it into a group, or say that the client left."""
     if isinstance(raised, BaseExceptionGroup):
         return all(_is_only(inner, error) for inner in raised.exceptions)
-    return raised is error or (raised.__context__ is error and type(raised).__name__ == "ClientDisconnect")
+    return raised is error or (raised.__context__ is error and type(raised).__name__ in ("ClientDisconnect", "WebSocketDisconnect"))
 
 
 def _announce(scope: Scope) -> None:

@@ -3,7 +3,8 @@
     returns                      1000
     raises WebSocketException    its code
     raises anything else         1011, and the error is logged
-    raises HTTPException         before it has accepted: that response; 403 where the server can't send one
+    raises, before it has        as a request's handler: the exception is answered, by an exception handler too, instead of the handshake;
+    accepted                     with 403 where the server can't send a response
     returns                      before it has accepted: 500, and an error is logged
 
 A page of another site can open a WebSocket in its visitor's name, with the visitor's cookies: CORS doesn't stop that. So a handshake that
@@ -17,8 +18,9 @@ from urllib.parse import urlsplit
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import is_async
-from microasgi.errors import plain_answer
+from microasgi.errors import answer, answering, plain_answer
 from microasgi.exceptions import HTTPException, WebSocketException
+from microasgi.levels import LEVELS, Level, route_path
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect, check_policy, told_policy
 from microasgi.promise.conversation import Conversation, converse_while_connected
@@ -85,6 +87,15 @@ class WebSocketRoute:
     def path(self) -> str:
         return self.template.path
 
+    async def call(self, ws: WebSocket) -> None:
+        """Call the handler, if the page may connect.
+
+        :raises HTTPException: it may not
+        """
+        if not self.welcomes(ws):
+            raise HTTPException(403, "pages of another origin can't connect here")
+        await self.endpoint(ws)
+
     def welcomes(self, ws: WebSocket) -> bool:
         """Whether the page that opens this WebSocket may."""
         origin = ws.headers.get("origin")
@@ -109,6 +120,7 @@ class Conversing:
 
     async def _call_websocket(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the block, if there is none yet. `app` is this Router's middleware with `_dispatch_websocket` in it."""
+        scope[LEVELS] = (Level(self, scope.get("root_path", "")), *scope.get(LEVELS, ()))
         if VISIT in scope:
             scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)
             await app(scope, receive, send)
@@ -118,63 +130,78 @@ class Conversing:
 
     async def _dispatch_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         conversation: Conversation = scope[VISIT]
-        root: str = scope.get("root_path", "")
-        path: str = scope["path"]
-        if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-            path = path[len(root) :]
+        path = route_path(scope)
         for route in self.websocket_routes:
             match = route.template.match(path or "/")
             if match is not None:
                 break
         else:
-            await WebSocket(scope, receive, send).deny(plain_answer(HTTPException(404)))
+            await _converse(_nowhere, WebSocket(scope, receive, send))
             return
         params, matched = match
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         conversation.route += route.path
         conversation.set_policy(route.on_disconnect, route.cleanup_grace)
-        if isinstance(route, Mount):
-            if not isinstance(route.app, Conversing):
-                receive, send = conversation.foreign(receive, send)
-            whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
-            await route.app({**scope, "path": whole, "root_path": root + path[:matched]}, receive, send)
+        if isinstance(route, WebSocketRoute):
+            if route.close_grace is not None:
+                conversation.close_grace = route.close_grace
+            await _converse(route.call, WebSocket(scope, receive, send))
             return
-        if route.close_grace is not None:
-            conversation.close_grace = route.close_grace
-        await _converse(route, WebSocket(scope, receive, send))
+        root: str = scope.get("root_path", "")
+        whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
+        app = route.app if isinstance(route.app, Conversing) else answering(_foreign(route.app))
+        await app({**scope, "path": whole, "root_path": root + path[:matched]}, receive, send)
 
 
-async def _converse(route: WebSocketRoute, ws: WebSocket) -> None:
+def _foreign(app: ASGIApp) -> ASGIApp:
+    """A mounted app of another framework, which knows nothing of us."""
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, LEVELS: ()}, *scope[VISIT].foreign(receive, send))
+
+    return called
+
+
+async def _nowhere(ws: WebSocket) -> None:
+    raise HTTPException(404)
+
+
+async def _converse(handler: WebSocketHandler, ws: WebSocket) -> None:
     """Call the handler, and let its end be known to the client."""
     try:
-        if not route.welcomes(ws):
-            raise HTTPException(403, "pages of another origin can't connect here")
-        await route.endpoint(ws)
+        await handler(ws)
     except Exception as raised:
-        if not await _answered(_sole(raised), ws):
+        if not await _answered(raised, ws):
             if ws.open:
                 await ws.close(FAILED)
             raise
     else:
         if ws.pending and not ws.gone:
-            logger.error("The handler of %s has returned without accepting the WebSocket: it begins with await ws.accept()", route.path)
+            route = ws.scope[VISIT].route
+            logger.error("The handler of %s has returned without accepting the WebSocket: it begins with await ws.accept()", route)
             await ws.deny(plain_answer(HTTPException(500)))
         await ws.close()
 
 
 async def _answered(error: Exception, ws: WebSocket) -> bool:
-    """Whether an exception is a way to end a WebSocket, which it has done then."""
+    """Whether an exception is a way to end a WebSocket, which it has done then.
+
+    :raises Exception: it is none, and no answer to the handshake either
+    """
+    sole = _sole(error)
     try:
-        if isinstance(error, HTTPException) and ws.pending and not ws.gone:
-            await ws.deny(plain_answer(error))
+        if isinstance(sole, WebSocketException):
+            await ws.close(sole.code, sole.reason)
             return True
-        if isinstance(error, WebSocketException):
-            await ws.close(error.code, error.reason)
-            return True
-        return False
+        if not ws.pending:
+            return False
+        response = await answer(error, ws.handshake.scope, ws.receive)
+        if response is not None:
+            await ws.deny(response)
+        return True
     finally:
-        del error  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
+        del error, sole  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
 
 
 def _sole(error: Exception) -> Exception:

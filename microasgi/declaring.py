@@ -9,7 +9,7 @@ from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
 from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
 from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocketRoute
-from microasgi.errors import ExceptionHandler, answering
+from microasgi.errors import ExceptionHandler, answering, check_answerable
 from microasgi.instead import Instead
 from microasgi.matching import RouteTable
 from microasgi.paths import PathTemplate
@@ -169,7 +169,10 @@ class Declarations(Conversing, Instead):
     def exception_handler(self, key: int | type[Exception]) -> Callable[[AnyExceptionHandler], AnyExceptionHandler]:
         """Decorate what answers an exception: with this status, or of this class. It is called with the request and the exception.
 
-        A handler for `Exception` or 500 answers what nobody expected, which is logged; it isn't asked for an HTTPException.
+        A handler for `Exception` or 500 answers what nobody expected, which is logged; it isn't asked for an HTTPException. Of a WebSocket
+        it answers the handshake, as long as that hasn't been accepted.
+
+        :raises TypeError: an exception of this class has no answer
         """
         check_exception_handler(key, _nothing)
 
@@ -181,12 +184,14 @@ class Declarations(Conversing, Instead):
 
     def _add_exception_handler(self, key: int | type[Exception], handler: ExceptionHandler) -> None:
         check_exception_handler(key, handler)
+        check_answerable(key)
         self.exception_handlers[key] = handler
 
     def middleware(self, function: AnyMiddleware) -> AnyMiddleware:
         """Decorate an async function of the request and `call_next` that goes around all that is there so far: the last is the outermost.
 
-        It runs in the handler's task, returns as handlers do, and may raise as they do.
+        It runs in the handler's task, returns as handlers do, and may raise as they do. Of a WebSocket it is called with the handshake:
+        there `call_next` returns a response with the status 101, when the handler has accepted.
         """
         check_middleware_function(function)
         self._app = answering(Around(self._app, function))

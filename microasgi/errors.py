@@ -8,7 +8,7 @@
                                      ── the server's 500    ┘ is in the place of both
 
 Asked are the Routers that the request has come through, from the innermost outwards, as long as no response has begun. What an exception
-handler raises itself is for the next one.
+handler raises itself is for the next one. Of a WebSocket it is the handshake that is answered, as long as the handler hasn't accepted.
 """
 
 import logging
@@ -19,7 +19,8 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import call_any
 from microasgi.checks import name_of
 from microasgi.debug import debug_page
-from microasgi.exceptions import ClientDisconnect, HTTPException
+from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketException
+from microasgi.handshakes import FORBIDDEN, Handshake
 from microasgi.levels import LEVELS, Level
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import Request
@@ -30,6 +31,12 @@ ExceptionHandler: TypeAlias = Callable[[Request, Any], Any]
 Handlers: TypeAlias = Mapping[int | type[Exception], ExceptionHandler]
 
 logger = logging.getLogger("microasgi")
+
+_UNANSWERED: Mapping[type[Exception], str] = {
+    WebSocketException: "it closes a WebSocket with its code",
+    ClientDisconnect: "the client has left, and nobody would get the answer",
+}
+"""What a handler raises or meets that ends in no response, and why."""
 
 
 async def answer(error: Exception, scope: Scope, receive: Receive, *, foreign: bool = False) -> ASGIApp | None:
@@ -89,14 +96,29 @@ def plain_answer(error: HTTPException) -> Response:
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
+def check_answerable(key: int | type[Exception]) -> None:
+    """An exception handler answers, and these have no answer.
+
+    :raises TypeError: this is one of them
+    """
+    for cls, why in _UNANSWERED.items():
+        if isinstance(key, type) and issubclass(key, cls):
+            name = key.__name__
+            raise TypeError(f"an exception handler for {name} would never be asked: {why}; write try: … except {name}: in the handler")
+
+
 def answering(app: ASGIApp) -> ASGIApp:
     """Middleware around which exceptions are answered, as they are around a handler."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
         visit: Visit = scope[VISIT]
+        request, answer_with = scope, send
+        if scope["type"] == "websocket":
+            handshake = Handshake(scope, receive, send)
+            request, receive, answer_with = handshake.request.scope, handshake.receive, handshake.send
 
         async def told_send(message: Any) -> None:
             visit.answered = True
@@ -106,9 +128,12 @@ def answering(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, told_send)
             return
         except Exception as error:
-            response = await answer(error, scope, receive, foreign=True)
+            if isinstance(error, WebSocketException) and request is not scope and not visit.answered:
+                response: ASGIApp | None = plain_answer(HTTPException(FORBIDDEN))  # there is nothing yet that could be closed
+            else:
+                response = await answer(error, request, receive, foreign=True)
         if response is not None:
-            await respond(response, scope, receive, send)
+            await respond(response, request, receive, answer_with)
 
     return answered
 

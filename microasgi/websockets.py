@@ -20,9 +20,10 @@ from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.checks import encode_headers
 from microasgi.datastructures import Headers, QueryParams, State
 from microasgi.exceptions import WebSocketDisconnect, WebSocketException
+from microasgi.handshakes import as_request, denying
 from microasgi.promise.conversation import Conversation
 from microasgi.promise.visit import VISIT
-from microasgi.requests import Request
+from microasgi.returns import respond
 
 UNSUPPORTED, INVALID = 1003, 1007
 """RFC 6455 §7.4.1: a kind of data that isn't taken here, and data that isn't what it should be."""
@@ -59,6 +60,7 @@ class WebSocket:
     path: decoded, with the prefix of any mount.
     path_params: what the route's path captured, converted.
     subprotocols: what the client would speak, in its order of preference.
+    handshake: the request that it began with.
     close_code, close_reason: what it was closed with, by either side; None and empty, as long as the handler hasn't met the end.
     """
 
@@ -73,7 +75,7 @@ class WebSocket:
         self._receive = receive
         self._send = send
         scope.setdefault("state", {})
-        self._handshake = Request({**scope, "method": "GET"}, receive)
+        self.handshake = as_request(scope, receive)
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.path!r} {self._stage.name}{', client gone' if self.gone else ''}>"
@@ -83,32 +85,32 @@ class WebSocket:
     @property
     def headers(self) -> Headers:
         """The handshake's header fields; names in any case."""
-        return self._handshake.headers
+        return self.handshake.headers
 
     @property
     def query_params(self) -> QueryParams:
         """The query, decoded."""
-        return self._handshake.query_params
+        return self.handshake.query_params
 
     @property
     def cookies(self) -> dict[str, str]:
         """The cookies that the client sent."""
-        return self._handshake.cookies
+        return self.handshake.cookies
 
     @property
     def client(self) -> Address | None:
         """The client's address, or None if the server doesn't know it."""
-        return self._handshake.client
+        return self.handshake.client
 
     @property
     def url(self) -> URL:
         """The URL the client asked for, as far as the server knows it."""
-        return self._handshake.url
+        return self.handshake.url
 
     @property
     def state(self) -> State:
         """The lifespan's state, copied for this WebSocket."""
-        return self._handshake.state
+        return self.handshake.state
 
     async def accept(self, subprotocol: str | None = None, headers: Mapping[str, str | URL] | None = None) -> None:
         """Answer the handshake: from here on both may speak.
@@ -208,7 +210,7 @@ class WebSocket:
         try:
             await self._send(message)
         except OSError as error:
-            if self._conversation.finishes:
+            if self._conversation.finishes and self.gone:
                 return
             raise WebSocketDisconnect(self.close_code or 1006, self.close_reason) from error
         if message["type"] == "websocket.accept":
@@ -243,14 +245,7 @@ class WebSocket:
             await self.receive()
         if self.gone:
             return
-        if "websocket.http.response" not in self.scope.get("extensions", {}):
-            await self.close()
-            return
-
-        async def send(message: Message) -> None:
-            await self._send({**message, "type": f"websocket.{message['type']}"})
-
-        await response({**self.scope, "type": "http", "method": "GET"}, self._receive, send)
+        await respond(response, self.handshake.scope, self._receive, denying(self.scope, self._send))
         self._close(1006, "")
 
     # Whether the client is there.

@@ -12,8 +12,9 @@ class CancelOnDisconnect:
 
         app = CancelOnDisconnect(FastAPI())
 
-    A WebSocket's handler that waits in `receive()` is told there, by a `websocket.disconnect`, and cancelled only if it goes on for longer
-    than its grace: `except WebSocketDisconnect` is how such apps clean up.
+    A WebSocket's handler that waits in `receive()`, or gets back there at once, is told there, by a `websocket.disconnect`, and cancelled
+    only if it goes on for longer than its grace: `except WebSocketDisconnect` is how such apps clean up. One that waits for something
+    else is cancelled at once: what must happen then, too, belongs into `finally`.
 
     :param app: an ASGI 3 application
     :param cleanup_grace: as for `Router`

@@ -23,8 +23,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 _EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | {"opentelemetry", "psycopg_pool"}
-"""The packages of the extra, by the names that they are imported by; two aren't called as what brings them."""
+_OTHERWISE_CALLED = {"engineio", "opentelemetry", "psycopg_pool", "socketio", "strawberry"}
+BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | _OTHERWISE_CALLED
+"""The packages of the extra, by the names that they are imported by."""
 LINT = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["lint"]}
 """Those that are run, and not imported."""
 
@@ -38,8 +39,9 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "systemd-analyze": "systemd",
     "wrk": "wrk",
+    "wscat": "node-ws",
 }
-"""Debian's package of each program."""
+"""Debian's package of each program. Others come with a package of `bench`."""
 
 
 class Absent(MetaPathFinder):
@@ -86,11 +88,12 @@ def demand_package(name: str) -> None:
 
 
 def _which(program: str) -> str | None:
-    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
+    places = (os.environ.get("PATH", os.defpath), "/usr/sbin", os.path.dirname(sys.executable))
+    return shutil.which(program, path=os.pathsep.join(places))
 
 
 def _remedy(program: str) -> str:
-    return f"needs {program}; get it with: apt-get install {PROGRAMS[program]}"
+    return f"needs {program}; get it with: apt-get install {PROGRAMS[program]}" if program in PROGRAMS else _get(program)
 
 
 def path_of(program: str) -> str:

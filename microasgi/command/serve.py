@@ -10,7 +10,8 @@ from microasgi_server import Config
 from microasgi_server.command.main import add_serve, serve
 from microasgi_server.command.parser import Parser
 from microasgi_server.command.run import chosen_config, prepare, start
-from microasgi_server.options import FLAG, Groups, Option
+from microasgi_server.kinds import FLAG
+from microasgi_server.options import Groups, Option
 from microasgi_server.workers.job import Job
 
 from microasgi.asgi import ASGIApp

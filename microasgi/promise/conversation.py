@@ -5,6 +5,10 @@
   left, untaken or in hand, or waits in `receive()` and will see the goodbye there, it may go on, for `close_grace` seconds. Else it is
   cancelled at once: nobody hears what it would still say.
 
+Another framework's app is told of both ways where it waits in `receive()`, even of a disappearance, and cancelled if it goes on for longer
+than its grace: it cleans up behind that message, in Starlette's `except WebSocketDisconnect` or in Channels' `disconnect()`, and a
+cancellation would pass that by. One that doesn't wait there is cancelled at once.
+
 *In hand* is what a handler has taken with `receive()`, and has neither answered with a `send()` since nor come back from for more.
 
 Who learns of it first is microasgi's server, which calls back; on any other one, `ConversationPump` asks its `receive()` all the time.
@@ -20,11 +24,15 @@ import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.policy import OnDisconnect
+from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.conversation_pump import ConversationPump
 from microasgi.promise.pump import TrioTask
 from microasgi.promise.visit import EXTENSION, VISIT, Visit, only_disconnects
 
 logger = logging.getLogger("microasgi")
+
+TURNS = 3
+"""Of the event loop, in which another framework's app that has just answered gets back to `receive()`, in a new task as Channels does."""
 
 
 class Conversation(Visit):
@@ -38,18 +46,26 @@ class Conversation(Visit):
         super().__init__({**scope, "method": "GET"}, on_disconnect, cleanup_grace)
         self.close_grace = close_grace
         self.listening = 0
+        self._is_foreign = self._is_told = False
         self._timer: asyncio.TimerHandle | TrioTask | None = None
 
-    def leave(self) -> bool | None:
-        """The client has vanished. True if that cancels the handler, False if it goes on and may have all that was said before.
+    def foreign(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        self._is_foreign = True
+        foreign_receive, foreign_send = super().foreign(receive, send)
 
-        Another framework's app that waits in `receive()` is told there, and cleans up as it is used to.
-        """
-        if self.finishes or not self._listeners:
+        async def telling_receive() -> Message:
+            message = await foreign_receive()
+            self._is_told = self._is_told or message["type"] == "websocket.disconnect"
+            return message
+
+        return telling_receive, foreign_send
+
+    def leave(self) -> bool | None:
+        """The client has vanished. True if that cancels the handler, False if it goes on and may have all that was said before."""
+        if self.finishes or not self._is_foreign:
             return super().leave()
         self._depart()
-        self._cancel_later(self.block.cleanup_grace)
-        return None
+        return self._tell_or_cancel(self.block.cleanup_grace)
 
     def goodbye(self, busy: bool) -> bool:
         """The client has said goodbye, or the server has. True if that cancels the handler.
@@ -60,10 +76,23 @@ class Conversation(Visit):
         if self.finishes:
             return False
         grace = self.close_grace if self.close_grace is not None else self.block.cleanup_grace
-        if grace and (busy or self.listening or self._listeners):
+        if grace and (busy or self.listening):
             self._cancel_later(grace)
             return False
+        if grace and self._is_foreign:
+            return self._tell_or_cancel(grace) or False
         self.block.cancel(self.describe)
+        return True
+
+    def _tell_or_cancel(self, grace: float, turns: int = TURNS) -> bool | None:
+        """Cancel another framework's app, at once or after a grace, in which it is told where it waits in `receive()`, or soon will."""
+        if self._listeners or self._is_told:
+            self._cancel_later(grace)
+            return None
+        if turns and (loop := running_loop()) is not None:
+            loop.call_soon(self._tell_or_cancel, grace, turns - 1)
+        else:
+            self.block.cancel(self.describe)
         return True
 
     def _depart(self) -> None:
@@ -134,6 +163,8 @@ async def converse_while_connected(
             await pump.end()
             if conversation.gone:
                 logger.info("%s %d %.3fs the client left", conversation.describe(), pump.code, time.monotonic() - began)
+    if conversation.afterwards is not None:
+        await conversation.afterwards()
 
 
 def listening(conversation: Conversation, receive: Receive) -> Receive:

@@ -131,6 +131,10 @@ class Exchange(Protocol):
         """See `Presence.ping`."""
         ...
 
+    def give_up(self, why: str) -> bytes:
+        """See `Presence.give_up`."""
+        ...
+
     def leave(self, why: str, status: int) -> bool:
         """See `Presence.leave`."""
         ...

@@ -159,9 +159,12 @@ class Patience:
         received = call.exchange.received
         self._silences[call] = silence = silence or Silence(self._now, received)
         seconds = silence.seconds(self._now, received)
-        if silence.asked:
-            self._judge(connection, Wait.PONG, silence, received, "no answer to a ping for {:g} s")
-        elif seconds >= self._running.config.limits.ping:
+        limits = self._running.config.limits
+        if silence.asked and seconds >= limits.pong:
+            why = f"no answer to a ping for {limits.pong:g} s"
+            connection.transport.write(call.exchange.give_up(why))  # as much as fits: what is unsent is dropped
+            self._act(connection, Wait.PONG, why)
+        elif not silence.asked and seconds >= limits.ping:
             silence.ask(self._now)
             connection.transport.write(call.exchange.ping())
 

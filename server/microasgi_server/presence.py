@@ -94,6 +94,10 @@ class Presence:
         """What has arrived and wants an answer, whatever the app does: in HTTP nothing, where only the app answers."""
         return b""
 
+    def give_up(self, why: str) -> bytes:
+        """The last words to a client that is about to count as gone, since it is silent: it may hear them all the same. In HTTP none."""
+        return b""
+
     def ping(self) -> bytes:
         """The question whether the client is there, if it can be asked."""
         return b""

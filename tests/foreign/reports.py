@@ -60,6 +60,12 @@ async def report(stack: str, number: int) -> None:
     await STATE[stack].report(number)
 
 
+@api.websocket("/{stack}/report/{number}")
+async def talked_report(websocket: fastapi.WebSocket, stack: str, number: int) -> None:
+    await websocket.accept()
+    await STATE[stack].report(number)
+
+
 @api.get("/{stack}/together")
 async def together(stack: str) -> None:
     await STATE[stack].together()

@@ -1,17 +1,21 @@
 """A real browser on our server: what EventSource makes of our events, and what a page says before it closes a WebSocket."""
 
+import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 
 from microasgi import Event, EventStream, HTMLResponse, Request, Router, WebSocket
 from tests.conftest import LOOPS
-from tests.harness import serving, within
+from tests.harness import eventually, serving, within
 from tests.needs import path_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"]], ids=["asyncio"])]
@@ -34,10 +38,10 @@ def chromium() -> str:
 
 
 @asynccontextmanager
-async def browsing(chromium: str, address: str, folder: Path) -> AsyncIterator[None]:
+async def browsing(chromium: str, address: str, folder: Path, *more: str) -> AsyncIterator[None]:
     """A browser looks at this page as long as the block lasts; then it is killed."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", f"--user-data-dir={folder}"]
-    browser = await anyio.open_process([chromium, *options, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    browser = await anyio.open_process([chromium, *options, *more, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
@@ -80,13 +84,13 @@ async def test_eventsource_comes_back_where_it_was(chromium: str, tmp_path: Path
 TALK = """
 <!doctype html>
 <script>
-  const ends = [];
+  const ends = [], times = Number(new URLSearchParams(location.search).get("times"));
   function say(number) {
     const ws = new WebSocket(`ws://${location.host}/save`);
     ws.onopen = () => { ws.send(`save ${number}`); ws.close(); };
     ws.onclose = end => {
       ends.push([end.wasClean, end.code]);
-      if (ends.length === 100) fetch("/ends", {method: "POST", body: JSON.stringify(ends)});
+      if (ends.length === times) fetch("/ends", {method: "POST", body: JSON.stringify(ends)});
       else say(number + 1);
     };
   }
@@ -96,7 +100,8 @@ TALK = """
 """
 
 
-async def test_what_a_page_sends_before_it_closes_is_not_lost(chromium: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_what_a_page_sends_before_it_closes_is_not_lost(chromium: str, tmp_path: Path, times: int) -> None:
     """`ws.send("save"); ws.close()` comes in one read: it is saved, each time, and each end is clean. A page that is killed is missed."""
     routes = Router()
     saved: list[str] = []
@@ -129,10 +134,64 @@ async def test_what_a_page_sends_before_it_closes_is_not_lost(chromium: str, tmp
         done.set()
 
     async with serving(routes) as served:
-        async with browsing(chromium, f"http://127.0.0.1:{served.port}/", tmp_path):
-            await within(done, 30)
+        async with browsing(chromium, f"http://127.0.0.1:{served.port}/?times={times}", tmp_path):
+            await within(done, 50)
             await within(stays)
             assert not gone.is_set()
         await within(gone)
-    assert sorted(saved) == sorted(f"save {number}" for number in range(100))
-    assert ends == [[True, 1005]] * 100
+    assert sorted(saved) == sorted(f"save {number}" for number in range(times))
+    assert ends == [[True, 1005]] * times
+
+
+TAB = """
+<!doctype html>
+<script>new WebSocket(`ws://${location.host}/stay`)</script>
+"""
+
+TABS = 3
+
+
+async def close_tab(debugger: ClientConnection) -> None:
+    """As somebody does who clicks at the cross: the browser says 1001."""
+    await debugger.send(json.dumps({"id": 1, "method": "Page.close"}))
+
+
+async def crash_tab(debugger: ClientConnection) -> None:
+    """As one does that runs out of memory: its process is gone, which the browser takes a while to learn and to say."""
+    await debugger.send(json.dumps({"id": 1, "method": "Page.crash"}))
+
+
+@pytest.mark.parametrize(("end", "seconds"), [(close_tab, 0.1), (crash_tab, 1.0)])
+async def test_a_tab_that_is_killed_is_missed_at_once(chromium: str, tmp_path: Path, end: Any, seconds: float) -> None:
+    """The browser lives on; the handler is cancelled so soon all the same. On a machine that has other things to do the quickest counts."""
+    routes = Router()
+    stays, gone = list[float](), list[float]()
+
+    @routes.get("/")
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(TAB)
+
+    @routes.websocket("/stay")
+    async def stay(ws: WebSocket) -> None:
+        await ws.accept()
+        stays.append(time.monotonic())
+        try:
+            await anyio.sleep_forever()
+        finally:
+            gone.append(time.monotonic())
+
+    took = []
+    async with serving(routes) as served, browsing(chromium, "about:blank", tmp_path, "--remote-debugging-port=0"):
+        await eventually(lambda: (tmp_path / "DevToolsActivePort").exists(), 30)
+        port = (tmp_path / "DevToolsActivePort").read_text().split()[0]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as tabs:
+            for number in range(1, TABS + 1):
+                tab = (await tabs.put(f"/json/new?http://127.0.0.1:{served.port}/")).json()
+                await eventually(lambda number=number: len(stays) == number, 30)  # type: ignore[misc]
+                async with connect(tab["webSocketDebuggerUrl"]) as debugger:
+                    began = time.monotonic()
+                    await end(debugger)
+                    await eventually(lambda number=number: len(gone) == number)  # type: ignore[misc]
+                took.append(gone[-1] - began)
+    assert min(took) < seconds, took
+    print(f"\n{end.__name__}: missed after {', '.join(f'{1000 * one:.0f}' for one in took)} ms")

@@ -1,7 +1,8 @@
 """A thousand clients leave in the middle of their queries: the database is at rest a second later, and the pool is whole.
 
-On our own server, and on uvicorn with a FastAPI app inside `CancelOnDisconnect`. The suite does it with a hundred clients for each
-driver; `pytest -m slow tests/foreign/test_thousand.py -s` with a thousand, and prints what it measured.
+On our own server, and on uvicorn with a FastAPI app inside `CancelOnDisconnect`; by requests and by WebSockets. The suite does it with a
+hundred clients for each driver, and with fewer for some by WebSockets; `pytest -m slow tests/foreign/test_thousand.py -s` does it with a
+thousand, and prints what it measured.
 """
 
 import json
@@ -14,18 +15,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import anyio
 import pytest
 
-from microasgi import Request, Router
+from microasgi import Request, Router, WebSocket
 from tests.foreign.reports import SIZE, Reports
 from tests.harness import Client, Departure, Response, loud_lines, serving
 from tests.postgres import STACKS, Postgres
+from tests.websocket_client import HANDSHAKE, goodbye
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +44,14 @@ FORGOTTEN = 4.0
 AT_ONCE = 100
 """Clients that are connected at the same time: as many as there are connections in the pool are in their queries, the others wait."""
 
-HOW_MANY = [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+SLOW = [pytest.mark.slow, pytest.mark.timeout(300)]
+HOW_MANY = [100, pytest.param(1000, marks=SLOW)]
+
+FEW = 2 * SIZE
+"""The least with which each connection of the pool is used again."""
+
+TALKING = [("sqlalchemy-asyncpg", FEW), ("psycopg_pool", FEW), *(pytest.param(stack, 1000, marks=SLOW) for stack in STACKS)]
+"""Stacks, and how many clients leave each by WebSockets."""
 
 LOOPS = ["asyncio", "uvloop"]
 
@@ -63,9 +72,12 @@ class Figures:
     text: str
 
 
+Way = Departure | Literal["goodbye"]
+
+
 @dataclass
 class Crowd:
-    """Clients of one service.
+    """Clients of one service, each with one request.
 
     prefix: of the service's paths.
     name: of its connections, in pg_stat_activity.
@@ -87,9 +99,19 @@ class Crowd:
             await client.send(f"GET {self.prefix}{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
             return await client.response()
 
+    ways: ClassVar[Sequence[Way]] = ("FIN", "RST", "half-close")
+
+    def request(self, number: int) -> bytes:
+        """What a client asks for that wants this report."""
+        return f"GET {self.prefix}/report/{number} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+
+    async def leave(self, client: Client, way: Way) -> None:
+        """Have one leave."""
+        assert way != "goodbye"
+        client.leave(way)
+
     async def leave_in_mid_query(self, how_many: int) -> Figures:
         """Have so many clients come, and each leave when it is in its query; check that nothing is left."""
-        ways: list[Departure] = ["FIN", "RST", "half-close"]
         clients: list[Client] = []
         left_at: dict[int, float] = {}  # those whose queries haven't ended yet
         seconds: list[float] = []  # from each departure to the end of the query
@@ -99,12 +121,12 @@ class Crowd:
                 while len(left_at) + len(seconds) < how_many:
                     while len(clients) < min(how_many, len(left_at) + len(seconds) + AT_ONCE):
                         client = self.connect()
-                        await client.send(f"GET {self.prefix}/report/{len(clients)} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+                        await client.send(self.request(len(clients)))
                         clients.append(client)
                     running = _numbers(self.postgres.active(self.name))
                     seconds += [time.monotonic() - left_at.pop(number) for number in left_at.keys() - running]
                     for number in _numbers(self.postgres.asleep(self.name)) - left_at.keys():
-                        clients[number].leave(ways[number % 3])
+                        await self.leave(clients[number], self.ways[number % 3])
                         left_at[number] = time.monotonic()
                     await anyio.sleep(0.005)
             last = time.monotonic()
@@ -143,6 +165,24 @@ class Crowd:
         await self.postgres.wait_quiet(self.name, SOON)
 
 
+class TalkingCrowd(Crowd):
+    """The same, but each opens a WebSocket, whose handler has nothing of the client's in hand."""
+
+    ways = ("FIN", "RST", "goodbye")
+
+    def request(self, number: int) -> bytes:
+        return HANDSHAKE.replace(b"/chat?room=1", f"{self.prefix}/report/{number}".encode())
+
+    async def leave(self, client: Client, way: Way) -> None:
+        if way == "goodbye":
+            await client.send(goodbye(1001))
+        elif way == "FIN":
+            await client.receive()  # the handshake's answer: to close with bytes unread is to reset
+            client.leave("FIN")
+        else:
+            client.leave(way)
+
+
 def _numbers(queries: list[str]) -> set[int]:
     """The numbers of these reports."""
     return {int(number) for query in queries for number in re.findall(r"/\* (\d+) \*/", query)}
@@ -152,6 +192,21 @@ def _numbers(queries: list[str]) -> set[int]:
 @pytest.mark.parametrize("stack", list(STACKS))
 async def test_on_our_server(postgres: Postgres, stack: str, how_many: int, caplog: pytest.LogCaptureFixture, record_property: Any) -> None:
     """Clients leave in mid-query: a second later nothing runs or is open, the pool serves its full size, and the log is calm."""
+    await leaving_us(Crowd, postgres, stack, how_many, record_property)
+    assert loud_lines(caplog) == []
+
+
+@pytest.mark.parametrize(("stack", "how_many"), TALKING)
+async def test_by_websockets_on_our_server(
+    postgres: Postgres, stack: str, how_many: int, caplog: pytest.LogCaptureFixture, record_property: Any
+) -> None:
+    """The same, where the handler is a WebSocket's; some clients say goodbye."""
+    await leaving_us(TalkingCrowd, postgres, stack, how_many, record_property)
+    assert loud_lines(caplog) == []
+
+
+async def leaving_us(crowds: type[Crowd], postgres: Postgres, stack: str, how_many: int, record_property: Any) -> None:
+    """Have a crowd of clients leave our server."""
     name = f"test_{secrets.token_hex(6)}"
     try:
         async with STACKS[stack](postgres.port, SIZE, name) as pool:
@@ -161,19 +216,23 @@ async def test_on_our_server(postgres: Postgres, stack: str, how_many: int, capl
             async def report(request: Request) -> None:
                 await reports.report(request.path_params["number"])
 
+            @routes.websocket("/report/{number:int}")
+            async def talked_report(ws: WebSocket) -> None:
+                await ws.accept()
+                await reports.report(ws.path_params["number"])
+
             @routes.get("/together")
             async def together(request: Request) -> str:
                 await reports.together()
                 return "all here"
 
             async with serving(routes) as served:
-                crowd = Crowd(served.port, "", postgres, name)
+                crowd = crowds(served.port, "", postgres, name)
                 departures, figures = await crowd.soon_at_rest(how_many)
                 await crowd.are_served_together()
             assert (reports.began, reports.ended, reports.cancelled) == (departures, departures, departures)
     finally:
         postgres.terminate(name)
-    assert loud_lines(caplog) == []
     record_property("figures", figures)
     print(f"\n{stack}: {figures}")
 
@@ -237,7 +296,21 @@ def _secret_at(port: int) -> object:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # of the clients
 async def test_on_uvicorn(uvicorn: Uvicorn, postgres: Postgres, stack: str, how_many: int, record_property: Any) -> None:
     """The same with a FastAPI app on uvicorn, inside CancelOnDisconnect."""
-    crowd = Crowd(uvicorn.port, f"/{stack}", postgres, f"{stack}-{uvicorn.name}")
+    await leaving_uvicorn(Crowd, uvicorn, postgres, stack, how_many, record_property)
+
+
+@pytest.mark.parametrize(("stack", "how_many"), TALKING)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_by_websockets_on_uvicorn(uvicorn: Uvicorn, postgres: Postgres, stack: str, how_many: int, record_property: Any) -> None:
+    """The same again, by FastAPI's WebSockets."""
+    await leaving_uvicorn(TalkingCrowd, uvicorn, postgres, stack, how_many, record_property)
+
+
+async def leaving_uvicorn(
+    crowds: type[Crowd], uvicorn: Uvicorn, postgres: Postgres, stack: str, how_many: int, record_property: Any
+) -> None:
+    """Have a crowd of clients leave uvicorn."""
+    crowd = crowds(uvicorn.port, f"/{stack}", postgres, f"{stack}-{uvicorn.name}")
     before = json.loads((await crowd.get("/counts")).body)
     departures, figures = await crowd.soon_at_rest(how_many)
     await crowd.are_served_together()

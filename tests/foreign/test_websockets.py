@@ -1,7 +1,9 @@
 """WebSockets between worlds: Starlette's and FastAPI's on our server, a Router on uvicorn and hypercorn, and other people's clients."""
 
 import logging
+import os
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,13 +14,13 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from microasgi import CancelOnDisconnect, HTTPException, Router
+from microasgi import CancelOnDisconnect, HTTPException, JSONResponse, Request, Response, Router
 from microasgi import WebSocket as OurWebSocket
 from tests.certificates import Files
 from tests.conftest import LOOPS
 from tests.foreign.servers import SERVERS
 from tests.harness import access_lines, eventually, loud_lines, serving, within
-from tests.needs import needs_package
+from tests.needs import needs_package, path_of
 from tests.websocket_client import HANDSHAKE, TEXT, frame, goodbye, talk
 
 pytestmark = pytest.mark.anyio
@@ -234,6 +236,43 @@ async def test_the_ends_of_handlers_have_codes_on_other_servers(server: str) -> 
                 assert await client.closed_with() == code
 
 
+@others
+async def test_functions_and_exception_handlers_see_handshakes_on_other_servers(server: str) -> None:
+    """As on ours: what a function adds to the 101 arrives, and so does what an exception handler answers instead."""
+    routes = Router()
+
+    @routes.websocket("/{how}")
+    async def handler(ws: OurWebSocket) -> None:
+        if ws.path == "/raises":
+            raise KeyError("a room")
+        await ws.accept()
+        await ws.send_text(await ws.receive_text())
+
+    @routes.exception_handler(KeyError)
+    async def missing(request: Request, error: KeyError) -> Response:
+        return JSONResponse({"there is no": str(error)}, 404)
+
+    @routes.middleware
+    async def function(request: Request, call_next: Any) -> Any:
+        if request.path == "/private":
+            raise HTTPException(401, "who are you?")
+        response = await call_next(request)
+        response.headers["x-status"] = str(response.status_code)
+        return response
+
+    async with SERVERS[server](routes) as served:
+        async with await talk(served, handshake=HANDSHAKE.replace(b"/chat", b"/echoes")) as client:
+            assert b"x-status: 101" in client.head
+            await client.send("hello")
+            assert await client.receive() == (TEXT, b"hello")
+            assert await client.closed_with() == 1000
+        for path, status, body in (("/raises", 404, b'{"there is no":"\'a room\'"}'), ("/private", 401, b"who are you?")):
+            async with await served.connect() as bare:
+                await bare.send(HANDSHAKE.replace(b"/chat", path.encode()))
+                response = await bare.response()
+            assert (response.status, response.body) == (status, body)
+
+
 # Other people's clients.
 
 
@@ -249,7 +288,16 @@ def echo() -> Router:
     return routes
 
 
-@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+on_asyncio = pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+
+COMMANDS = {
+    "websocat": ["--text"],
+    "wscat": ["--no-color", "--connect"],
+}
+"""What somebody types to try a WebSocket, with its arguments in front of the URL."""
+
+
+@on_asyncio
 @pytest.mark.parametrize("deflate", [0, 12])
 async def test_aiohttp_and_websockets_speak_with_us(deflate: int) -> None:
     """Both clients, compressed or not, with long messages, a subprotocol and a clean end."""
@@ -271,12 +319,52 @@ async def test_aiohttp_and_websockets_speak_with_us(deflate: int) -> None:
         assert client.close_code == 1000
 
 
+@on_asyncio
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_commands_speak_with_us(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A line is a message, what is answered is printed, and at Ctrl+D the end is clean."""
+    accepted: list[bool] = []
+    said: list[str] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: OurWebSocket) -> None:
+        await ws.accept()
+        accepted.append(True)
+        said.append(await ws.receive_text())
+        await ws.send_text(said[0].strip().upper())
+        async for _ in ws:
+            pass
+
+    command = [path_of(name), *COMMANDS[name]]
+    environment = {**os.environ, "NODE_PATH": "/usr/share/nodejs"}  # where Debian has wscat's modules, which another node doesn't know
+    keyboard, terminal = os.openpty()  # without one wscat leaves at once
+    async with serving(routes) as served:
+        command += [f"ws://127.0.0.1:{served.port}/chat"]
+        async with await anyio.open_process(command, stdin=terminal, env=environment) as process:
+            os.close(terminal)
+            await eventually(lambda: accepted, 20)
+            os.write(keyboard, b"hello\n")
+            heard = b""
+            assert process.stdout is not None
+            with anyio.fail_after(20):
+                while b"HELLO" not in heard:
+                    heard += await process.stdout.receive()
+                os.write(keyboard, b"\x04")
+                await process.wait()
+            os.close(keyboard)
+        await eventually(lambda: access_lines(caplog))
+    assert [text.strip() for text in said] == ["hello"]
+    assert access_lines(caplog)[0].endswith("client left: the client closed")
+    assert loud_lines(caplog) == []
+
+
 async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.LogCaptureFixture) -> None:
     """`wss`, on every loop: what both say arrives, the scheme says so, and a goodbye stops the handler."""
     from websockets.sync.client import connect
 
     schemes: list[str] = []
-    ended = anyio.Event()
+    answered, ended = threading.Event(), anyio.Event()
     routes = Router()
 
     @routes.websocket("/chat")
@@ -284,6 +372,7 @@ async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.Log
         schemes.append(ws.scope["scheme"])
         await ws.accept()
         await ws.send_text((await ws.receive_text()).upper())
+        answered.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -294,6 +383,7 @@ async def test_a_websocket_goes_over_tls(certificates: Files, caplog: pytest.Log
         with connect(url, ssl=trusting) as client:
             client.send("x" * 200_000)
             assert client.recv() == "X" * 200_000
+            assert answered.wait(5)  # else the message is still in hand, and has a grace
 
     async with serving(routes, **certificates.options) as served:
         await anyio.to_thread.run_sync(ask, f"wss://localhost:{served.port}/chat")

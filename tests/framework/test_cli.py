@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 import microasgi_server
 import pytest
 from microasgi_server.command.levels import LOG_LEVEL
-from microasgi_server.options import OPTIONS, TEXT, Option
+from microasgi_server.kinds import TEXT
+from microasgi_server.options import OPTIONS, Option
 
 import microasgi
 from microasgi import Route, demo

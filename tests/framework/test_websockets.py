@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import to_thread
 from microasgi_server import Limits
@@ -16,12 +17,15 @@ from microasgi import (
     CancelOnDisconnect,
     HTTPException,
     Middleware,
+    Request,
     Router,
     WebSocket,
     WebSocketDisconnect,
     WebSocketException,
     WebSocketRoute,
 )
+from microasgi.promise.visit import VISIT
+from tests.conftest import LOOPS
 from tests.harness import Served, Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.websocket_client import BINARY, HANDSHAKE, TEXT, Talker, frame, goodbye, talk, with_fields
 
@@ -220,11 +224,6 @@ async def test_mistakes_say_what_to_write() -> None:
     assert repr(WebSocketRoute("/a", ends_early, on_disconnect="finish")) == "<WebSocketRoute /a to ends_early, on_disconnect='finish'>"
 
 
-async def unasked(request: Any, call_next: Any) -> None:
-    """Middleware that is a function is for requests."""
-    raise AssertionError
-
-
 async def test_included_routes_keep_their_routers_policy() -> None:
     """As a request's do: below the prefix, with the grace and the opinion of the Router that they come from."""
     inner = Router(on_disconnect="finish", cleanup_grace=1)
@@ -251,7 +250,6 @@ async def test_middleware_sees_websockets_too() -> None:
             await self.app(scope, receive, send)
 
     routes = Router([WebSocketRoute("/chat", ends_early)], middleware=[Middleware(Seeing)])
-    routes.middleware(unasked)
     async with serving(routes, lifespan="off") as served, await talk(served) as client:
         assert await client.closed_with() == 1000
     assert seen == ["websocket"]
@@ -493,6 +491,42 @@ async def test_every_task_of_the_handler_is_stopped() -> None:
     assert [sleeper.cancellations for sleeper in sleepers] == [1, 1]
 
 
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"], indirect=True)
+@pytest.mark.parametrize("comes_back", [True, False])
+@pytest.mark.parametrize("how", ["close", "RST"])
+async def test_a_foreign_app_on_its_way_back_to_its_client_is_told(comes_back: bool, how: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """One that has just answered when its client leaves isn't cancelled before it can hear of that; one that goes elsewhere is, at once."""
+    log: list[str] = []
+    client: Talker
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await receive()
+            await send({"type": "websocket.send", "text": "answer"})
+            if how == "close":
+                await client.send(goodbye())
+            else:
+                client.leave(how)
+            while not scope[VISIT].gone:
+                await anyio.lowlevel.checkpoint()
+            if not comes_back:
+                await anyio.sleep(20)
+            log.append((await receive())["type"])
+            await anyio.sleep(0.01)
+            log.append("cleaned up")
+        except anyio.get_cancelled_exc_class():
+            log.append("cancelled")
+            raise
+
+    async with serving(CancelOnDisconnect(app, cleanup_grace=30), lifespan="off") as served, await talk(served) as client:
+        await client.send("hello")
+        await eventually(lambda: access_lines(caplog))
+    assert log == (["websocket.disconnect", "cleaned up"] if comes_back else ["cancelled"])
+    assert loud_lines(caplog) == []
+
+
 async def test_who_leaves_before_it_is_accepted_stops_the_handler(caplog: pytest.LogCaptureFixture) -> None:
     """No matter how: there is nothing yet that could be finished."""
     sleeper = Sleeper()
@@ -593,16 +627,28 @@ async def test_the_demos_chat_reaches_everybody_in_a_room() -> None:
     await eventually(lambda: not rooms["a"] and not rooms["b"])
 
 
-@pytest.mark.parametrize("ending", ["deny", "raise", "return", "goodbye", "RST"])
+async def passing(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+async def refusing(request: Request, call_next: Any) -> Any:
+    await call_next(request)
+    raise HTTPException(401)
+
+
+FUNCTIONS = {"deny within a function": passing, "goodbye within a function": passing, "refused by a function": refusing}
+
+
+@pytest.mark.parametrize("ending", ["deny", "raise", "return", "goodbye", "RST", *FUNCTIONS])
 async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.LogCaptureFixture) -> None:
     """However a WebSocket ends, what it was made of goes with it: the collector finds nothing of ours."""
     ended: list[str] = []
-    routes = Router()
+    routes, function = Router(), FUNCTIONS.get(ending)
 
     @routes.websocket("/chat")
     async def handler(ws: WebSocket) -> None:
         try:
-            if ending == "deny":
+            if ending.startswith("deny"):
                 raise HTTPException(403)
             await ws.accept()
             if ending == "raise":
@@ -613,12 +659,15 @@ async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.Lo
         finally:
             ended.append(ending)
 
+    if function is not None:
+        routes.middleware(function)
+
     async def visit(served: Served) -> None:
         ended.clear()
         async with await served.connect() as client:
             await client.send(HANDSHAKE)
             assert await client.receive()
-            if ending == "goodbye":
+            if ending.startswith("goodbye"):
                 await client.send(goodbye())
             elif ending == "RST":
                 client.leave("RST")
@@ -636,4 +685,17 @@ async def test_no_cycle_of_objects_is_left_behind(ending: str, caplog: pytest.Lo
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
-    assert not found & {"Conversation", "WebSocket", "Block", "Session", "Call", "Connection", "UpgradingProtocol", "Frames"}
+    assert not found & {"Handshake", "_Call", "Request"}
+    assert not found & {
+        "Conversation",
+        "WebSocket",
+        "Block",
+        "Session",
+        "Call",
+        "Connection",
+        "UpgradingProtocol",
+        "Frames",
+        "Handshake",
+        "_Call",
+        "Request",
+    }

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from microasgi_server import Config, Limits
+from microasgi_server.options import LIMITS
 
 from tests.documents import DOCUMENTS, ROOT, Section, anchors, conversation, curl, links, read, sections
 from tests.harness import serving
@@ -151,6 +152,13 @@ def test_the_table_of_limits_has_the_codes_numbers() -> None:
     assert told.keys() == {"request_line", "fields", "head", "body"}
     for name, number in told.items():
         assert number.partition(" ")[0].replace(",", "") == str(getattr(Limits(), name))
+
+
+def test_the_table_of_a_websockets_limits_has_the_codes_numbers() -> None:
+    """All options of a WebSocket are there, each with its limit and that limit's default."""
+    told = [(option, name, number.split(" ")[0].replace(",", "")) for option, name, number, _ in rows("WebSockets")]
+    options = [option for option in LIMITS if option.name.startswith("ws_")]
+    assert told == [(option.flag, option.limit, f"{getattr(Limits, option.limit) or 'off'}".removesuffix(".0")) for option in options]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 from microasgi_server import Config, Limits
 from microasgi_server.transports.peers import peer_options, why_lost
 
+from microasgi import Router, WebSocket
 from tests.conftest import LOOPS
 from tests.harness import access_lines, eventually, loud_lines, serving
 from tests.needs import path_of
+from tests.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +31,17 @@ for sock, path in (waiting, "/wait"), (told, "/tell"), (streaming, "/stream"):
 while True:
     streaming.recv(65536)
 """
+
+
+TALKER = """
+import socket, sys
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+sock.sendall(sys.argv[3].encode().decode("unicode_escape").encode())
+while data := sock.recv(65536):
+    for _ in range(data.count(b"\\x89\\x00")):
+        sock.sendall(b"\\x8a\\x80" + bytes(4) + b"\\x81\\x80" + bytes(4))
+"""
+"""It answers each ping, and then says something empty."""
 
 
 def ip(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -54,9 +67,9 @@ def link() -> Iterator[None]:
 
 
 @contextmanager
-def client(port: int) -> Iterator[None]:
+def client(port: int, program: str = CLIENT, *arguments: str) -> Iterator[None]:
     """The client, at the other end, as long as the block lasts."""
-    command = [path_of("ip"), "netns", "exec", NAME, sys.executable, "-c", CLIENT, HERE, str(port)]
+    command = [path_of("ip"), "netns", "exec", NAME, sys.executable, "-c", program, HERE, str(port), *arguments]
     with subprocess.Popen(command) as process:
         try:
             yield
@@ -105,6 +118,47 @@ async def test_a_client_that_vanishes_is_noticed(link: None, caplog: pytest.LogC
     assert lines["/wait"].endswith("client left: the client no longer answers")
     assert lines["/tell"].endswith("client left: the client no longer answers")
     assert " 499 " in lines["/stream"]
+    assert loud_lines(caplog) == []
+
+
+@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"]], ids=["asyncio"])
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        (Limits(ping=0.3, pong=0.6, look=0.1), 2),
+        pytest.param(Limits(), 45, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
+    ],
+    ids=["soon", "by default"],
+)
+async def test_a_websockets_client_that_vanishes_is_noticed(
+    link: None, limits: Limits, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has answered pings until its link was cut; then its handler, which waits for something else, is cancelled in the stated time."""
+    answered: list[float] = []
+    ended: list[float] = []
+    routes = Router()
+
+    @routes.websocket("/chat")
+    async def handler(ws: WebSocket) -> None:
+        await ws.accept()
+        async for _ in ws:
+            answered.append(anyio.current_time())
+            if len(answered) == 2:
+                break
+        await ws.send_text("")  # nothing is in hand
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(anyio.current_time())
+
+    async with serving(routes, host=HERE, limits=limits) as served:
+        with client(served.port, TALKER, repr(HANDSHAKE)[2:-1]):
+            await eventually(lambda: len(answered) == 2, within=60)
+            ip("-n", NAME, "link", "set", "peer", "down")
+            began = anyio.current_time()
+            await eventually(lambda: ended, within=60)
+    assert limits.pong < ended[0] - began < seconds
+    assert access_lines(caplog)[0].endswith(f" 1006 cancelled: no answer to a ping for {limits.pong:g} s")
     assert loud_lines(caplog) == []
 
 

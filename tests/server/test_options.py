@@ -10,7 +10,24 @@ import pytest
 from microasgi_server import Config
 from microasgi_server.command.foreign import FOREIGN
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, TARGET_GROUP, Parser, add_target
-from microasgi_server.options import BYTES, COUNT, DIRECTORY, FLAG, OPTIONS, PATH, PORT, PREFIX, SECONDS, TEXT, Kind, Option, choice
+from microasgi_server.kinds import (
+    BYTES,
+    COUNT,
+    DIRECTORY,
+    FLAG,
+    INTERVAL,
+    PATH,
+    PORT,
+    PREFIX,
+    SECONDS,
+    SIZE,
+    SOME,
+    TEXT,
+    WINDOW,
+    Kind,
+    choice,
+)
+from microasgi_server.options import OPTIONS, Option
 
 
 def test_every_field_of_the_config_is_in_the_table() -> None:
@@ -43,6 +60,11 @@ def test_an_option_has_a_name_for_each_place() -> None:
         (SECONDS, "inf", float("inf")),
         (PREFIX, "/api/", "/api"),
         (PREFIX, "/", ""),
+        (INTERVAL, "inf", float("inf")),
+        (SOME, "1", 1),
+        (WINDOW, "On", 12),
+        (WINDOW, "false", 0),
+        (WINDOW, "15", 15),
         (choice("a", "b"), "b", "b"),
     ],
 )
@@ -70,6 +92,11 @@ def test_a_text_is_read(kind: Kind, text: str, value: Any) -> None:
         (SECONDS, "-1", "1"),
         (PREFIX, "api", "/api/"),
         (PREFIX, "api/", "/"),
+        (INTERVAL, "0", 0),
+        (SOME, "0", None),
+        (SIZE, "0", 0),
+        (WINDOW, "8", True),
+        (WINDOW, "perhaps", 16),
         (choice("a", "b"), "c", None),
     ],
 )

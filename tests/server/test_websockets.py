@@ -1,5 +1,6 @@
 """WebSockets on real sockets: who leaves in which way, who hears of it and when, and what the client sees."""
 
+import struct
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -309,12 +310,13 @@ QUICK = Limits(ping=0.1, pong=0.1)
 
 
 async def test_who_answers_no_ping_is_gone(caplog: pytest.LogCaptureFixture) -> None:
-    """A client that says nothing is asked; if it says nothing then either, it counts as gone, and its socket is aborted."""
+    """A client that says nothing is asked; if it says nothing then either, it hears 1011 and counts as gone, its socket aborted."""
     told: list[str] = []
     async with serving(handler(waits, told), limits=QUICK) as served, await talk(served) as client:
         assert await client.receive() == (PING, b"")
         await eventually(lambda: told)
         await eventually(lambda: access_lines(caplog))
+        assert await client.receive() == (CLOSE, struct.pack("!H", 1011) + b"no answer to a ping for 0.1 s")
         assert (await client.receive())[0] == 0
     assert told == ["gone"]
     assert access_lines(caplog)[0].endswith("s 1006 client left: no answer to a ping for 0.1 s")

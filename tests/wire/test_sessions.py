@@ -252,6 +252,14 @@ def test_who_breaks_a_rule_has_vanished(data: bytes, code: int) -> None:
     assert talk.session.why_gone.endswith(f" ({code})")
 
 
+def test_who_is_given_up_hears_1011_and_the_app_why() -> None:
+    """There is no goodbye of the client's: to the app it is 1006, whose reason has the code that was sent."""
+    talk = opened()
+    assert frames(talk.session.give_up("silent")) == [(CLOSE, struct.pack("!H", 1011) + b"silent")]
+    assert talk.session.leave("silent")
+    assert talk.session.take() == {"type": "websocket.disconnect", "code": 1006, "reason": "1011: silent"}
+
+
 def test_a_bomb_is_stopped_by_its_size_when_inflated() -> None:
     """A small frame that inflates to more than a message may have is 1009, and is not inflated further."""
     import zlib

@@ -10,8 +10,9 @@ from microasgi_server.command.parser import config_fields
 from microasgi_server.command.run import chosen_config, prepare
 from microasgi_server.config import Config
 from microasgi_server.inherited import inherited
+from microasgi_server.kinds import FLAG
 from microasgi_server.listening import places
-from microasgi_server.options import FLAG, Option
+from microasgi_server.options import Option
 from microasgi_server.signals import chosen_loop
 
 CHECK = Option("check", FLAG, "load TARGET, check the options, print what would be served, and exit")

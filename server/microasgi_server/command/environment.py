@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from microasgi_server.options import PATH, Option
+from microasgi_server.kinds import PATH
+from microasgi_server.options import Option
 
 ENV_FILE = Option("env_file", PATH, "set what this file says as NAME=VALUE in the environment, unless it is there already")
 

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from microasgi_server.errors import ServerError, TargetError
+from microasgi_server.kinds import choice
 from microasgi_server.log_formats import FORMATTERS
 from microasgi_server.logs import TRACE
-from microasgi_server.options import Option, choice
+from microasgi_server.options import Option
 
 LEVELS = {
     "critical": logging.CRITICAL,

@@ -6,7 +6,8 @@ import logging.config
 from pathlib import Path
 
 from microasgi_server.errors import StartupError
-from microasgi_server.options import PATH, Option
+from microasgi_server.kinds import PATH
+from microasgi_server.options import Option
 
 LOG_CONFIG = Option("log_config", PATH, "configure logging by this file of Python's instead: .json for dictConfig, else ini for fileConfig")
 

@@ -13,7 +13,8 @@ from microasgi_server.command.foreign import FOREIGN
 from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL
 from microasgi_server.command.log_config import LOG_CONFIG
 from microasgi_server.http1.limits import Limits
-from microasgi_server.options import DIRECTORY, FLAG, GROUPS, LIMITS, OPTIONS, Groups, Option
+from microasgi_server.kinds import DIRECTORY, FLAG
+from microasgi_server.options import GROUPS, LIMITS, OPTIONS, Groups, Option
 
 TARGET_GROUP: Groups = {
     "what it serves": (

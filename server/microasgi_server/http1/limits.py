@@ -1,7 +1,7 @@
 """What a connection may cost: every number of bytes, of things and of seconds, with its reason.
 
-Operators choose the first four (`--limit-request-line`, `--limit-request-fields`, `--limit-header-size`, `--limit-body`). The others are
-for who knows why.
+Operators choose the first four (`--limit-request-line`, `--limit-request-fields`, `--limit-header-size`, `--limit-body`), and those of a
+WebSocket (`--ws-max-size` and its like). The others are for who knows why.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Limits:
     :param keepalive: of a client to which nothing is sent, and that says nothing: after how many seconds the system asks whether it is
         there, how many seconds apart it repeats that, and how often in vain until it is gone; 0 first never asks
     :param look: seconds between two looks at all deadlines; short timeouts make it less
-    :raises ValueError: a limit is negative
+    :raises ValueError: a limit is negative, or can't be 0 and is
     """
 
     request_line: int = 8190
@@ -84,5 +84,8 @@ class Limits:
         for name in ("request_line", "fields", "head", "body"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"the limit {name} is not negative, but it is {getattr(self, name)}")
+        for name in ("message", "messages", "ping", "pong"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"the limit {name} is more than 0, but it is {getattr(self, name)}")
         if self.deflate and not 9 <= self.deflate <= 15:
             raise ValueError(f"the limit deflate is 0, or a window of 9 to 15 bits (RFC 7692 §7.1.2), not {self.deflate}")

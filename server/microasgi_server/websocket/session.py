@@ -4,7 +4,7 @@ It begins as the HTTP request that asked for it, and a denial is that request's 
 does. What the tables do not hold: an app that fails before it has accepted answers with a 500, and one that returns or fails later says
 goodbye.
 
-*In hand* is what an app has taken with `receive()`, and has neither answered since, `send()` having returned, nor come back from for more.
+What is *in hand* decides how a goodbye ends: `states.Hand`.
 """
 
 from collections import deque
@@ -30,14 +30,10 @@ from microasgi_server.websocket.states import (
     CONNECTING,
     DENYING,
     DONE,
-    EARLY_GOODBYE,
-    ENDING,
-    GONE,
-    GOODBYE,
     OPEN,
     TRANSITIONS,
-    VANISHED,
     Arrival,
+    Hand,
     Phase,
     Step,
 )
@@ -57,8 +53,7 @@ class Session(Farewells):
 
     body_complete = False  # as long as it lasts
     _taken_connect = False
-    _in_hand = False
-    _answering = False  # whether the newest `send()` has to do with what was in hand before
+    _hand = Hand.EMPTY
     _returned = False
     _stopped = False  # whether it was the server that ended it
 
@@ -99,7 +94,7 @@ class Session(Farewells):
 
     @property
     def over(self) -> bool:
-        return self.phase is GONE or self.phase is ENDING
+        return self.phase is Phase.GONE or self.phase is Phase.ENDING
 
     @property
     def close_code(self) -> int:
@@ -146,7 +141,7 @@ class Session(Farewells):
 
     def _closed_by_client(self, close: Close) -> None:
         if self.phase is CLOSING:
-            self._arrive(VANISHED if close.broken else GOODBYE)
+            self._arrive(Arrival.VANISHED if close.broken else Arrival.GOODBYE)
         elif close.broken:
             self.close = Close(Code.ABNORMAL, f"{close.code}: {close.reason}")
             self.leave(f"the client broke the protocol: {close.reason} ({close.code})")
@@ -155,8 +150,8 @@ class Session(Farewells):
             self._say_goodbye(f"the client closed ({close.code})" if close.code != Code.NO_STATUS else "the client closed")
 
     def _say_goodbye(self, why: str) -> None:
-        busy = bool(self._untaken) or self._in_hand or (self._answering and self.sending)
-        self._arrive(EARLY_GOODBYE if busy else GOODBYE)
+        busy = bool(self._untaken) or self._hand is Hand.MESSAGE or (self._hand is Hand.ANSWERED and self.sending)
+        self._arrive(Arrival.EARLY_GOODBYE if busy else Arrival.GOODBYE)
         self.part(busy, why)
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -164,9 +159,9 @@ class Session(Farewells):
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client has vanished: what it said before is dropped, unless somebody is content with it. After a goodbye nobody can."""
-        if VANISHED not in ARRIVALS[self.phase]:
+        if Arrival.VANISHED not in ARRIVALS[self.phase]:
             return False
-        self._arrive(VANISHED)
+        self._arrive(Arrival.VANISHED)
         self._stopped = status != CLIENT_CLOSED_REQUEST
         left = super().leave(why, self.status if self.status == SWITCHING_PROTOCOLS else status)
         if not self.content:
@@ -192,14 +187,14 @@ class Session(Farewells):
     # What `receive()` answers.
 
     def take(self) -> Message | None:
-        self._in_hand = self._answering = False
+        self._hand = Hand.EMPTY
         if not self._taken_connect and not self.gone:
             self._taken_connect = True
             return {"type": "websocket.connect"}
         if self._untaken:
             content = self._untaken.popleft()
             self._size -= len(content)
-            self._in_hand = True
+            self._hand = Hand.MESSAGE
             return {"type": "websocket.receive", "text" if isinstance(content, str) else "bytes": content}
         if self.gone or self.complete:
             return {"type": "websocket.disconnect", "code": int(self.close.code), "reason": self.close.reason}
@@ -222,6 +217,10 @@ class Session(Farewells):
     def ping(self) -> bytes:
         return self._frames.ping()
 
+    def give_up(self, why: str) -> bytes:
+        self.close = Close(Code.ABNORMAL, f"{Code.FAILED.value}: {why}")  # the client has said no goodbye (RFC 6455 §7.1.5)
+        return self._frames.close(Close(Code.FAILED, why))
+
     # What `send()` does.
 
     def send(self, message: Message) -> bytes:
@@ -242,7 +241,7 @@ class Session(Farewells):
         match step:
             case Step.SEND:
                 content = content_of(message)
-                self._answering, self._in_hand = self._in_hand, False
+                self._hand = Hand.ANSWERED if self._hand is Hand.MESSAGE else Hand.EMPTY
                 return self._frames.message(content)
             case Step.ACCEPT:
                 agreed = self._frames.extensions

@@ -38,6 +38,19 @@ class Phase(Enum):
     """The client has left, and nothing of it is left."""
 
 
+class Hand(Enum):
+    """What an app has of the client's, beside what it hasn't taken."""
+
+    __hash__ = object.__hash__
+
+    EMPTY = auto()
+    """Nothing."""
+    MESSAGE = auto()
+    """One that it has taken, and neither answered nor come back from for more."""
+    ANSWERED = auto()
+    """One to which the newest `send()` is the answer: as long as that is under way."""
+
+
 class Step(Enum):
     """What an app's message amounts to."""
 
