@@ -10,16 +10,16 @@ What they answer themselves refuses the WebSocket; only the app can accept it.
 """
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.requests import PROGRESS, Progress, Request
+from microasgi.requests import Request
 
 SWITCHING_PROTOCOLS, FORBIDDEN = 101, 403
 
 
 def as_request(scope: Scope, receive: Receive) -> Request:
     """The handshake: a GET without a body (RFC 6455 §4.1)."""
-    progress = Progress()
-    progress.kept_body = b""
-    return Request({**scope, "type": "http", "method": "GET", PROGRESS: progress}, receive)
+    request = Request({**scope, "type": "http", "method": "GET"}, receive)
+    request._progress.kept_body = b""
+    return request
 
 
 def denying(scope: Scope, send: Send) -> Send:
@@ -52,7 +52,7 @@ class Handshake:
         """The app, as one that answers with a response. Who calls it may have put something into the scope."""
 
         async def answering(scope: Scope, _: Receive, send: Send) -> None:
-            own = {key: value for key, value in scope.items() if key not in ("method", PROGRESS)}
+            own = {key: value for key, value in scope.items() if key != "method"}
             await app({**own, "type": "websocket"}, self.receive, _in_words_of_http(send))
 
         return answering
