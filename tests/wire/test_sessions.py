@@ -569,6 +569,13 @@ def test_what_is_untaken_counts_and_what_is_incomplete_does_not() -> None:
         talk.arrived(frame(TEXT))
         assert talk.protocol.look_ahead == expected
     talk = opened()
+    assert talk.session.take() is None
+    for expected in (0, 10, 20):  # somebody waits for the first
+        talk.arrived(frame(TEXT, b"x" * 10))
+        assert talk.protocol.look_ahead == expected
+    talk.session.take()
+    assert talk.protocol.look_ahead == 20
+    talk = opened()
     talk.arrived(frame(PING, b"x" * 98))
     assert talk.protocol.look_ahead == 100
     assert talk.answers() == [(PONG, b"x" * 98)]

@@ -6,6 +6,7 @@
     messages.py   what the messages are that it sends
     farewells.py  who wants to know in which way the client has left
     frames.py     bytes to messages and back; the one file that knows the package `websockets`, an extra
+    spans.py      where frames begin and end
     closing.py    the codes that a conversation ends with
 
 A client can leave in two ways. A goodbye is a close frame: what was said before is not lost, and who still works on it may finish. A

@@ -6,6 +6,8 @@ from microasgi_server.websocket.states import ACCEPT, BODY, CLOSE, DENIAL, LAST_
 
 _STEPS = {"websocket.accept": ACCEPT, "websocket.send": SEND, "websocket.close": CLOSE, "websocket.http.response.start": DENIAL}
 
+BYTES = (bytes, bytearray, memoryview)  # a union would be made anew each time
+
 
 def step_of(message: Message) -> Step:
     """What it amounts to.
@@ -29,6 +31,6 @@ def content_of(message: Message) -> str | bytes:
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str) and data is None:
         return text
-    if isinstance(data, bytes | bytearray | memoryview) and text is None:
+    if isinstance(data, BYTES) and text is None:
         return bytes(data)
     raise AppError("a websocket.send has text, a str, or bytes, and not both")

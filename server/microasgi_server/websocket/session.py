@@ -48,12 +48,14 @@ class Session(Farewells):
     request: the handshake, as the HTTP exchange that it was.
     phase: how far it is.
     close: what it ended with, or will; with the code 1006 as long as nobody has said goodbye.
-    ahead: bytes that have arrived and were not taken, or not answered, yet. Not of an incomplete message, or a large one had no room.
+    ahead: bytes that have arrived and were not taken, or not answered, yet. Not of an incomplete message, or a large one had no room; nor
+        of one that somebody waits for, who is about to take it.
     """
 
     body_complete = False  # as long as it lasts
     _taken_connect = False
     _hand = Hand.EMPTY
+    _awaited = False  # whether the app has asked for a message when there was none
     _returned = False
     _stopped = False  # whether it was the server that ended it
 
@@ -80,8 +82,9 @@ class Session(Farewells):
 
     @property
     def ahead(self) -> int:
-        untaken = self._limits.look_ahead if len(self._untaken) >= self._limits.messages else self._size
-        return untaken + len(self._due)
+        untaken = self._untaken
+        size = self._size - len(untaken[0]) if self._awaited and untaken else self._size
+        return len(self._due) + (self._limits.look_ahead if len(untaken) >= self._limits.messages else size)
 
     @property
     def attended(self) -> bool:
@@ -188,6 +191,7 @@ class Session(Farewells):
 
     def take(self) -> Message | None:
         self._hand = Hand.EMPTY
+        self._awaited = False
         if not self._taken_connect and not self.gone:
             self._taken_connect = True
             return {"type": "websocket.connect"}
@@ -198,6 +202,7 @@ class Session(Farewells):
             return {"type": "websocket.receive", "text" if isinstance(content, str) else "bytes": content}
         if self.gone or self.complete:
             return {"type": "websocket.disconnect", "code": int(self.close.code), "reason": self.close.reason}
+        self._awaited = True
         return None
 
     def replies(self) -> bytes:
