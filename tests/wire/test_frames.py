@@ -58,27 +58,30 @@ def told(reader: Frames, pieces: list[bytes]) -> tuple[list[Any], bytes]:
 @given(said=st.lists(FRAMES, max_size=6), sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4))
 @example(said=[frame(BINARY, b"", fin=False), frame(BINARY, b"a")], sizes=[400])  # nothing is there of the message, but it has begun
 @example(said=[frame(BINARY, b"a", fin=False), frame(CONTINUATION, b"b"), frame(TEXT, b"c")], sizes=[400])
-@example(said=[frame(BINARY, bytes(LIMIT)), frame(BINARY, bytes(LIMIT + 1)), frame(TEXT, b"c")], sizes=[400])
+@example(said=[frame(BINARY, bytes(LIMIT)), frame(BINARY, bytes(LIMIT + 1)), frame(TEXT, b"c")], sizes=[2000])
+@example(said=[frame(BINARY, b"abcdefgh", masked=False), frame(TEXT, b"c")], sizes=[400])
+@example(said=[frame(BINARY, b"a", rsv=0x40), frame(TEXT, b"c")], sizes=[400])
 @example(said=[frame(TEXT, "é".encode()[:1]), frame(TEXT, b"c")], sizes=[1])
 @settings(max_examples=300, deadline=None)
 def test_the_parser_would_have_said_the_same(said: list[bytes], sizes: list[int]) -> None:
     """Whatever comes, in whatever pieces: the same messages, the same end, the same answers."""
     data = b"".join([masked(each) if len(each) > 5 else each for each in said])
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(data):
         pieces.append(data[at : at + sizes[len(pieces) % len(sizes)]])
         at += len(pieces[-1])
     assert told(Frames(LIMIT, "", 0), pieces) == told(Judged(LIMIT, "", 0), pieces)
 
 
-def test_what_is_alike_never_reaches_the_parser() -> None:
+def test_what_is_alike_never_reaches_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or all this would be for nothing."""
     reader = Frames(LIMIT, "", 0)
 
     def refused(data: bytes) -> None:
         raise AssertionError(data)
 
-    reader._parser.receive_data = refused
+    monkeypatch.setattr(reader._parser, "receive_data", refused)
     assert reader.receive(masked(frame(TEXT, b"hello")) + masked(frame(BINARY, bytes(LIMIT)))) == ["hello", bytes(LIMIT)]
     with pytest.raises(AssertionError):
         reader.receive(frame(PING))

@@ -84,9 +84,9 @@ class Frames:
     def _whole(self, data: bytes, at: int, payload: int, end: int) -> str | bytes | None:
         """The message that this frame is; None if that is for the parser to see."""
         first = data[at]
-        if (first != WHOLE_BINARY and first != WHOLE_TEXT) or not data[at + 1] & _MASKED or end - payload > self._max_size:
+        if (first != WHOLE_BINARY and first != WHOLE_TEXT) or not data[at + 1] & _MASKED:
             return None
-        if self._kind is not None or self._parser.extensions or self._parser.close_sent is not None:
+        if self._kind is not None or end - payload > self._max_size:
             return None
         content = apply_mask(data[payload:end], data[payload - 4 : payload])
         try:
