@@ -82,8 +82,7 @@ class Call:
                 if self._connection.transport.paused:
                     self._connection.regulate()
                 return message
-            data = exchange.asked()
-            if data:
+            if data := exchange.asked():
                 self._connection.transport.write(data)  # which may find that the client has left
             else:
                 self.listeners += 1
@@ -114,7 +113,8 @@ class Call:
             self.wake()
         exchange.sending = True
         try:
-            await checkpoint()  # an app that only ever sends would otherwise never let the loop look at the socket
+            if exchange.yields():  # an app that only ever sends would otherwise never let the loop look at the socket
+                await checkpoint()
             while transport.congested and not exchange.gone:
                 await self._wait()
         finally:

@@ -127,6 +127,10 @@ class Exchange(Protocol):
         """See `Presence.ends`."""
         ...
 
+    def yields(self) -> bool:
+        """See `Presence.yields`."""
+        ...
+
     def ping(self) -> bytes:
         """See `Presence.ping`."""
         ...

@@ -102,6 +102,10 @@ class Presence:
         """The question whether the client is there, if it can be asked."""
         return b""
 
+    def yields(self) -> bool:
+        """Something was sent: whether the app is to let others run before it goes on."""
+        return True
+
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         """The client is gone. Tell every subscriber, once, now; True unless the exchange was complete (or the client gone) already.
 

@@ -556,6 +556,23 @@ def test_who_is_refused_in_a_conversation_is_closed_with_1012() -> None:
 # Backpressure.
 
 
+def test_who_only_ever_sends_lets_others_run() -> None:
+    """After every few messages, counted from the last time that it waited; and after each piece of a denial."""
+    talk = opened()
+    assert talk.session.take() is None
+
+    def sent(times: int) -> list[bool]:
+        return [bool(talk.session.send({"type": "websocket.send", "text": ""})) and talk.session.yields() for _ in range(times)]
+
+    assert sent(10) == [False, False, False, True, False, False, False, True, False, False]
+    assert talk.session.take() is None
+    assert sent(4) == [False, False, False, True]
+    talk = Talk()
+    talk.session.take()
+    talk.session.send({"type": "websocket.http.response.start", "status": 403})
+    assert talk.session.yields()
+
+
 def test_what_is_untaken_counts_and_what_is_incomplete_does_not() -> None:
     """Reading may pause for whole messages, by their bytes or their number, and for answers that wait; never in the middle of a message."""
     talk = opened(look_ahead=1000, messages=3)

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from hashlib import sha1
 
+from microasgi_server.asgi import Scope
 from microasgi_server.errors import AppError, Refusal
 from microasgi_server.http1.fields import TOKEN, Field, options, validated_field
 from microasgi_server.http1.reader import Head
@@ -31,6 +32,14 @@ class Handshake:
         self.subprotocols = subprotocols
         self.extensions = extensions
         self._key = key
+
+    def scope(self, scope: Scope) -> Scope:
+        """The request's scope as a WebSocket's, but for its extensions (ASGI WebSocket spec, Connection Scope)."""
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = list(self.subprotocols)
+        return scope
 
     def answer(self, subprotocol: object, extensions: str, headers: Iterable[tuple[bytes, bytes]], identity: list[Field]) -> bytes:
         """The head of the 101 (RFC 6455 §4.2.2).

@@ -39,6 +39,9 @@ from microasgi_server.websocket.states import (
 )
 
 SWITCHING_PROTOCOLS = 101
+UNBROKEN = 4
+"""Messages to one client until the loop gets a turn, which costs as much as one. At a fifth to a broken socket asyncio warns."""
+
 _FORBIDDEN = b"Forbidden\n"
 
 
@@ -56,6 +59,7 @@ class Session(Farewells):
     _taken_connect = False
     _hand = Hand.EMPTY
     _awaited = False  # whether the app has asked for a message when there was none
+    _unbroken = 0  # messages that were sent, since the loop has had its turn
     _returned = False
     _stopped = False  # whether it was the server that ended it
 
@@ -109,11 +113,7 @@ class Session(Farewells):
 
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         """The ASGI scope (ASGI WebSocket spec, Connection Scope): the request's, in other words."""
-        scope = self.request.scope(client, server, root_path, state)
-        del scope["method"]
-        scope["type"] = "websocket"
-        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
-        scope["subprotocols"] = list(self._handshake.subprotocols)
+        scope = self._handshake.scope(self.request.scope(client, server, root_path, state))
         scope["extensions"] = {
             "websocket.http.response": {},
             "microasgi.disconnect": {"subscribe": self.subscribe},
@@ -129,10 +129,9 @@ class Session(Farewells):
         :raises Refusal: they came before the handshake was answered (RFC 6455 §4.1)
         """
         self.received += len(data)
-        phase = self.phase
-        if phase is CONNECTING:
+        if self.phase is CONNECTING:
             raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
-        if phase is not OPEN and phase is not CLOSING:
+        if self.phase is not OPEN and self.phase is not CLOSING:
             return
         for found in self._frames.receive(data):
             if isinstance(found, Close):
@@ -203,6 +202,7 @@ class Session(Farewells):
         if self.gone or self.complete:
             return {"type": "websocket.disconnect", "code": int(self.close.code), "reason": self.close.reason}
         self._awaited = True
+        self._unbroken = 0
         return None
 
     def replies(self) -> bytes:
@@ -276,6 +276,10 @@ class Session(Farewells):
         if phase is CLOSING or phase is DONE:
             self.fulfil()
             self._drop()
+
+    def yields(self) -> bool:
+        self._unbroken = (self._unbroken + 1) % UNBROKEN if self.phase is OPEN else 0
+        return not self._unbroken
 
     def ends(self) -> bool:
         """To return is to say goodbye, once the WebSocket is open."""
