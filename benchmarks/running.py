@@ -49,10 +49,11 @@ class Running:
 
 
 @contextmanager
-def running(stack: Stack, environment: Mapping[str, str] | None = None, *, gracefully: bool = True) -> Iterator[Running]:
+def running(stack: Stack, environment: Mapping[str, str] | None = None, *, options: str = "", gracefully: bool = True) -> Iterator[Running]:
     """Run a stack as long as the block lasts. It has answered `GET /`, with a body that only it can know.
 
     environment: variables for the server, beside our own.
+    options: for the server, too.
     gracefully: ask it to end. If not, it is killed: else it might go on for long with handlers that nobody waits for any more. It is, too,
         if the block ends by an exception.
 
@@ -65,7 +66,13 @@ def running(stack: Stack, environment: Mapping[str, str] | None = None, *, grace
     with tempfile.TemporaryFile() as output:
         # In a process group of its own, so that its workers can be stopped even if it dies before them.
         process = subprocess.Popen(
-            stack.command(port), cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            stack.command(port, options),
+            cwd=ROOT,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         run = Running(stack, process.pid, port, output)
         try:

@@ -64,11 +64,14 @@ _HYPERCORN = f"hypercorn {{app}} --bind 127.0.0.1:{{port}} -k {{loop}} --workers
 SERVERS = {
     "microasgi": Server("microasgi", "microasgi", f"{_OURS} {_QUIET}", EVERY),
     "microasgi-logging": Server("microasgi with its access log", "microasgi", f"{_OURS} --access-log", EVERY),
+    "microasgi-limited": Server("microasgi", "microasgi", "benchmarks.apps.limited {app} {port} {loop}", EVERY),
     "uvicorn-h11": Server("uvicorn h11", "uvicorn", f"{_UVICORN} {_QUIET} --http h11", ASYNCIO),
     "uvicorn-httptools": Server("uvicorn httptools", "httptools", f"{_UVICORN} {_QUIET} --http httptools", ASYNCIO),
     "uvicorn-httptools-logging": Server(
         "uvicorn httptools with its access log", "httptools", f"{_UVICORN} --access-log --http httptools", ASYNCIO
     ),
+    "uvicorn-websockets": Server("uvicorn websockets", "websockets", f"{_UVICORN} {_QUIET} --http h11 --ws websockets-sansio", ASYNCIO),
+    "uvicorn-wsproto": Server("uvicorn wsproto", "wsproto", f"{_UVICORN} {_QUIET} --http h11 --ws wsproto", ASYNCIO),
     "hypercorn": Server("hypercorn", "hypercorn", _HYPERCORN, EVERY),
     "granian": Server(
         "granian",
@@ -140,10 +143,11 @@ class Stack:
         on = "" if server.framework is not None else f" on {server.name}"
         return f"{framework.name}{on}, {self.loop}"
 
-    def command(self, port: int) -> list[str]:
-        """The command that serves this stack on 127.0.0.1 at a port."""
+    def command(self, port: int, options: str = "") -> list[str]:
+        """The command that serves this stack on 127.0.0.1 at a port, with these options beside its own."""
         app = f"benchmarks.apps.{FRAMEWORKS[self.framework].app}"
-        return [sys.executable, "-m", *SERVERS[self.server].command.format(app=app, port=port, loop=self.loop).split()]
+        command = SERVERS[self.server].command.format(app=app, port=port, loop=self.loop)
+        return [sys.executable, "-m", *command.split(), *options.split()]
 
     @property
     def missing(self) -> list[str]:

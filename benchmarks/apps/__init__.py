@@ -15,5 +15,14 @@ Each module is one framework's, named after it, and serves these routes:
     GET  /query?token=T                 the same in PostgreSQL: a connection of a pool of ten, pg_sleep; answers "done"
     GET  /notes                         what the handlers have noted, as JSON; see work.notes
 
+Three of them have WebSockets, too, in modules of their own; T and S are as above:
+
+    /echo                               says what it hears
+    /room                               what one in there says, all hear
+    /sleeps?token=T&seconds=S           touches nothing for so long
+    /receives?token=T                   waits for what the client says
+    /floods?token=T&seconds=S           says 25 MB at once
+    /pushes?token=T&seconds=S           says something 20 times a second
+
 Handlers differ only in how their framework wants them written; what they do is in `work`.
 """

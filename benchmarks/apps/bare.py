@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from benchmarks.apps import work
+from benchmarks.apps.bare_talk import talk
 
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 HELLO = [*TEXT, (b"content-length", b"%d" % len(work.TOKEN))]
@@ -12,6 +13,9 @@ HELLO = [*TEXT, (b"content-length", b"%d" % len(work.TOKEN))]
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Hello-world at `/`, without looking at more than the path; the other routes by comparing strings."""
+    if scope["type"] == "websocket":
+        await talk(scope, receive, send)
+        return
     if scope["type"] != "http":
         raise NotImplementedError(f"this app has no {scope['type']}")
     if scope["path"] == "/":

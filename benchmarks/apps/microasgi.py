@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.apps import work
+from benchmarks.apps.microasgi_talk import talk
 from microasgi import PlainTextResponse, Request, Response, Router, StreamingResponse
 from microasgi.levels import LEVELS, Level
 from microasgi.promise.visit import VISIT, Visit
@@ -96,6 +97,7 @@ def _with_routes(router: Router) -> Router:
     router.get("/slot")(slot)
     router.get("/query")(query)
     router.get("/notes")(notes)
+    router.include(talk)
     return router
 
 

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from benchmarks.apps import work
+from benchmarks.apps.starlette_talk import talk
 from microasgi import CancelOnDisconnect
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -100,6 +101,7 @@ def _app(change: Callable[[Handler], Handler] = lambda handler: handler) -> Star
             Route("/slot", change(slot)),
             Route("/query", change(query)),
             Route("/notes", notes),
+            *talk,
         ]
     )
 

@@ -5,7 +5,7 @@ Times are `time.monotonic()`, which on Linux is one clock for all processes: a c
 
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +87,41 @@ async def stream(megabytes: int) -> AsyncGenerator[bytes]:
     """A large body."""
     for _ in range(megabytes * PIECES):
         yield PIECE
+
+
+FLOOD = 400
+"""Pieces that a WebSocket is flooded with: 25 MB, which is more than the system keeps for a client that takes nothing."""
+
+
+async def sleeps(token: str, seconds: float) -> None:
+    """Somebody in a WebSocket who doesn't touch it."""
+    with noted(token):
+        await anyio.sleep(seconds)
+
+
+async def receives(token: str, receive: Callable[[], Awaitable[object]]) -> None:
+    """Somebody who waits for what the client says, and hears of its departure by an exception."""
+    with noted(token):
+        while True:
+            await receive()
+
+
+async def floods(token: str, seconds: float, send: Callable[[bytes], Awaitable[None]]) -> None:
+    """Somebody who says more than the client takes."""
+    end = time.monotonic() + seconds
+    with noted(token):
+        for _ in range(FLOOD):
+            await send(PIECE)
+        await anyio.sleep(end - time.monotonic())
+
+
+async def pushes(token: str, seconds: float, send: Callable[[bytes], Awaitable[None]]) -> None:
+    """Somebody who says something now and then."""
+    end = time.monotonic() + seconds
+    with noted(token):
+        while time.monotonic() < end:
+            await send(b"tick")
+            await anyio.sleep(0.05)
 
 
 _slots: anyio.Semaphore | None = None

@@ -24,3 +24,10 @@ def connect(port: int, source: str | None = None) -> socket.socket:
 def reset_at_close(sock: socket.socket) -> None:
     """Closing it will drop what is unsent, and send RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOTHING_LINGERS)
+
+
+def wait_in_the_kernel(sock: socket.socket) -> None:
+    """Have each call on it return when it is through, or fail after `PATIENCE`: Python's own timeouts wait in a call of their own."""
+    sock.settimeout(None)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(PATIENCE), 0))

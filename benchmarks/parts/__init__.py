@@ -1,6 +1,6 @@
 """The parts of the comparison, in the order in which they run."""
 
 from benchmarks.measuring import Part
-from benchmarks.parts import disconnect, goodput, latency, memory, overhead, throughput
+from benchmarks.parts import disconnect, goodput, latency, memory, overhead, throughput, websockets
 
-PARTS: list[Part] = [disconnect.PART, goodput.PART, latency.PART, overhead.PART, throughput.PART, memory.PART]
+PARTS: list[Part] = [disconnect.PART, goodput.PART, latency.PART, overhead.PART, throughput.PART, memory.PART, websockets.PART]

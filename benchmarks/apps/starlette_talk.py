@@ -1,0 +1,52 @@
+"""The app's WebSockets in Starlette."""
+
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from benchmarks.apps import work
+
+_members: set[WebSocket] = set()
+
+
+async def echo(ws: WebSocket) -> None:
+    await ws.accept()
+    async for message in ws.iter_bytes():
+        await ws.send_bytes(message)
+
+
+async def room(ws: WebSocket) -> None:
+    await ws.accept()
+    _members.add(ws)
+    try:
+        async for message in ws.iter_bytes():
+            for member in list(_members):
+                await member.send_bytes(message)
+    finally:
+        _members.discard(ws)
+
+
+def _asked(ws: WebSocket) -> tuple[str, float]:
+    return ws.query_params.get("token", ""), float(ws.query_params.get("seconds", "600"))
+
+
+async def sleeps(ws: WebSocket) -> None:
+    await ws.accept()
+    await work.sleeps(*_asked(ws))
+
+
+async def receives(ws: WebSocket) -> None:
+    await ws.accept()
+    await work.receives(_asked(ws)[0], ws.receive_text)
+
+
+async def floods(ws: WebSocket) -> None:
+    await ws.accept()
+    await work.floods(*_asked(ws), ws.send_bytes)
+
+
+async def pushes(ws: WebSocket) -> None:
+    await ws.accept()
+    await work.pushes(*_asked(ws), ws.send_bytes)
+
+
+talk = [WebSocketRoute(f"/{handler.__name__}", handler) for handler in (echo, room, sleeps, receives, floods, pushes)]

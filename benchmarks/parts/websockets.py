@@ -1,0 +1,224 @@
+"""What a WebSocket costs a server: messages there and back, idle connections, a message to a thousand clients, a thousand that leave.
+
+The servers of a loop run side by side, and take turns within each round. Their processes are fresh in every round.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+from typing import Any
+
+from benchmarks.clients.frames import CLOSE
+from benchmarks.clients.remote import Remote, remote
+from benchmarks.errors import BenchmarkError
+from benchmarks.limits import allowed_connections
+from benchmarks.measuring import Data, Part, Run, percentile
+from benchmarks.parts.websockets_tables import BOMB, SIZES, claim, figures, page, tables, targets
+from benchmarks.processes import cpu_seconds, forget_peak, peak_bytes, resident_bytes
+from benchmarks.running import Running, notes, running
+from benchmarks.sampling import Sample, identifier, plain
+from benchmarks.stacks import ASYNCIO, Stack
+
+STACKS = [
+    *(
+        Stack(framework, server, loop)
+        for loop in ASYNCIO
+        for framework, server in (
+            ("bare", "microasgi"),
+            ("bare", "uvicorn-websockets"),
+            ("bare", "uvicorn-wsproto"),
+            ("bare", "hypercorn"),
+            ("bare", "granian"),
+            ("microasgi", "microasgi"),
+            ("starlette", "uvicorn-websockets"),
+            ("starlette-cancelled", "uvicorn-websockets"),
+        )
+    ),
+    *(Stack(framework, server, "trio") for framework, server in (("bare", "microasgi"), ("bare", "hypercorn"), ("microasgi", "microasgi"))),
+]
+
+STOPPING = ("microasgi", "starlette-cancelled")
+"""Apps that stop a handler which sleeps; of the others, handlers leave that wait for a message."""
+
+BOMBED = [
+    ("default limit", Stack("bare", "microasgi-limited", "asyncio"), "deflate=12"),
+    ("limit of 1 MiB", Stack("bare", "microasgi-limited", "asyncio"), f"deflate=12 message={2**20}"),
+    ("default limit", Stack("bare", "uvicorn-websockets", "asyncio"), ""),
+    ("limit of 1 MiB", Stack("bare", "uvicorn-websockets", "asyncio"), f"--ws-max-size {2**20}"),
+    ("default limit", Stack("bare", "uvicorn-wsproto", "asyncio"), ""),
+    ("default limit", Stack("bare", "hypercorn", "asyncio"), ""),
+]
+"""All of them compress by default but ours, and granian, which can't."""
+
+FIRST = 100
+"""WebSockets before the first look at the memory: they need what is needed only once."""
+
+PATIENCE = 10.0
+"""Seconds in which handlers hear that their clients have left, or never will."""
+
+SETTLING = 0.3
+"""Seconds that memory gets to settle."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    seconds: of each size, in each round.
+    laps: how often the load goes there and back meanwhile.
+    crowd: WebSockets that are idle, that hear of something, that leave.
+    broadcasts: in each round.
+    megabytes: of the bomb, when inflated.
+    """
+
+    rounds: int = 3
+    seconds: float = 0.8
+    laps: int = 2
+    crowd: int = 1000
+    broadcasts: int = 6
+    megabytes: int = BOMB
+
+
+QUICK = Extent(rounds=1, seconds=0.04, laps=1, crowd=20, broadcasts=2, megabytes=8)
+
+Hall = dict[Stack, tuple[Running, Remote]]
+
+
+def measure(run: Run) -> Data:
+    """Messages, crowds, bombs, in this order."""
+    extent = QUICK if run.quick else Extent()
+    stacks = run.installed(STACKS[:2] if run.quick else STACKS)
+    bombed = [each for each in (BOMBED[1:2] if run.quick else BOMBED) if each[1] in run.installed([each[1]])]
+    crowd = allowed_connections(run, FIRST + extent.crowd) - FIRST
+    heats = [list(heat) for _, heat in groupby(stacks, lambda stack: stack.loop)]
+    run.progress.total(len(heats) * (run.rounds or extent.rounds) + len(bombed))
+    data: Data = {
+        "quick": run.quick,
+        "stacks": [identifier(stack) for stack in stacks],
+        "crowd": crowd,
+        "samples": [],
+        "crowds": [],
+        "bombs": [],
+        "failures": [],
+    }
+    for number, heat in run.turns(heats, extent.rounds):
+        with run.step(f"round {number + 1}: {heat[0].loop}"), _hall(heat, data["failures"]) as hall:
+            data["samples"] += plain(_echoes(hall, number, extent, data["failures"]))
+            for crowded in _crowds(hall, crowd, extent, data["failures"]):
+                data["crowds"].append({"round": number, **crowded})
+    for what, stack, options in bombed:
+        with run.step(f"a bomb: {stack.name}, {what}"):
+            data["bombs"].append({"stack": identifier(stack), "what": what, **_bombed(stack, options, extent.megabytes)})
+    return data
+
+
+@contextmanager
+def _hall(stacks: Sequence[Stack], failures: list[Any]) -> Iterator[Hall]:
+    """Servers side by side, each with its clients."""
+    with ExitStack() as block:
+        hall: Hall = {}
+        for stack in stacks:
+            try:
+                server = block.enter_context(running(stack, gracefully=False))
+                hall[stack] = server, block.enter_context(remote("talkers", server.port))
+            except BenchmarkError as error:
+                failures.append([stack.name, "start", str(error)[:300]])
+        yield hall
+
+
+def _echoes(hall: Hall, number: int, extent: Extent, failures: list[Any]) -> Iterator[Sample]:
+    stacks = list(hall)
+    for name, (size, connections) in SIZES.items():
+        sums = {stack: [0.0] * 4 for stack in stacks}
+        for turn, stack in enumerate([stack for lap in range(1 + extent.laps) for stack in (stacks if lap % 2 else stacks[::-1])]):
+            seconds = extent.seconds / extent.laps if turn >= len(stacks) else extent.seconds / 4  # the first lap warms up
+            server, client = hall[stack]
+            before = cpu_seconds(server.pid)
+            try:
+                messages, took, used = client.ask("echo", size=size, connections=connections, seconds=seconds)
+            except BenchmarkError as error:
+                failures.append([stack.name, name, str(error)[:300]])
+                continue
+            if turn >= len(stacks):
+                measured = (messages, took, cpu_seconds(server.pid) - before, used)
+                sums[stack] = [one + other for one, other in zip(sums[stack], measured, strict=True)]
+        for stack, (messages, took, cpu, used) in sums.items():
+            if messages:
+                moved = int(messages) * size
+                yield Sample(identifier(stack), name, number, int(messages), round(took, 3), moved, round(cpu, 4), round(used / took, 3))
+
+
+def _crowds(hall: Hall, crowd: int, extent: Extent, failures: list[Any]) -> Iterator[dict[str, Any]]:
+    """Of each stack: bytes for an idle WebSocket, CPU time and duration of a broadcast, and how handlers have heard of departures."""
+    found: dict[Stack, dict[str, Any]] = {}
+    for stack, (server, client) in list(hall.items()):
+        try:
+            client.ask("open", count=FIRST, target="/room")
+            time.sleep(SETTLING)
+            before = resident_bytes(server.pid)
+            client.ask("open", count=crowd, target="/room")
+            time.sleep(SETTLING)
+            found[stack] = {"stack": identifier(stack), "idle": round((resident_bytes(server.pid) - before) / crowd)}
+            client.ask("broadcast", times=1)
+        except BenchmarkError as error:
+            failures.append([stack.name, "crowd", str(error)[:300]])
+            found.pop(stack, None)
+    cpu, took = dict.fromkeys(found, 0.0), {stack: list[float]() for stack in found}
+    for stack in [*found, *reversed(found)]:
+        server, client = hall[stack]
+        before_cpu = cpu_seconds(server.pid)
+        took[stack] += client.ask("broadcast", times=extent.broadcasts // 2)
+        cpu[stack] += cpu_seconds(server.pid) - before_cpu
+    for stack, result in found.items():
+        heard = len(took[stack]) * (crowd + FIRST)
+        result |= {"heard": heard, "cpu": round(cpu[stack], 4), "took": [round(each, 4) for each in took[stack]]}
+        hall[stack][1].ask("leave", goodbye=True)
+        result["left"] = {how: _left(*hall[stack], stack, crowd, how) for how in ("goodbye", "FIN")}
+        yield result
+
+
+def _left(server: Running, client: Remote, stack: Stack, crowd: int, how: str) -> dict[str, float]:
+    """Milliseconds from a client's departure until its handler has ended, and how many never did."""
+    client.ask("open", count=crowd, target="/sleeps" if stack.framework in STOPPING else "/receives", tokens=how)
+    moments: list[float] = client.ask("leave", goodbye=how == "goodbye")
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        noted = notes(server.port)["notes"]
+        ends = [noted.get(f"{how}-{number}", {}).get("ended") for number in range(crowd)]
+        if None not in ends or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    passed = [(end - moment) * 1000 for end, moment in zip(ends, moments, strict=True) if end is not None]
+    if not passed:
+        return {"never": crowd}
+    times = {"median": median(passed), "p99": percentile(passed, 0.99), "longest": max(passed)}
+    return {"never": crowd - len(passed), **{name: round(figure, 1) for name, figure in times.items()}}
+
+
+def _bombed(stack: Stack, options: str, megabytes: int) -> dict[str, Any]:
+    """By how many bytes the server grew at most, and whether it refused the message."""
+    try:
+        with running(stack, options=options, gracefully=False) as server, remote("talkers", server.port) as client:
+            client.ask("bomb", megabytes=0)  # what compression needs only once
+            time.sleep(SETTLING)
+            before = resident_bytes(server.pid)
+            forget_peak(server.pid)
+            opcode = client.ask("bomb", megabytes=megabytes)
+            return {"grown": max(0, peak_bytes(server.pid) - before), "refused": opcode == CLOSE}
+    except BenchmarkError as error:
+        return {"failure": str(error)[:300]}
+
+
+PART = Part(
+    "websockets",
+    "What does a WebSocket cost: a message, an idle connection, a thousand of them at once?",
+    measure,
+    tables,
+    targets,
+    figures,
+    page,
+    claim,
+)
