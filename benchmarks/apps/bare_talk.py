@@ -1,5 +1,6 @@
 """ASGI's WebSockets without a framework."""
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -31,7 +32,8 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
         case "/sleeps":
             await work.sleeps(token, seconds)
         case "/receives":
-            await work.receives(token, lambda: _heard(receive))
+            with suppress(Left):
+                await work.receives(token, lambda: _heard(receive))
         case "/floods":
             await work.floods(token, seconds, say)
         case "/pushes":

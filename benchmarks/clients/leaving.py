@@ -154,7 +154,7 @@ def depart(port: int, clients: int, seconds: float, patience: float) -> dict[str
         _until_begun(port, guests, patience)
         lag = _leave_in_turn(guests)
         following = [_timed(port) for _ in range(ASKED_NEXT)]
-        found = _until_ended(port, time.monotonic() + seconds + AFTERWARDS)
+        found = until_ended(port, time.monotonic() + seconds + AFTERWARDS)
         looked = time.monotonic()
     ways: dict[str, list[Sample]] = {name: [] for name in WAYS}
     for guest in guests:
@@ -202,7 +202,7 @@ def _timed(port: int) -> float:
     return round((time.monotonic() - began) * 1000, 2)
 
 
-def _until_ended(port: int, deadline: float) -> dict[str, Any]:
+def until_ended(port: int, deadline: float) -> dict[str, Any]:
     """The notes, when every handler that has begun is through; or when the time is over."""
     while True:
         found: dict[str, Any] = notes(port)["notes"]

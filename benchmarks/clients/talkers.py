@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import zlib
+from contextlib import ExitStack
 
 from benchmarks.clients.connections import connect, wait_in_the_kernel
 from benchmarks.clients.frames import (
@@ -68,27 +69,25 @@ class Talkers:
         payload = (bytes(range(256)) * (size // 256 + 1))[:size]
         question, answer = said(BINARY, payload), answered(BINARY, payload)
         self.open(connections, "/echo")
-        clients, self._clients = self._clients, []
         buffer, length, whole = bytearray(len(answer)), len(answer), socket.MSG_WAITALL
-        calls = [(sock.recv_into, sock.sendall) for sock in clients]
-        messages = 0
-        began, used = time.monotonic(), time.process_time()
-        for sock in clients:
-            sock.sendall(question)
-        while time.monotonic() - began < seconds:
-            for _ in range(max(1, LOOK // connections)):
-                for receive, send in calls:
-                    receive(buffer, length, whole)
-                    send(question)
-                messages += connections
-            if buffer != answer:
-                raise BenchmarkError(f"{bytes(buffer[:20])!r}... is no echo")
-        for receive, _ in calls:
-            receive(buffer, length, whole)
-        took = time.monotonic() - began, time.process_time() - used
-        for sock in clients:
-            sock.close()
-        return messages + connections, *took
+        with ExitStack() as block:
+            calls = [(sock.recv_into, sock.sendall) for sock in map(block.enter_context, self._clients)]
+            self._clients = []
+            messages = 0
+            began, used = time.monotonic(), time.process_time()
+            for _, send in calls:
+                send(question)
+            while time.monotonic() - began < seconds:
+                for _ in range(max(1, LOOK // connections)):
+                    for receive, send in calls:
+                        receive(buffer, length, whole)
+                        send(question)
+                    messages += connections
+                if buffer != answer:
+                    raise BenchmarkError(f"{bytes(buffer[:20])!r}... is no echo")
+            for receive, _ in calls:
+                receive(buffer, length, whole)
+            return messages + connections, time.monotonic() - began, time.process_time() - used
 
     def broadcast(self, times: int) -> list[float]:
         """:returns: the seconds until the last has heard it, each time

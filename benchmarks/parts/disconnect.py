@@ -4,20 +4,16 @@ Some stacks are started at a time, and their clients leave when all of them run.
 each other; starting disturbs, and is over by then.
 """
 
-import http.client
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.clients.leaving import STREAM, WAYS, depart
-from benchmarks.errors import BenchmarkError
 from benchmarks.measuring import Data, Part, Run, Table, Target
+from benchmarks.parts import disconnect_websockets as websockets
+from benchmarks.parts.disconnect_groups import side_by_side, steps
 from benchmarks.parts.disconnect_matrix import EIGHT, Row, State, brief, by_framework, listed, rows
 from benchmarks.report import section
-from benchmarks.running import Running, running
-from benchmarks.stacks import Stack
+from benchmarks.stacks import EVERY, Stack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,67 +85,18 @@ def few(every: Sequence[Stack]) -> list[Stack]:
 def measure(run: Run) -> Data:
     """Let clients leave every stack in every way."""
     every = run.installed(few(list(stacks())) if run.quick else stacks())
-    visit = Visit(1, 1.2, 0.4) if run.quick else Visit(CLIENTS, SECONDS, PATIENCE)
-    groups = -(-len(every) // (len(every) if run.quick else TOGETHER))
-    run.progress.total(groups)
-    measured: dict[Stack, dict[str, Any]] = {}
-    for number in range(groups):
-        group = every[number::groups]  # each has something of everything: a framework that is slow isn't slow in company of itself
-        with run.step(f"{len(group)} stacks of {len(every)}, {number + 1} of {groups}"):
-            for stack, result in zip(group, _measured(group, visit), strict=True):
-                if isinstance(result, BenchmarkError):
-                    run.progress.missing(stack.name, f"see why: {result}")
-                else:
-                    measured[stack] = {"framework": stack.framework, "server": stack.server, "loop": stack.loop, **result}
-    return {"clients": visit.clients, "seconds": visit.seconds, "stacks": [measured[stack] for stack in every if stack in measured]}
-
-
-@dataclass(frozen=True)
-class Visit:
-    """How a stack is visited.
-
-    clients: for each way to leave.
-    seconds: that a handler takes if nothing stops it.
-    patience: seconds that they wait for all the handlers to begin.
-    """
-
-    clients: int
-    seconds: float
-    patience: float
-
-
-def _measured(group: Sequence[Stack], visit: Visit) -> list[dict[str, Any] | BenchmarkError]:
-    """What `depart` has found in each; or why it couldn't: one stack that doesn't work is no reason to measure none."""
-
-    def start(life: ExitStack, stack: Stack) -> Running | BenchmarkError:
-        try:
-            # Asked to end, it would wait for the handlers that run on.
-            return life.enter_context(running(stack, gracefully=False))
-        except BenchmarkError as error:
-            return error
-
-    def leave(server: Running | BenchmarkError) -> dict[str, Any] | BenchmarkError:
-        if isinstance(server, BenchmarkError):
-            return server
-        try:
-            return depart(server.port, visit.clients, visit.seconds, visit.patience)
-        except (OSError, http.client.HTTPException) as error:
-            return BenchmarkError(f"it stopped answering ({error!r}); it said: {server.said()[-500:] or 'nothing'}")
-
-    lives = [ExitStack() for _ in group]
-    with ThreadPoolExecutor(len(group)) as pool:
-        starts = [pool.submit(start, life, stack) for life, stack in zip(lives, group, strict=True)]
-        try:
-            return list(pool.map(leave, [future.result() for future in starts]))
-        finally:
-            wait(starts)  # or Ctrl+C would leave those behind that are about to run
-            list(pool.map(ExitStack.close, lives))
+    clients, seconds, patience = (1, 1.2, 0.4) if run.quick else (CLIENTS, SECONDS, PATIENCE)
+    talking = websockets.few(run) if run.quick else run.installed(websockets.stacks())
+    together = len(every) if run.quick else TOGETHER
+    run.progress.total(steps(every, together) + steps(talking, together))
+    found = side_by_side(run, every, together, lambda port: depart(port, clients, seconds, patience))
+    return {"clients": clients, "seconds": seconds, "stacks": found, "websockets": websockets.measure(run, talking, together)}
 
 
 def tables(data: Data) -> list[Table]:
-    """The overview, and everything."""
+    """The overview, everything, and WebSockets."""
     matrix = rows(data)
-    return [_overview(matrix), _everything(data, matrix)]
+    return [_overview(matrix), _everything(data, matrix), *websockets.tables(data["websockets"])]
 
 
 def _overview(matrix: list[Row]) -> Table:
@@ -188,7 +135,7 @@ def _everything(data: Data, matrix: list[Row]) -> Table:
 def targets(data: Data) -> list[Target]:
     """Our framework on our server stops its handlers always."""
     ours = {row.stack.loop: row for row in rows(data) if (row.stack.framework, row.stack.server) == ("microasgi", "microasgi")}
-    return [_always(loop, ours[loop]) for loop in ("asyncio", "uvloop", "trio") if loop in ours]
+    return [_always(loop, ours[loop]) for loop in EVERY if loop in ours] + websockets.targets(data["websockets"])
 
 
 def _always(loop: str, row: Row) -> Target:
@@ -224,6 +171,8 @@ def page(data: Data) -> str:
             f"* **Behind 4 MB of a body of 8 MB that the handler doesn't read** it stops with {listed(unread, matrix)}.",
             f"* **Late**, more than a second after its client left, with {listed(late, matrix)}.",
             f"* **In none of the eight** with {listed(never, matrix)}.",
+            "",
+            *websockets.page(data["websockets"]),
         ]
     )
 
@@ -236,7 +185,7 @@ def claim(data: Data) -> str:
     return (
         "**Who stops.** We let clients leave in eight ways, FIN and RST among them, and with more sent than was read. Of"
         f" {len(matrix)} stacks (a framework on a server and an event loop), the handler stops in all eight with {always}. It stops in"
-        f" none with {never}."
+        f" none with {never}.{websockets.claim(data['websockets'])}"
     )
 
 

@@ -92,7 +92,8 @@ def measure(run: Run) -> Data:
     extent = QUICK if run.quick else Extent()
     stacks = run.installed(STACKS[:2] if run.quick else STACKS)
     bombed = [each for each in (BOMBED[1:2] if run.quick else BOMBED) if each[1] in run.installed([each[1]])]
-    crowd = allowed_connections(run, FIRST + extent.crowd) - FIRST
+    # Who has just left may still be there when the next come.
+    crowd = min(extent.crowd, allowed_connections(run, 2 * (FIRST + extent.crowd)) // 2 - FIRST)
     heats = [list(heat) for _, heat in groupby(stacks, lambda stack: stack.loop)]
     run.progress.total(len(heats) * (run.rounds or extent.rounds) + len(bombed))
     data: Data = {
