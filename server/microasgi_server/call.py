@@ -169,7 +169,7 @@ class Call:
                 waiter.set()
 
     async def _wait(self) -> None:
-        waiter = anyio.Event()
+        waiter = self._connection.running.event()
         self._waiters.append(waiter)
         try:
             await waiter.wait()

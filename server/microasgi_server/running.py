@@ -133,6 +133,7 @@ class RunningServer:
     changed: notified when `connections`, `arriving` or, while stopping, `calls` shrink.
     paused: watches the sockets that aren't being read.
     journal: what becomes of requests.
+    event: the running loop's; `anyio.Event()` looks for the loop each time, which takes longer than to make one.
     context: where every request's own context is copied from, so that none inherits another's variables.
     """
 
@@ -152,6 +153,7 @@ class RunningServer:
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
+    event: type[anyio.Event] = field(init=False)
     deadlines: Deadlines = field(init=False)
     journal: Journal = field(init=False)
     _last_request: int = 0
@@ -160,6 +162,7 @@ class RunningServer:
 
     def __post_init__(self) -> None:
         config = self.config
+        self.event = type(self.enough)
         self.deadlines = deadlines(config)
         self.journal = Journal(writer(config), self.clock)
         self.choosy = bool(config.limit_concurrency or config.limit_max_requests)
