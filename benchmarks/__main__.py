@@ -121,7 +121,7 @@ class Bar:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure microasgi beside what people use. All of it takes a quarter of an hour; let nothing else run meanwhile.",
+        description="Measure microasgi beside what people use. All of it takes half an hour; let nothing else run meanwhile.",
         epilog="parts: " + "; ".join(f"{part.name}: {part.question}" for part in PARTS),
     )
     # `choices` would reject the empty list that stands for all.

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.clients.leaving import STREAM, WAYS, depart
 from benchmarks.measuring import Data, Part, Run, Table, Target
-from benchmarks.parts import disconnect_websockets as websockets
-from benchmarks.parts.disconnect_groups import side_by_side, steps
+from benchmarks.parts.disconnect_groups import side_by_side
 from benchmarks.parts.disconnect_matrix import EIGHT, Row, State, brief, by_framework, listed, rows
 from benchmarks.report import section
 from benchmarks.stacks import EVERY, Stack
@@ -86,17 +85,14 @@ def measure(run: Run) -> Data:
     """Let clients leave every stack in every way."""
     every = run.installed(few(list(stacks())) if run.quick else stacks())
     clients, seconds, patience = (1, 1.2, 0.4) if run.quick else (CLIENTS, SECONDS, PATIENCE)
-    talking = websockets.few(run) if run.quick else run.installed(websockets.stacks())
-    together = len(every) if run.quick else TOGETHER
-    run.progress.total(steps(every, together) + steps(talking, together))
-    found = side_by_side(run, every, together, lambda port: depart(port, clients, seconds, patience))
-    return {"clients": clients, "seconds": seconds, "stacks": found, "websockets": websockets.measure(run, talking, together)}
+    found = side_by_side(run, every, len(every) if run.quick else TOGETHER, lambda port: depart(port, clients, seconds, patience))
+    return {"clients": clients, "seconds": seconds, "stacks": found}
 
 
 def tables(data: Data) -> list[Table]:
-    """The overview, everything, and WebSockets."""
+    """The overview, and everything."""
     matrix = rows(data)
-    return [_overview(matrix), _everything(data, matrix), *websockets.tables(data["websockets"])]
+    return [_overview(matrix), _everything(data, matrix)]
 
 
 def _overview(matrix: list[Row]) -> Table:
@@ -135,7 +131,7 @@ def _everything(data: Data, matrix: list[Row]) -> Table:
 def targets(data: Data) -> list[Target]:
     """Our framework on our server stops its handlers always."""
     ours = {row.stack.loop: row for row in rows(data) if (row.stack.framework, row.stack.server) == ("microasgi", "microasgi")}
-    return [_always(loop, ours[loop]) for loop in EVERY if loop in ours] + websockets.targets(data["websockets"])
+    return [_always(loop, ours[loop]) for loop in EVERY if loop in ours]
 
 
 def _always(loop: str, row: Row) -> Target:
@@ -171,8 +167,6 @@ def page(data: Data) -> str:
             f"* **Behind 4 MB of a body of 8 MB that the handler doesn't read** it stops with {listed(unread, matrix)}.",
             f"* **Late**, more than a second after its client left, with {listed(late, matrix)}.",
             f"* **In none of the eight** with {listed(never, matrix)}.",
-            "",
-            *websockets.page(data["websockets"]),
         ]
     )
 
@@ -185,7 +179,7 @@ def claim(data: Data) -> str:
     return (
         "**Who stops.** We let clients leave in eight ways, FIN and RST among them, and with more sent than was read. Of"
         f" {len(matrix)} stacks (a framework on a server and an event loop), the handler stops in all eight with {always}. It stops in"
-        f" none with {never}.{websockets.claim(data['websockets'])}"
+        f" none with {never}."
     )
 
 

@@ -21,11 +21,6 @@ Depart = Callable[[int], dict[str, Any]]
 """What clients do at a port, and what has come of it."""
 
 
-def steps(stacks: Sequence[Stack], together: int) -> int:
-    """In how many groups of so many."""
-    return -(-len(stacks) // max(1, together))
-
-
 def side_by_side(
     run: Run, stacks: Sequence[Stack], together: int, depart: Depart, options: Mapping[str, str] = NO_OPTIONS
 ) -> list[dict[str, Any]]:
@@ -33,7 +28,8 @@ def side_by_side(
 
     options: for servers.
     """
-    groups = steps(stacks, together)
+    groups = -(-len(stacks) // max(1, together))
+    run.progress.total(groups)
     measured: dict[Stack, dict[str, Any]] = {}
     for number in range(groups):
         group = stacks[number::groups]  # each has something of everything: a framework that is slow isn't slow in company of itself

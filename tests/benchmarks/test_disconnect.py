@@ -147,7 +147,7 @@ def _data(**samples: Sample) -> Data:
         found.append(
             {"framework": framework, "server": server, "loop": loop, "ways": {way: [sample] for way in WAYS}, "next": [1.0], "lag": 0.1}
         )
-    return {"clients": 1, "seconds": 5.0, "stacks": found, "websockets": {"clients": 1, "seconds": 8.0, "stacks": []}}
+    return {"clients": 1, "seconds": 5.0, "stacks": found}
 
 
 ALWAYS: Data = _data(microasgi_microasgi_asyncio=0.4, quart_daphne_asyncio=0.5)

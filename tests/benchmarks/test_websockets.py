@@ -1,4 +1,4 @@
-"""The part `websockets`, the WebSocket rows of `disconnect`, and their clients. No number is checked."""
+"""The parts `websockets` and `goodbyes`, and their clients. No number is checked."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from benchmarks.clients.parting import GOODBYE, HANDLERS, SILENCE, WAYS, part
 from benchmarks.clients.remote import remote
 from benchmarks.clients.talkers import Talkers
 from benchmarks.errors import BenchmarkError
-from benchmarks.parts import disconnect_websockets as rows
+from benchmarks.parts import goodbyes
 from benchmarks.parts.websockets_tables import SIZES, claim, figures, page, tables, targets
 from benchmarks.processes import forget_peak, peak_bytes, resident_bytes
 from benchmarks.running import running
@@ -179,7 +179,7 @@ def test_what_failed_is_shown_as_failed() -> None:
     assert list(shown[-1].rows) == [["theirs", "16 B", "it broke"]]
 
 
-# The rows of `disconnect`.
+# The part `goodbyes`.
 
 
 def matrix(**samples: Sample) -> Any:
@@ -196,8 +196,8 @@ def test_a_handler_stops_in_time_or_it_does_not() -> None:
     """Who falls silent may be missed later than who says goodbye; one of sixteen that runs on is a target that is missed."""
     data = matrix(microasgi_ours_asyncio=0.4, microasgi_ours_trio=0.4, starlette_granian_asyncio=RAN_ON)
     data["stacks"][1]["cells"]["sleeps"][GOODBYE] = [1001.0]
-    assert [(target.met, target.measured) for target in rows.targets(data)] == [(True, "16 of 16"), (False, "15 of 16")]
-    overview, ours, starlettes = rows.tables(data)
+    assert [(target.met, target.measured) for target in goodbyes.targets(data)] == [(True, "16 of 16"), (False, "15 of 16")]
+    overview, ours, starlettes = goodbyes.tables(data)
     assert [list(row) for row in overview.rows] == [
         ["microasgi", "16/16", "15/16", ""],
         ["Starlette", "", "", "0/16"],
@@ -205,9 +205,11 @@ def test_a_handler_stops_in_time_or_it_does_not() -> None:
     ]
     assert list(ours.rows[3]) == ["receives", SILENCE, "4.9 s", "4.9 s"]
     assert list(starlettes.rows[0]) == ["receives", GOODBYE, RAN_ON]
-    assert "ours stops the handler in time in at least 15" in rows.claim(data)
-    assert "alone stops in 0 to 0" in rows.claim(data)
-    assert rows.claim(matrix(microasgi_ours_asyncio=0.4)) == ""
+    assert goodbyes.claim(data).endswith("our server, in microasgi or in `CancelOnDisconnect`, in 15 to 16; in Starlette alone in 0.")
+    assert goodbyes.claim(matrix()).endswith("stops in time: failed.")
+    assert goodbyes.page(data).count("| receives | silence |") == 2
+    written = [text.get_text() for text in goodbyes.figures(data)["goodbyes"].axes[0].texts]
+    assert {*HANDLERS, "4.9 s", "0.4", "1.0 s", "\N{MULTIPLICATION SIGN}"} == set(written)
 
 
 @pytest.mark.parametrize(
@@ -216,4 +218,4 @@ def test_a_handler_stops_in_time_or_it_does_not() -> None:
 )
 def test_a_cell_tells_the_worst(samples: list[Sample], told: str) -> None:
     """A handler that runs on before one that has never begun."""
-    assert rows._told(samples) == told
+    assert goodbyes._told(samples) == told

@@ -1,19 +1,22 @@
-"""The part `disconnect`, for WebSockets: four handlers, and four ways to leave each.
+"""What `disconnect` is for requests, for WebSockets: four handlers, and four ways to leave each.
 
 Where a server can ask silent clients whether they are there, it does so here after two seconds, and waits two more.
 """
 
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.clients.leaving import ENDED_BEFORE, NOT_BEGUN, Sample
+from benchmarks.clients.leaving import ENDED_BEFORE, NOT_BEGUN, RAN_ON, Sample
 from benchmarks.clients.parting import HANDLERS, SILENCE, WAYS, part
-from benchmarks.measuring import Data, Run, Table, Target
+from benchmarks.measuring import Data, Part, Run, Table, Target
 from benchmarks.parts.disconnect_groups import side_by_side
 from benchmarks.parts.disconnect_matrix import brief
 from benchmarks.report import section
 from benchmarks.stacks import EVERY, FRAMEWORKS, SERVERS, Stack
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 APPS = ("microasgi", "starlette", "starlette-cancelled")
 
@@ -33,6 +36,19 @@ SILENT = 4000.0
 PROMPT = 1000.0
 """… so many more for any departure: what comes later is late."""
 
+CLAIMED = {
+    "ours": "on our server, in microasgi or in `CancelOnDisconnect`,",
+    "microasgi": "in microasgi on other servers",
+    "starlette-cancelled": "in Starlette in `CancelOnDisconnect` there",
+    "starlette": "in Starlette alone",
+}
+"""Whose numbers README.md shows."""
+
+COLOURS = {True: ("#7fcdb0", "black"), False: ("#d0482c", "white")}
+"""Of a cell in time, and of others, as in the picture of `disconnect`."""
+
+SIGNS = {RAN_ON: "\N{MULTIPLICATION SIGN}", NOT_BEGUN: "\N{EN DASH}"}
+
 CLIENTS = 2
 """For each handler and way."""
 
@@ -43,6 +59,10 @@ PATIENCE = 3.0
 """Seconds that clients wait for all the handlers to begin."""
 
 
+TOGETHER = 8
+"""Stacks that run at a time."""
+
+
 def stacks() -> Iterator[Stack]:
     """The three apps on every server."""
     for app in APPS:
@@ -51,15 +71,11 @@ def stacks() -> Iterator[Stack]:
                 yield Stack(app, server, loop)
 
 
-def few(run: Run) -> list[Stack]:
-    """One of them."""
-    return run.installed([next(stacks())])
-
-
-def measure(run: Run, chosen: Sequence[Stack], together: int) -> Data:
+def measure(run: Run) -> Data:
     """Let clients leave every stack in every way."""
     clients, seconds, patience = (1, 1.0, 0.4) if run.quick else (CLIENTS, SECONDS, PATIENCE)
-    found = side_by_side(run, chosen, together, lambda port: {"cells": part(port, clients, seconds, patience)}, PINGS)
+    chosen = run.installed(list(stacks())[:1] if run.quick else stacks())
+    found = side_by_side(run, chosen, TOGETHER, lambda port: {"cells": part(port, clients, seconds, patience)}, PINGS)
     return {"clients": clients, "seconds": seconds, "stacks": found}
 
 
@@ -96,7 +112,7 @@ def _overview(data: Data) -> Table:
         scores = {_server(each): f"{_prompt(each)}/{len(HANDLERS) * len(WAYS)}" for each in data["stacks"] if each["framework"] == app}
         rows.append([FRAMEWORKS[app].name, *(scores.get(place, "") for place in places)])
     return Table(
-        "WebSockets: in how many of sixteen cases does the handler stop in time?",
+        "In how many of sixteen cases does the handler stop in time?",
         ["", *places],
         rows,
         f"Four handlers, and four ways to leave each. In time is within {PROMPT / 1000:g} s of the departure. A client that only falls"
@@ -109,7 +125,7 @@ def _of_app(data: Data, app: str) -> Table:
     found = [each for each in data["stacks"] if each["framework"] == app]
     rows = [[handler, way, *(_told(each["cells"][handler][way]) for each in found)] for handler in HANDLERS for way in WAYS]
     return Table(
-        f"WebSockets: {FRAMEWORKS[app].name}",
+        f"{FRAMEWORKS[app].name}, case by case",
         ["the handler", "its client leaves by", *map(_server, found)],
         rows,
         f"Milliseconds from the departure to the handler's end, the median of {data['clients']} clients. A handler that nothing stops takes"
@@ -124,15 +140,42 @@ def targets(data: Data) -> list[Target]:
     for each in data["stacks"]:
         if (each["framework"], each["server"]) == ("microasgi", "microasgi-limited"):
             prompt = _prompt(each)
-            what = f"WebSockets: microasgi on {_server(each)}: handlers and ways to leave in which it stops in time"
+            what = f"microasgi on {_server(each)}: handlers and ways to leave in which it stops in time"
             found.append(Target(what, f"all {wanted}", f"{prompt} of {wanted}", prompt == wanted))
     return found
 
 
-def page(data: Data) -> list[str]:
-    """The overview; what ours does, and what people use."""
+def figures(data: Data) -> "dict[str, Figure]":
+    """The matrix as a picture: a row for each stack, a column for each case."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    found = data["stacks"]
+    figure = Figure(figsize=(14, 1.7 + 0.27 * len(found)), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for top, each in enumerate(found):
+        for left, (way, samples) in enumerate((way, each["cells"][handler][way]) for handler in HANDLERS for way in WAYS):
+            colour, ink = COLOURS[_is_prompt(way, samples)]
+            axes.add_patch(Rectangle((left + 0.03, top + 0.05), 0.94, 0.9, facecolor=colour))
+            axes.text(left + 0.5, top + 0.53, SIGNS.get(_told(samples), _told(samples)), ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xlim(0, len(HANDLERS) * len(WAYS))
+    axes.set_ylim(len(found), 0)
+    axes.set_yticks(
+        [top + 0.5 for top in range(len(found))], [f"{FRAMEWORKS[each['framework']].name} on {_server(each)}" for each in found]
+    )
+    axes.set_xticks([left + 0.5 for left in range(len(HANDLERS) * len(WAYS))], WAYS * len(HANDLERS))
+    axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
+    for number, handler in enumerate(HANDLERS):
+        axes.text((number + 0.5) * len(WAYS), -1.3, handler, ha="center", fontsize=10, fontweight="bold")
+    axes.spines[:].set_visible(False)
+    return {"goodbyes": figure}
+
+
+def page(data: Data) -> str:
+    """The picture, the overview, and what people use beside ours."""
     shown = [_overview(data), *(_of_app(data, app) for app in APPS[:2] if any(each["framework"] == app for each in data["stacks"]))]
-    return [line for table in shown for line in (*section(table), "")][:-1]
+    picture = f"![Which WebSockets' handlers stop when their client leaves, in {len(data['stacks'])} stacks](results/goodbyes.svg)"
+    return "\n".join([picture, *(line for table in shown for line in ("", *section(table)))])
 
 
 def claim(data: Data) -> str:
@@ -141,11 +184,24 @@ def claim(data: Data) -> str:
     for each in data["stacks"]:
         ours = each["server"] == "microasgi-limited" and each["framework"] != "starlette"
         scores.setdefault("ours" if ours else each["framework"], []).append(_prompt(each))
-    if not {"ours", "starlette"} <= scores.keys():
-        return ""
-    plain = scores["starlette"]
+    told = [
+        f"{what} in {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
+        for name, what in CLAIMED.items()
+        if (counts := scores.get(name))
+    ]
     return (
-        " Of sixteen cases of WebSockets (four handlers, and four ways to leave each), ours stops the handler in time in at least"
-        f" {min(scores['ours'])}, also Starlette's in `CancelOnDisconnect`. Starlette's alone stops in {min(plain)} to {max(plain)}, by the"
-        " server."
+        f"**WebSockets.** Four handlers, and four ways to leave each (goodbye, FIN, RST, silence). Of the {len(HANDLERS) * len(WAYS)} cases"
+        f" the handler stops in time: {'; '.join(told) or 'failed'}."
     )
+
+
+PART = Part(
+    "goodbyes",
+    "Does a WebSocket's handler stop when its client says goodbye, vanishes or falls silent, and how long after that?",
+    measure,
+    tables,
+    targets,
+    figures,
+    page,
+    claim,
+)
