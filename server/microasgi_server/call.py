@@ -9,7 +9,7 @@ from microasgi_server import logs
 from microasgi_server.asgi import Message
 from microasgi_server.errors import ClientDisconnected, Refusal
 from microasgi_server.exchange import Exchange
-from microasgi_server.running import Connected
+from microasgi_server.running import Connected, Event
 from microasgi_server.transports import Cancellable
 
 
@@ -28,7 +28,7 @@ class Call:
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
         self._connection = connection
-        self._waiters: list[anyio.Event] = []
+        self._waiters: list[Event] = []
         self.listeners = 0
         self.begun = False
         running, transport = connection.running, connection.transport

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -96,6 +96,14 @@ class Called(Protocol):
         """Stop it, wherever it is."""
 
 
+class Event(Protocol):
+    """What a call waits for: as much of `anyio.Event` as that takes."""
+
+    def set(self) -> None: ...
+
+    def wait(self) -> Awaitable[None]: ...
+
+
 class Signal:
     """Wakes whoever waits for "something changed"; they look for themselves whether it concerns them."""
 
@@ -133,7 +141,7 @@ class RunningServer:
     changed: notified when `connections`, `arriving` or, while stopping, `calls` shrink.
     paused: watches the sockets that aren't being read.
     journal: what becomes of requests.
-    event: the running loop's; `anyio.Event()` looks for the loop each time, which takes longer than to make one.
+    event: makes one for a call that waits. `anyio.Event` would look for the loop each time, which takes longer than all else.
     context: where every request's own context is copied from, so that none inherits another's variables.
     """
 
@@ -153,7 +161,7 @@ class RunningServer:
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
     context: Context = field(default_factory=copy_context)
-    event: type[anyio.Event] = field(init=False)
+    event: Callable[[], Event] = field(init=False)
     deadlines: Deadlines = field(init=False)
     journal: Journal = field(init=False)
     _last_request: int = 0

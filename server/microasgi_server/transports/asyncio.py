@@ -17,6 +17,7 @@ from microasgi_server.accepting import accepting, until_short_by_callbacks
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.peers import unacknowledged, why_lost
+from microasgi_server.transports.waiters import Waiter
 
 
 class AsyncioTransport:
@@ -120,16 +121,14 @@ class AsyncioProtocol(asyncio.Protocol):
         self._loop = loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._transport = AsyncioTransport(self._running, self._loop, transport)
+        self._transport = AsyncioTransport(self._running, self._loop, cast(asyncio.Transport, transport))  # uvloop's is none by inheritance
         self._connection = self._transport.connection
 
     def data_received(self, data: bytes) -> None:
         self._connection.received(data)
 
     def eof_received(self) -> bool:
-        stays = self._connection.shut()
-        if stays:
+        if stays := self._connection.shut():
             self._transport.pause_reading()  # there is nothing more to read, but a reset should be seen
         return stays
 
@@ -151,6 +150,7 @@ class AsyncioProtocol(asyncio.Protocol):
 async def listening(running: RunningServer, sockets: list[socket.socket], tasks: TaskGroup) -> AsyncIterator[None]:
     """Accept connections as long as the block lasts. Those that were accepted live on: here asyncio keeps them, not `tasks`."""
     loop = asyncio.get_running_loop()
+    running.event = partial(Waiter, loop)
     factory = partial(AsyncioProtocol, running, loop)
 
     async def begin(sock: socket.socket) -> None:
