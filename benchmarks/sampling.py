@@ -123,10 +123,11 @@ def take_heat(
             slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
             for stack in [*stacks, *reversed(stacks)] * laps:
                 slices[stack].append(_attempted(stack, number, servers[stack], workload, seconds / 2 / laps, wrk))
-            yield from (_sum(slices[stack]) for stack in stacks)
+            yield from (summed(slices[stack]) for stack in stacks)
 
 
-def _sum(slices: Sequence[Sample]) -> Sample:
+def summed(slices: Sequence[Sample]) -> Sample:
+    """Of one workload on one stack in one round. One that failed is all that they come to."""
     for each in slices:
         if each.failure:
             return each

@@ -18,9 +18,9 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.limits import allowed_connections
 from benchmarks.measuring import Data, Part, Run, percentile
 from benchmarks.parts.websockets_tables import BOMB, SIZES, claim, figures, page, tables, targets
-from benchmarks.processes import cpu_seconds, forget_peak, peak_bytes, resident_bytes
+from benchmarks.processes import cpu_seconds, forget_peak, machine_seconds, peak_bytes, resident_bytes
 from benchmarks.running import Running, notes, running
-from benchmarks.sampling import Sample, identifier, plain
+from benchmarks.sampling import Sample, identifier, plain, summed
 from benchmarks.stacks import ASYNCIO, Stack
 
 STACKS = [
@@ -75,7 +75,7 @@ class Extent:
 
     rounds: int = 3
     seconds: float = 0.6
-    laps: int = 2
+    laps: int = 1
     crowd: int = 1000
     broadcasts: int = 6
     megabytes: int = BOMB
@@ -107,7 +107,7 @@ def measure(run: Run) -> Data:
     }
     for number, heat in run.turns(heats, extent.rounds):
         with run.step(f"round {number + 1}, messages: {heat[0].loop}"), _hall(heat, data["failures"]) as hall:
-            data["samples"] += plain(_echoes(hall, number, extent, data["failures"]))
+            data["samples"] += plain(_echoes(hall, number, extent))
         with run.step(f"round {number + 1}, crowds: {heat[0].loop}"), _hall(heat, data["failures"]) as hall:
             data["crowds"] += [{"round": number, **crowded} for crowded in _crowds(hall, crowd, extent, data["failures"])]
     for what, stack, options in bombed:
@@ -130,26 +130,29 @@ def _hall(stacks: Sequence[Stack], failures: list[Any]) -> Iterator[Hall]:
         yield hall
 
 
-def _echoes(hall: Hall, number: int, extent: Extent, failures: list[Any]) -> Iterator[Sample]:
+def _echoes(hall: Hall, number: int, extent: Extent) -> Iterator[Sample]:
+    """Each size on all servers, there and back, as in `sampling.take_heat`."""
     stacks = list(hall)
-    for name, (size, connections) in SIZES.items():
-        sums = {stack: [0.0] * 4 for stack in stacks}
-        for turn, stack in enumerate([stack for lap in range(1 + extent.laps) for stack in (stacks if lap % 2 else stacks[::-1])]):
-            seconds = extent.seconds / extent.laps if turn >= len(stacks) else extent.seconds / 4  # the first lap warms up
-            server, client = hall[stack]
-            before = cpu_seconds(server.pid)
-            try:
-                messages, took, used = client.ask("echo", size=size, connections=connections, seconds=seconds)
-            except BenchmarkError as error:
-                failures.append([stack.name, name, str(error)[:300]])
-                continue
-            if turn >= len(stacks):
-                measured = (messages, took, cpu_seconds(server.pid) - before, used)
-                sums[stack] = [one + other for one, other in zip(sums[stack], measured, strict=True)]
-        for stack, (messages, took, cpu, used) in sums.items():
-            if messages:
-                moved = int(messages) * size
-                yield Sample(identifier(stack), name, number, int(messages), round(took, 3), moved, round(cpu, 4), round(used / took, 3))
+    for name in SIZES:
+        for stack in stacks:
+            _echo(hall, stack, number, name, extent.seconds / 4)  # to warm up
+        slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
+        for stack in [*stacks, *reversed(stacks)] * extent.laps:
+            slices[stack].append(_echo(hall, stack, number, name, extent.seconds / 2 / extent.laps))
+        yield from map(summed, slices.values())
+
+
+def _echo(hall: Hall, stack: Stack, number: int, name: str, seconds: float) -> Sample:
+    server, client = hall[stack]
+    size, connections = SIZES[name]
+    before, (machine_before, _) = cpu_seconds(server.pid), machine_seconds()
+    try:
+        messages, took, busy = client.ask("echo", size=size, connections=connections, seconds=seconds)
+    except BenchmarkError as error:
+        return Sample(identifier(stack), name, number, failure=str(error)[:300])
+    used, (machine_after, _) = cpu_seconds(server.pid) - before, machine_seconds()
+    others = max(0.0, (machine_after - machine_before - used - busy) / took)
+    return Sample(identifier(stack), name, number, messages, took, messages * size, used, busy / took, others)
 
 
 def _crowds(hall: Hall, crowd: int, extent: Extent, failures: list[Any]) -> Iterator[dict[str, Any]]:

@@ -37,8 +37,8 @@ OURS, THEIRS = "#0072B2", "#999999"  # Okabe and Ito's, which everybody can tell
 def tables(data: Data) -> list[Table]:
     """Messages, ratios, crowds, bombs, and what failed."""
     found = [of_messages(data), of_ratios(data), of_crowds(data), of_departures(data), of_bombs(data)]
-    if data["failures"]:
-        found.append(Table("What failed", ("stack", "what", "why"), data["failures"]))
+    if failures := [*Samples(data).failures(), *data["failures"]]:
+        found.append(Table("What failed", ("stack", "what", "why"), failures))
     return found
 
 
