@@ -1,7 +1,7 @@
 """What a WebSocket costs a server: messages there and back, idle connections, a message to a thousand clients, a thousand that leave.
 
-The servers of a loop run side by side, and take turns within each round. Their processes are fresh in every round, and for each question:
-what a large message has left free would be room for idle connections.
+For messages, the servers of a loop run side by side, and take turns within each round. Each crowd has a fresh server: what a large message
+has left free would be room for idle connections.
 """
 
 import time
@@ -95,7 +95,7 @@ def measure(run: Run) -> Data:
     # Who has just left may still be there when the next come.
     crowd = min(extent.crowd, allowed_connections(run, 2 * (FIRST + extent.crowd)) // 2 - FIRST)
     heats = [list(heat) for _, heat in groupby(stacks, lambda stack: stack.loop)]
-    run.progress.total(2 * len(heats) * (run.rounds or extent.rounds) + len(bombed))
+    run.progress.total((len(heats) + len(stacks)) * (run.rounds or extent.rounds) + len(bombed))
     data: Data = {
         "quick": run.quick,
         "stacks": [identifier(stack) for stack in stacks],
@@ -108,12 +108,27 @@ def measure(run: Run) -> Data:
     for number, heat in run.turns(heats, extent.rounds):
         with run.step(f"round {number + 1}, messages: {heat[0].loop}"), _hall(heat, data["failures"]) as hall:
             data["samples"] += plain(_echoes(hall, number, extent))
-        with run.step(f"round {number + 1}, crowds: {heat[0].loop}"), _hall(heat, data["failures"]) as hall:
-            data["crowds"] += [{"round": number, **crowded} for crowded in _crowds(hall, crowd, extent, data["failures"])]
+        for stack in heat:
+            with (
+                run.step(f"round {number + 1}, a crowd: {stack.name}"),
+                _failing(stack, "crowd", data["failures"]),
+                running(stack, gracefully=False) as server,
+                remote("talkers", server.port) as client,
+            ):
+                data["crowds"].append({"round": number, **_crowded(server, client, crowd, extent)})
     for what, stack, options in bombed:
         with run.step(f"a bomb: {stack.name}, {what}"):
             data["bombs"].append({"stack": identifier(stack), "what": what, **_bombed(stack, options, extent)})
     return data
+
+
+@contextmanager
+def _failing(stack: Stack, what: str, failures: list[Any]) -> Iterator[None]:
+    """A failure is noted, and the others go on."""
+    try:
+        yield
+    except BenchmarkError as error:
+        failures.append([stack.name, what, " ".join(str(error)[:300].split())])
 
 
 @contextmanager
@@ -122,11 +137,9 @@ def _hall(stacks: Sequence[Stack], failures: list[Any]) -> Iterator[Hall]:
     with ExitStack() as block:
         hall: Hall = {}
         for stack in stacks:
-            try:
+            with _failing(stack, "start", failures):
                 server = block.enter_context(running(stack, gracefully=False))
                 hall[stack] = server, block.enter_context(remote("talkers", server.port))
-            except BenchmarkError as error:
-                failures.append([stack.name, "start", str(error)[:300]])
         yield hall
 
 
@@ -155,38 +168,35 @@ def _echo(hall: Hall, stack: Stack, number: int, name: str, seconds: float) -> S
     return Sample(identifier(stack), name, number, messages, took, messages * size, used, busy / took, others)
 
 
-def _crowds(hall: Hall, crowd: int, extent: Extent, failures: list[Any]) -> Iterator[dict[str, Any]]:
-    """Of each stack: bytes for an idle WebSocket, CPU time and duration of a broadcast, and how handlers have heard of departures."""
-    found: dict[Stack, dict[str, Any]] = {}
-    for stack, (server, client) in list(hall.items()):
-        try:
-            client.ask("open", count=FIRST, target="/room")
-            time.sleep(extent.settling)
-            before = resident_bytes(server.pid)
-            client.ask("open", count=crowd, target="/room")
-            time.sleep(extent.settling)
-            found[stack] = {"stack": identifier(stack), "idle": round((resident_bytes(server.pid) - before) / crowd)}
-            client.ask("broadcast", times=1)
-        except BenchmarkError as error:
-            failures.append([stack.name, "crowd", str(error)[:300]])
-            found.pop(stack, None)
-    cpu, took = dict.fromkeys(found, 0.0), {stack: list[float]() for stack in found}
-    for stack in [*found, *reversed(found)]:
-        server, client = hall[stack]
-        before_cpu = cpu_seconds(server.pid)
-        took[stack] += client.ask("broadcast", times=extent.broadcasts // 2)
-        cpu[stack] += cpu_seconds(server.pid) - before_cpu
-    for stack, result in found.items():
-        heard = len(took[stack]) * (crowd + FIRST)
-        result |= {"heard": heard, "cpu": round(cpu[stack], 4), "took": [round(each, 4) for each in took[stack]]}
-        hall[stack][1].ask("leave", goodbye=True)
-        result["left"] = {how: _left(*hall[stack], stack, crowd, how) for how in ("goodbye", "FIN")}
-        yield result
+def _crowded(server: Running, client: Remote, crowd: int, extent: Extent) -> dict[str, Any]:
+    """Bytes for an idle WebSocket, CPU time and durations of broadcasts, and how handlers have heard of departures.
+
+    All of that before anybody has been silent for so long that it is asked for a sign of life.
+    """
+    client.ask("open", count=FIRST, target="/room")
+    time.sleep(extent.settling)
+    before = resident_bytes(server.pid)
+    client.ask("open", count=crowd, target="/room")
+    time.sleep(extent.settling)
+    idle = round((resident_bytes(server.pid) - before) / crowd)
+    client.ask("broadcast", times=1)  # to warm up
+    used = cpu_seconds(server.pid)
+    took = client.ask("broadcast", times=extent.broadcasts)
+    used = cpu_seconds(server.pid) - used
+    client.ask("leave", goodbye=True)
+    return {
+        "stack": identifier(server.stack),
+        "idle": idle,
+        "heard": extent.broadcasts * (crowd + FIRST),
+        "cpu": round(used, 4),
+        "took": [round(each, 4) for each in took],
+        "left": {how: _left(server, client, crowd, how) for how in ("goodbye", "FIN")},
+    }
 
 
-def _left(server: Running, client: Remote, stack: Stack, crowd: int, how: str) -> dict[str, float]:
+def _left(server: Running, client: Remote, crowd: int, how: str) -> dict[str, float]:
     """Milliseconds from a client's departure until its handler has ended, and how many never did."""
-    client.ask("open", count=crowd, target="/sleeps" if stack.framework in STOPPING else "/receives", tokens=how)
+    client.ask("open", count=crowd, target="/sleeps" if server.stack.framework in STOPPING else "/receives", tokens=how)
     moments: list[float] = client.ask("leave", goodbye=how == "goodbye")
     deadline = time.monotonic() + PATIENCE
     while True:
