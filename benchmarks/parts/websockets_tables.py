@@ -55,7 +55,7 @@ def of_messages(data: Data) -> Table:
         ["messages/s / µs of CPU time", *SIZES],
         rows,
         f"One on its way in each of {', '.join(f'{count} WebSockets ({size})' for size, (_, count) in SIZES.items())}; medians of rounds."
-        " The client has a core of its own, and is mostly the limit of the smaller ones: what counts is the CPU time of the server.",
+        " Of the smaller ones the client is mostly the limit: what counts is the CPU time of the server.",
     )
 
 
@@ -131,7 +131,7 @@ def of_departures(data: Data) -> Table:
         ["", "the handler waits", "goodbye (close frame)", "FIN without one"],
         rows,
         "Medians of the rounds. A handler that waits for something else than its client doesn't end at all, but with the promise: see"
-        " `disconnect`.",
+        " `goodbyes`.",
     )
 
 

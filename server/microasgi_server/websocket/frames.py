@@ -62,6 +62,7 @@ class Frames:
             self.extensions = agreed or ""
 
     def _called(self) -> ServerProtocol:
+        """The parser, from the first time on that it has something to do."""
         if self._parser is None:
             self._parser = ServerProtocol(state=OPEN, max_size=self._max_size)
         return self._parser
