@@ -36,14 +36,6 @@ SILENT = 4000.0
 PROMPT = 1000.0
 """… so many more for any departure: what comes later is late."""
 
-CLAIMED = {
-    "ours": "on our server, in microasgi or in `CancelOnDisconnect`,",
-    "microasgi": "in microasgi on other servers",
-    "starlette-cancelled": "in Starlette in `CancelOnDisconnect` there",
-    "starlette": "in Starlette alone",
-}
-"""Whose numbers README.md shows."""
-
 COLOURS = {True: ("#7fcdb0", "black"), False: ("#d0482c", "white")}
 """Of a cell in time, and of others, as in the picture of `disconnect`."""
 
@@ -178,23 +170,6 @@ def page(data: Data) -> str:
     return "\n".join([picture, *(line for table in shown for line in ("", *section(table)))])
 
 
-def claim(data: Data) -> str:
-    """How many of the sixteen, at best and at worst."""
-    scores: dict[str, list[int]] = {}
-    for each in data["stacks"]:
-        ours = each["server"] == "microasgi-limited" and each["framework"] != "starlette"
-        scores.setdefault("ours" if ours else each["framework"], []).append(_prompt(each))
-    told = [
-        f"{what} in {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
-        for name, what in CLAIMED.items()
-        if (counts := scores.get(name))
-    ]
-    return (
-        f"**WebSockets.** Four handlers, and four ways to leave each (goodbye, FIN, RST, silence). Of the {len(HANDLERS) * len(WAYS)} cases"
-        f" the handler stops in time: {'; '.join(told) or 'failed'}."
-    )
-
-
 PART = Part(
     "goodbyes",
     "Does a WebSocket's handler stop when its client says goodbye, vanishes or falls silent, and how long after that?",
@@ -203,5 +178,4 @@ PART = Part(
     targets,
     figures,
     page,
-    claim,
 )

@@ -17,7 +17,7 @@ from benchmarks.clients.remote import Remote, remote
 from benchmarks.errors import BenchmarkError
 from benchmarks.limits import allowed_connections
 from benchmarks.measuring import Data, Part, Run, percentile
-from benchmarks.parts.websockets_tables import BOMB, SIZES, claim, figures, page, tables, targets
+from benchmarks.parts.websockets_tables import BOMB, SIZES, figures, page, tables, targets
 from benchmarks.processes import cpu_seconds, forget_peak, machine_seconds, peak_bytes, resident_bytes
 from benchmarks.running import Running, notes, running
 from benchmarks.sampling import Sample, identifier, plain, summed
@@ -234,5 +234,4 @@ PART = Part(
     targets,
     figures,
     page,
-    claim,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.measuring import Data, Table, Target
 from benchmarks.report import section, verdict
 from benchmarks.sampling import Sample, Samples, identified, identifier, shown_ratio
-from benchmarks.stacks import ASYNCIO, EVERY, Stack
+from benchmarks.stacks import ASYNCIO, Stack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,20 +209,3 @@ def page(data: Data) -> str:
         lines += [*section(table), ""]
     lines.append(f"What a message costs each of them is in [results/websockets.md](results/websockets.md). {verdict(targets(data))}")
     return "\n".join(lines).strip()
-
-
-def claim(data: Data) -> str:
-    """A small message and an idle WebSocket, beside uvicorn's."""
-    samples = Samples(data)
-    messages, kept = [], []
-    for loop in EVERY:
-        ours, theirs = identifier(Stack("bare", "microasgi", loop)), f"bare/{PEER}/{loop}"
-        if ratios := samples.ratios(ours, theirs, SMALL[0], cost):
-            messages.append(f"{median(ratios):.2f} on {loop}")
-        if crowds(data, ours):
-            beside = f" ({median(idle(crowds(data, theirs))):.1f})" if crowds(data, theirs) else ""
-            kept.append(f"{median(idle(crowds(data, ours))):.1f} on {loop}{beside}")
-    return (
-        f"**WebSockets.** CPU time of a message of {SMALL[0]} there and back, as a share of uvicorn's: {', '.join(messages) or 'failed'}."
-        f" KiB for an idle WebSocket, and for uvicorn's: {', '.join(kept) or 'failed'}."
-    )

@@ -251,4 +251,4 @@ def test_the_committed_documents_show_the_committed_results(document: report.Doc
     """What each says between every part's markers is what this part makes of the results in benchmarks/results."""
     text = document.path.read_text()
     assert report.with_results(document, text, PARTS, report.RESULTS) == text
-    assert text.count("<!-- benchmarks: ") == len(PARTS)
+    assert text.count("<!-- benchmarks: ") == len([part for part in PARTS if document.told(part) is not None])

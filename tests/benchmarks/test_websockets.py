@@ -16,7 +16,7 @@ from benchmarks.clients.remote import remote
 from benchmarks.clients.talkers import Talkers
 from benchmarks.errors import BenchmarkError
 from benchmarks.parts import goodbyes
-from benchmarks.parts.websockets_tables import SIZES, claim, figures, page, tables, targets
+from benchmarks.parts.websockets_tables import SIZES, figures, page, tables, targets
 from benchmarks.processes import forget_peak, peak_bytes, resident_bytes
 from benchmarks.running import running
 from benchmarks.stacks import Stack
@@ -159,16 +159,12 @@ def test_a_target_is_missed_by_who_costs_more_or_fails(changes: dict[str, Any], 
 
 
 def test_the_page_says_what_the_data_say() -> None:
-    """Messages side by side, idle WebSockets, broadcasts, departures and bombs; and the claim has the first two."""
+    """Messages side by side, idle WebSockets, broadcasts, departures and bombs."""
     told = page(_data())
     assert "| bare ASGI on microasgi, asyncio, to bare ASGI on uvicorn websockets, asyncio | 0.90 (0.90 to 0.90) |" in told
     assert "| bare ASGI on microasgi, asyncio | 6.7 | 10.0 | 30 |" in told
     assert "| for a message | 20 / 30 / 31 | 7 never |" in told
     assert "| limit of 1 MiB | 3.9 | refused |" in told
-    assert claim(_data()) == (
-        "**WebSockets.** CPU time of a message of 16 B there and back, as a share of uvicorn's: 0.90 on asyncio. KiB for an idle WebSocket,"
-        " and for uvicorn's: 6.7 on asyncio (9.8)."
-    )
     assert set(figures(_data())) == {"websockets"}
 
 
@@ -205,8 +201,6 @@ def test_a_handler_stops_in_time_or_it_does_not() -> None:
     ]
     assert list(ours.rows[3]) == ["receives", SILENCE, "4.9 s", "4.9 s"]
     assert list(starlettes.rows[0]) == ["receives", GOODBYE, RAN_ON]
-    assert goodbyes.claim(data).endswith("our server, in microasgi or in `CancelOnDisconnect`, in 15 to 16; in Starlette alone in 0.")
-    assert goodbyes.claim(matrix()).endswith("stops in time: failed.")
     assert goodbyes.page(data).count("| receives | silence |") == 2
     written = [text.get_text() for text in goodbyes.figures(data)["goodbyes"].axes[0].texts]
     assert {*HANDLERS, "4.9 s", "0.4", "1.0 s", "\N{MULTIPLICATION SIGN}"} == set(written)
