@@ -35,10 +35,13 @@ class Members:
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
-        self.own = Member(self, 0, "")
         self.others: dict[int, Member] = {}
         self.departed = False
         self._count = 0
+
+    def own(self) -> "Member":
+        """The request's own task. Asked for once."""
+        return Member(self, 0, "")
 
     def add(self, name: str, parent: "Member") -> "Member":
         """A task has been made."""
@@ -123,7 +126,7 @@ class Member:
             self._members.tell("handler", what, source, {**facts, "task": self.number})
 
     def _end(self, what: str, facts: dict[str, Any]) -> None:
-        self._places = ()
+        self._places, self._outer = (), None
         self._tell(what, facts)
         if self.number:
             self._members.others.pop(self.number, None)

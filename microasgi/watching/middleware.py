@@ -51,7 +51,7 @@ async def _follow(app: ASGIApp, tell: Tell, scope: Scope, receive: Receive, send
     token = present.set(None)
     call: Any = app(scope, receive, send)
     try:
-        await Followed(call if isinstance(call, Coroutine) else _awaiting(call), Members(tell).own)
+        await Followed(call if isinstance(call, Coroutine) else _awaiting(call), Members(tell).own())
     finally:
         present.reset(token)
 

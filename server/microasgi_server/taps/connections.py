@@ -12,7 +12,7 @@ from microasgi_server.exchange import Exchange
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import Connected, RunningServer
-from microasgi_server.taps.events import Tap, Teller
+from microasgi_server.taps.events import Tap, Teller, Voice
 from microasgi_server.taps.exchanges import TappedExchange, TappedProtocol
 from microasgi_server.taps.redaction import Redaction, error_text
 from microasgi_server.taps.streams import Stream
@@ -102,6 +102,21 @@ class TappedTransport:
             self._tell("wire", what, {})
 
 
+def _told(app: ASGIApp, tell: Teller) -> ASGIApp:
+    """The same app, whose beginning and end are told."""
+
+    async def told_app(scope: Scope, receive: Receive, send: Send) -> None:
+        tell("asgi", "call", {"scope": tell.redaction.message(scope)})
+        try:
+            await app(scope, receive, send)
+        except BaseException as error:
+            tell("asgi", "end", {"error": error_text(error)})
+            raise
+        tell("asgi", "end", {})
+
+    return told_app
+
+
 class TappedCall(Call):
     """A call that tells what is said between the server and the app."""
 
@@ -110,25 +125,12 @@ class TappedCall(Call):
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         super().__init__(connection, exchange)
         self.tell = cast(TappedExchange, exchange).tell
-        self.scope["extensions"][EXTENSION] = {"tell": self.tell.tell}
+        self.scope["extensions"][EXTENSION] = voice = Voice()
+        voice.tell = self.tell.tell
 
     async def run(self) -> None:
-        self.app = self._told(self.app)
+        self.app = _told(self.app, self.tell)
         await super().run()
-
-    def _told(self, app: ASGIApp) -> ASGIApp:
-        """The same app, whose beginning and end are told."""
-
-        async def told_app(scope: Scope, receive: Receive, send: Send) -> None:
-            self.tell("asgi", "call", {"scope": self.tell.redaction.message(scope)})
-            try:
-                await app(scope, receive, send)
-            except BaseException as error:
-                self.tell("asgi", "end", {"error": error_text(error)})
-                raise
-            self.tell("asgi", "end", {})
-
-        return told_app
 
     async def receive(self) -> Message:
         self.tell("asgi", "receive?", {})

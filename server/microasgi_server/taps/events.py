@@ -69,3 +69,25 @@ class Teller:
     def of(self, request: int) -> "Teller":
         """The voice of this request, whichever is the newest."""
         return Teller(self.tap, self.redaction, self.connection, request)
+
+
+class Voice(dict[str, Any]):
+    """`Teller.tell` as an extension's only entry, in a mapping without items: as `extensions.Functions`, so that scopes can be echoed."""
+
+    __slots__ = ("tell",)
+
+    tell: Callable[[str, str, Source | None, Facts], object]
+
+    def __missing__(self, name: str) -> Any:
+        if name == "tell":
+            return self.tell
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name == "tell"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.tell if name == "tell" else default

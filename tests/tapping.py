@@ -1,0 +1,52 @@
+"""`pytest --tapped`: the same tests, with every server that they start in this process tapped, and everything followed.
+
+Nothing may come of that but events. What is tapped is what a test would see otherwise; only `RING` knows.
+"""
+
+from typing import Any
+
+import microasgi_server.server
+from microasgi_server import Config
+from microasgi_server.connection import Connection
+from microasgi_server.running import RunningServer
+from microasgi_server.secured import connections
+from microasgi_server.taps import Event, Ring, tapped
+
+from microasgi.promise import delivery
+from microasgi.watching import watch
+from microasgi.watching.following import Followed
+from microasgi.watching.members import Members, follow_children, present
+
+RING = Ring()
+
+
+def tap_everything() -> None:
+    """From now on, in this process."""
+    server: Any = microasgi_server.server
+    server.connections, server.RunningServer = _tapped_connections, _running
+    blocks: Any = delivery.Block
+    blocks.start = _following(blocks.start)
+
+
+def _tapped_connections(config: Config, chosen: type[Connection] | None, certificates: Any) -> Any:
+    return connections(config, tapped(chosen or Connection, RING), certificates)
+
+
+def _running(app: Any, *rest: Any) -> RunningServer:
+    return RunningServer(watch(app), *rest)
+
+
+def _following(start: Any) -> Any:
+    """As `Block.start`, for whoever begins a block by himself: what runs in it is followed as a request is."""
+
+    def start_followed(block: Any, call: Any, *attach: Any) -> Any:
+        if present.get() is not None:  # in a request, which is followed already
+            return start(block, call, *attach)
+        follow_children()
+        return start(block, Followed(call, Members(_tell).own()), *attach)
+
+    return start_followed
+
+
+def _tell(lane: str, what: str, source: Any, facts: dict[str, Any]) -> None:
+    RING(Event(0.0, 0, 0, lane, what, source, facts))
