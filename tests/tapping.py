@@ -8,9 +8,11 @@ from typing import Any
 import microasgi_server.server
 from microasgi_server import Config
 from microasgi_server.connection import Connection
+from microasgi_server.logs import TRACE, logger
 from microasgi_server.running import RunningServer
 from microasgi_server.secured import connections
 from microasgi_server.taps import Event, Ring, tapped
+from microasgi_server.taps.connections import TappedConnection
 
 from microasgi.promise import delivery
 from microasgi.watching import watch
@@ -29,7 +31,9 @@ def tap_everything() -> None:
 
 
 def _tapped_connections(config: Config, chosen: type[Connection] | None, certificates: Any) -> Any:
-    return connections(config, tapped(chosen or Connection, RING), certificates)
+    base = chosen or Connection
+    has_a_tap = issubclass(base, TappedConnection) or (chosen is None and logger.isEnabledFor(TRACE))
+    return connections(config, chosen if has_a_tap else tapped(base, RING), certificates)
 
 
 def _running(app: Any, *rest: Any) -> RunningServer:

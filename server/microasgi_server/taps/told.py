@@ -66,9 +66,9 @@ class ToldPresence:
 
     tell: Teller
 
-    def subscribe(self, callback: Any, *more: Any) -> Any:
+    def subscribe(self, callback: Any, *more: Any, **named: Any) -> Any:
         self.tell("asgi", "subscribe", {"who": name_of(callback)})
-        return super().subscribe(callback, *more)  # type: ignore[misc]
+        return super().subscribe(callback, *more, **named)  # type: ignore[misc]
 
     def _tell(self, callback: Any) -> None:
         self.tell("asgi", "told", {"who": name_of(callback)})
