@@ -7,9 +7,9 @@ from typing import Any
 
 import microasgi_server.server
 from microasgi_server import Config
+from microasgi_server.call import Call
 from microasgi_server.connection import Connection
 from microasgi_server.logs import TRACE, logger
-from microasgi_server.running import RunningServer
 from microasgi_server.secured import connections
 from microasgi_server.taps import Event, Ring, tapped
 from microasgi_server.taps.connections import TappedConnection
@@ -22,22 +22,29 @@ from microasgi.watching.members import Members, follow_children, present
 RING = Ring()
 
 
+class WatchedCall(Call):
+    """A call that is followed; `stats` and others know an app by what it is, so that isn't changed."""
+
+    async def run(self) -> None:
+        self.app = watch(self.app)
+        await super().run()
+
+
 def tap_everything() -> None:
     """From now on, in this process."""
     server: Any = microasgi_server.server
-    server.connections, server.RunningServer = _tapped_connections, _running
+    server.connections = _tapped_connections
     blocks: Any = delivery.Block
     blocks.start = _following(blocks.start)
 
 
 def _tapped_connections(config: Config, chosen: type[Connection] | None, certificates: Any) -> Any:
     base = chosen or Connection
-    has_a_tap = issubclass(base, TappedConnection) or (chosen is None and logger.isEnabledFor(TRACE))
-    return connections(config, chosen if has_a_tap else tapped(base, RING), certificates)
-
-
-def _running(app: Any, *rest: Any) -> RunningServer:
-    return RunningServer(watch(app), *rest)
+    if issubclass(base, TappedConnection) or (chosen is None and logger.isEnabledFor(TRACE)):  # it has a tap
+        return connections(config, chosen, certificates)
+    made = tapped(base, RING)
+    made.call_class = type(made.call_class.__name__, (WatchedCall, made.call_class), {})
+    return connections(config, made, certificates)
 
 
 def _following(start: Any) -> Any:

@@ -7,12 +7,14 @@ A task that is made by one of them inherits its context, and in that a variable 
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from pathlib import Path
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
 import anyio
 
+from microasgi import promise
 from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.delivery import current_task
 from microasgi.promise.stages import OVER
@@ -23,6 +25,9 @@ from microasgi.watching.places import Place, innermost, place_of, suspended_in
 
 present: "ContextVar[Member | None]" = ContextVar("microasgi.watching.present", default=None)
 """Which member of which request the running task is."""
+
+
+_PROMISE = str(Path(promise.__file__).parent)
 
 
 class Members:
@@ -76,8 +81,10 @@ class Member:
         self.name = name
 
     def child(self, call: Any, name: str) -> Any:
-        """What a new task is to run instead of this coroutine, if it can be followed."""
-        return call if self.detached or not isinstance(call, CoroutineType) else Followed(call, self._members.add(name, self))
+        """What a new task is to run instead of this coroutine, if it can be followed, and isn't the promise's own, as a pump is."""
+        if self.detached or not isinstance(call, CoroutineType) or call.cr_code.co_filename.startswith(_PROMISE):
+            return call
+        return Followed(call, self._members.add(name, self))
 
     def begins(self) -> None:
         present.set(self)
