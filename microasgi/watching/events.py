@@ -18,6 +18,9 @@ LONGEST = 4096
 DEPTH = 4
 
 _QUERY = re.compile(r"\?\S+")
+_ATOMS = (bool, int, float, type(None))
+
+Texts = tuple[tuple[str, str], ...]
 
 Source = tuple[CodeType, int]
 
@@ -87,36 +90,53 @@ class Redaction:
         self._hidden = frozenset([*SECRETS, *(name.strip().lower() for name in hide)])
         self._hide_query = hide_query
         self._bodies = bodies
+        self._parts: dict[object, Callable[[Any], Any]] = {
+            "headers": self._headers,
+            "extensions": _names,
+            "state": _names,
+            "body": self._content,
+            "bytes": self._content,
+            "text": self._content,
+            "query_string": self._query,
+        }
+
+    def _fields(self, fields: Iterable[Any]) -> Texts:
+        """A head's fields, as far as they are what they should be."""
+        return tuple([self._field(*map(_text, field)) for field in fields if isinstance(field, list | tuple) and len(field) == 2])
+
+    def _field(self, name: str, value: str) -> tuple[str, str]:
+        if name.strip().lower() in self._hidden:
+            return name, HIDDEN
+        return name, _QUERY.sub("?" + HIDDEN, value) if self._hide_query else value
+
+    def _content(self, content: Any) -> Any:
+        """A body, or a WebSocket's message."""
+        if isinstance(content, str):
+            return {"text": content[:SHOWN] if self._bodies else "", "size": len(content)}
+        if not isinstance(content, bytes | bytearray | memoryview):
+            return plain(content)
+        with memoryview(content) as view:
+            return {"bytes": view.cast("B")[:SHOWN].hex() if self._bodies and view.contiguous else "", "size": view.nbytes}
 
     def message(self, message: object) -> Any:
         """A message, or a scope. Of its state, which is the app's own, and of its extensions there are the names."""
         if not isinstance(message, dict):  # an app's mistake
             return plain(message)
-        return {str(key): self._part(key, value) for key, value in message.items()}
+        parts, told = self._parts, {}
+        for key, value in message.items():
+            part = parts.get(key) if type(key) is str else None
+            told[str(key)] = plain(value) if part is None else part(value)
+        return told
 
-    def _part(self, key: object, value: Any) -> Any:
-        match key, value:
-            case "headers", list() | tuple():
-                pairs = [field for field in value if isinstance(field, list | tuple) and len(field) == 2]
-                return [self._field(_text(name), _text(inner)) for name, inner in pairs]
-            case "extensions" | "state", dict():
-                return [str(name) for name in value]
-            case "body" | "bytes" | "text", bytes() | bytearray() | memoryview() | str():
-                return self._content(value)
-            case "query_string", bytes() if self._hide_query and value:
-                return HIDDEN
-        return plain(value)
+    def _headers(self, value: Any) -> Any:
+        return self._fields(value) if isinstance(value, list | tuple) else plain(value)
 
-    def _field(self, name: str, value: str) -> list[str]:
-        if name.strip().lower() in self._hidden:
-            return [name, HIDDEN]
-        return [name, _QUERY.sub("?" + HIDDEN, value) if self._hide_query else value]
+    def _query(self, value: Any) -> Any:
+        return HIDDEN if self._hide_query and value else plain(value)
 
-    def _content(self, content: bytes | bytearray | memoryview | str) -> dict[str, Any]:
-        if isinstance(content, str):
-            return {"text": content[:SHOWN] if self._bodies else "", "size": len(content)}
-        with memoryview(content) as view:
-            return {"bytes": view.cast("B")[:SHOWN].hex() if self._bodies and view.contiguous else "", "size": view.nbytes}
+
+def _names(value: Any) -> Any:
+    return tuple(map(str, value)) if isinstance(value, dict) else plain(value)
 
 
 def _text(value: object) -> str:
@@ -126,13 +146,16 @@ def _text(value: object) -> str:
 
 
 def plain(value: Any, depth: int = DEPTH) -> Any:
-    """A copy as JSON has it, cut; of what isn't data, the name of its type."""
-    if isinstance(value, int | float | None):
+    """A copy as JSON has it, cut; of what isn't data, the name of its type. Tuples, which cost the collector less than lists."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, int | float):
         return value
+    if kind is str or kind is bytes:
+        return _text(value)
     if depth and isinstance(value, dict):
         return {str(key): plain(inner, depth - 1) for key, inner in value.items()}
     if depth and isinstance(value, list | tuple):
-        return [plain(inner, depth - 1) for inner in value]
+        return tuple([plain(inner, depth - 1) for inner in value])
     return _text(value)
 
 

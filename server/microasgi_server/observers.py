@@ -44,7 +44,7 @@ class Trace:
                 self._write(event, f"{what} after {facts['seconds']:.3f} s: {facts['why']}")
 
     def _begin(self, event: Event, client: Any) -> None:
-        self._clients[event.connection] = address(tuple(client) if client else None)
+        self._clients[event.connection] = address(client)
         self._lasting[event.connection] += 1
 
     def _end(self, event: Event) -> None:

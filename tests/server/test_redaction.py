@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from microasgi_server.taps import redaction
-from microasgi_server.taps.redaction import SECRETS, SHOWN, Redaction
+from microasgi_server.taps.redaction import SECRETS, SHOWN, Redaction, plain
 from microasgi_server.taps.streams import Stream
 
 from microasgi.watching import events
@@ -133,7 +133,8 @@ MESSAGES: list[Any] = [
 def test_messages_are_plain_and_both_packages_tell_the_same(message: Any, options: Any) -> None:
     """Whatever an app sends becomes data that JSON can have, cut to its beginning; the framework leaves out what the server does."""
     told = Redaction(**options).message(message)
-    assert json.loads(json.dumps(told)) == told
+    assert plain(told, 9) == told
+    json.dumps(told)
     assert len(json.dumps(told)) < 5000
     assert told == events.Redaction(**options).message(message)
     if options:

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from microasgi_server.connection import Connection
 from microasgi_server.taps import Event, Redaction, Ring, tapped
+from microasgi_server.taps.redaction import plain
 
 from microasgi.watching.places import place_of
 from tests.certificates import Files
@@ -393,7 +394,8 @@ async def test_a_tap_holds_on_to_nothing() -> None:
         await eventually(lambda: told.count_of("lost") == 2 and told.count_of("end") == 2)
         await eventually(lambda: gc.collect() >= 0 and [thing() for thing in alive] == [None] * 8)
     for event in told:
-        assert json.loads(json.dumps(event.facts)) == event.facts
+        assert plain(event.facts, 9) == event.facts
+        json.dumps(event.facts)
 
 
 def test_a_tap_needs_connections_of_http() -> None:

@@ -165,7 +165,7 @@ class TappedConnection(Connection):
 
     def __init__(self, running: RunningServer, transport: Transport) -> None:
         self.tell = Teller(self.tap, self.redaction, next(self.numbers))
-        self.tell("wire", "open", {"client": list(transport.client) if transport.client else None})
+        self.tell("wire", "open", {"client": transport.client})
         self._incoming = Stream(self.redaction)
         double = TappedTransport(transport, self.tell)
         super().__init__(running, cast(Transport, double))

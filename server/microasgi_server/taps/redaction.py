@@ -2,13 +2,13 @@
 
     bodies   {"bytes": "474554…", "size": 70}     of at most the first 256 bytes, in hexadecimal; the size is that of all
     texts    {"text": "hello", "size": 5}         of at most the first 256 characters: a WebSocket's
-    fields   [["host", "test"], ["cookie", "***"]]
+    fields   (("host", "test"), ("cookie", "***"))
 
 Bytes on the wire are `streams.py`'s.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 HIDDEN = "***"
@@ -26,6 +26,9 @@ DEPTH = 4
 """Of mappings and lists within each other."""
 
 _QUERY = re.compile(r"\?\S+")
+_ATOMS = (bool, int, float, type(None))
+
+Texts = tuple[tuple[str, str], ...]
 
 
 class Redaction:
@@ -40,22 +43,33 @@ class Redaction:
         self.hidden = frozenset([*SECRETS, *(name.strip().lower() for name in hide)])
         self.hide_query = hide_query
         self.bodies = bodies
+        self._parts: dict[object, Callable[[Any], Any]] = {
+            "headers": self._headers,
+            "extensions": _names,
+            "state": _names,
+            "body": self.content,
+            "bytes": self.content,
+            "text": self.content,
+            "query_string": self._query,
+        }
 
     def line(self, text: str) -> str:
         """A request line, or whatever else may have a URL in it."""
         return _QUERY.sub("?" + HIDDEN, text) if self.hide_query else text
 
-    def fields(self, fields: Iterable[Any]) -> list[list[str]]:
+    def fields(self, fields: Iterable[Any]) -> Texts:
         """A head's fields, as far as they are what they should be."""
-        return [self._field(_text(field[0]), _text(field[1])) for field in fields if isinstance(field, list | tuple) and len(field) == 2]
+        return tuple([self._field(*map(_text, field)) for field in fields if isinstance(field, list | tuple) and len(field) == 2])
 
-    def _field(self, name: str, value: str) -> list[str]:
-        return [name, HIDDEN if name.strip().lower() in self.hidden else self.line(value)]
+    def _field(self, name: str, value: str) -> tuple[str, str]:
+        return name, HIDDEN if name.strip().lower() in self.hidden else self.line(value)
 
-    def content(self, content: bytes | bytearray | memoryview | str) -> dict[str, Any]:
+    def content(self, content: Any) -> Any:
         """A body, or a WebSocket's message."""
         if isinstance(content, str):
             return {"text": content[:SHOWN] if self.bodies else "", "size": len(content)}
+        if not isinstance(content, bytes | bytearray | memoryview):
+            return plain(content)
         with memoryview(content) as view:
             return {"bytes": view.cast("B")[:SHOWN].hex() if self.bodies and view.contiguous else "", "size": view.nbytes}
 
@@ -63,19 +77,21 @@ class Redaction:
         """A message, or a scope. Of its state, which is the app's own, and of its extensions there are the names."""
         if not isinstance(message, dict):  # an app's mistake
             return plain(message)
-        return {str(key): self._part(key, value) for key, value in message.items()}
+        parts, told = self._parts, {}
+        for key, value in message.items():
+            part = parts.get(key) if type(key) is str else None
+            told[str(key)] = plain(value) if part is None else part(value)
+        return told
 
-    def _part(self, key: object, value: Any) -> Any:
-        match key, value:
-            case "headers", list() | tuple():
-                return self.fields(value)
-            case "extensions" | "state", dict():
-                return [str(name) for name in value]
-            case "body" | "bytes" | "text", bytes() | bytearray() | memoryview() | str():
-                return self.content(value)
-            case "query_string", bytes() if self.hide_query and value:
-                return HIDDEN
-        return plain(value)
+    def _headers(self, value: Any) -> Any:
+        return self.fields(value) if isinstance(value, list | tuple) else plain(value)
+
+    def _query(self, value: Any) -> Any:
+        return HIDDEN if self.hide_query and value else plain(value)
+
+
+def _names(value: Any) -> Any:
+    return tuple(map(str, value)) if isinstance(value, dict) else plain(value)
 
 
 def _text(value: object) -> str:
@@ -85,13 +101,16 @@ def _text(value: object) -> str:
 
 
 def plain(value: Any, depth: int = DEPTH) -> Any:
-    """A copy as JSON has it, cut; of what isn't data, the name of its type."""
-    if isinstance(value, int | float | None):
+    """A copy as JSON has it, cut; of what isn't data, the name of its type. Tuples, which cost the collector less than lists."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, int | float):
         return value
+    if kind is str or kind is bytes:
+        return _text(value)
     if depth and isinstance(value, dict):
         return {str(key): plain(inner, depth - 1) for key, inner in value.items()}
     if depth and isinstance(value, list | tuple):
-        return [plain(inner, depth - 1) for inner in value]
+        return tuple([plain(inner, depth - 1) for inner in value])
     return _text(value)
 
 

@@ -2,7 +2,6 @@
 
 from collections import deque
 from threading import Lock
-from typing import Any
 
 from microasgi_server.taps.events import Event
 
@@ -20,29 +19,37 @@ class Ring:
 
     def __init__(self, requests: int = 200, events: int = 20_000, size: int = 16 * 2**20) -> None:
         self._most = requests, events, size
-        self._kept: dict[tuple[int, int], deque[Event]] = {}  # by connection and request, the oldest first
+        self._kept: dict[tuple[int, int], Kept] = {}  # by connection and request, the oldest first
         self._count = self._size = 0
         self._left_out = 0
         self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
-        requests, events, size = self._most
+        requests, events, most = self._most
+        size = _size(event)
         with self._lock:
-            self._kept.setdefault((event.connection, event.request), deque()).append(event)
+            kept = self._kept.get(event[1:3])
+            if kept is None:
+                kept = self._kept[event[1:3]] = Kept()
+            kept.events.append(event)
+            kept.size += size
             self._count += 1
-            self._size += _size(event)
-            while len(self._kept) > requests or self._count > events or self._size > size:
+            self._size += size
+            while len(self._kept) > requests or self._count > events or self._size > most:
                 self._drop()
 
     def _drop(self) -> None:
         """Leave out the oldest request, or the oldest event of the only one."""
-        oldest = next(iter(self._kept))
-        dropped = [self._kept[oldest].popleft()] if len(self._kept) == 1 else list(self._kept.pop(oldest))
-        self._count -= len(dropped)
-        self._size -= sum(map(_size, dropped))
-        self._left_out += len(dropped)
-        if len(self._kept) == 1 and not self._kept.get(oldest, True):
+        oldest, kept = next(iter(self._kept.items()))
+        if len(self._kept) > 1 or len(kept.events) == 1:
             del self._kept[oldest]
+            count, size = len(kept.events), kept.size
+        else:
+            count, size = 1, _size(kept.events.popleft())
+            kept.size -= size
+        self._count -= count
+        self._size -= size
+        self._left_out += count
 
     @property
     def left_out(self) -> int:
@@ -52,19 +59,35 @@ class Ring:
     def events(self) -> list[Event]:
         """All that are kept, in order."""
         with self._lock:
-            kept = [event for events in self._kept.values() for event in events]
+            kept = [event for kept in self._kept.values() for event in kept.events]
         return sorted(kept, key=lambda event: event.at)
 
 
+class Kept:
+    """One request's events.
+
+    size: of all of them.
+    """
+
+    __slots__ = ("events", "size")
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque()
+        self.size = 0
+
+
 def _size(event: Event) -> int:
-    return EVENT + _size_of(event.facts)
-
-
-def _size_of(value: Any) -> int:
-    if isinstance(value, str):
-        return 64 + len(value)
-    if isinstance(value, dict):
-        return 64 + sum([64 + _size_of(inner) for inner in value.values()])
-    if isinstance(value, list):
-        return 64 + sum([8 + _size_of(inner) for inner in value])
-    return 32
+    """About: what is in texts, and in lists and mappings of texts."""
+    size = EVENT
+    for value in event.facts.values():
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, tuple):
+            size += 256 * len(value)
+        elif isinstance(value, dict):
+            for inner in value.values():
+                if isinstance(inner, str):
+                    size += len(inner) + 64
+                elif isinstance(inner, tuple | dict):
+                    size += 64 + 256 * len(inner)
+    return size
