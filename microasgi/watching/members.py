@@ -95,7 +95,7 @@ class Member:
             return
         self._places = places = suspended_in(call, self._outer)
         own = [place for place in places if place.own] or places
-        facts = {"at": own[-1].at, "line": own[-1].line, "inner": places[-1].at, "chain": [place.at for place in own]}
+        facts = {"at": own[-1].at, "line": own[-1].line, "inner": places[-1].at, "chain": tuple([place.at for place in own])}
         self._tell("wait", facts)
 
     def goes_on(self) -> None:

@@ -26,7 +26,8 @@ DEPTH = 4
 """Of mappings and lists within each other."""
 
 _QUERY = re.compile(r"\?\S+")
-_ATOMS = (bool, int, float, type(None))
+_ATOMS = frozenset([bool, int, float, type(None)])
+_LISTS = (tuple, list)
 
 Texts = tuple[tuple[str, str], ...]
 
@@ -59,7 +60,7 @@ class Redaction:
 
     def fields(self, fields: Iterable[Any]) -> Texts:
         """A head's fields, as far as they are what they should be."""
-        return tuple([self._field(*map(_text, field)) for field in fields if isinstance(field, list | tuple) and len(field) == 2])
+        return tuple([self._field(*map(_text, field)) for field in fields if type(field) in _LISTS and len(field) == 2])
 
     def _field(self, name: str, value: str) -> tuple[str, str]:
         return name, HIDDEN if name.strip().lower() in self.hidden else self.line(value)
@@ -94,19 +95,20 @@ def _names(value: Any) -> Any:
     return tuple(map(str, value)) if isinstance(value, dict) else plain(value)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, bytes | bytearray):
-        return value[:LONGEST].decode("latin-1")
-    return value[:LONGEST] if isinstance(value, str) else type(value).__name__
+def _text(value: Any) -> str:
+    kind = type(value)
+    if kind is bytes or kind is bytearray:
+        return str(value[:LONGEST], "latin-1")
+    return value[:LONGEST] if isinstance(value, str) else kind.__name__
 
 
 def plain(value: Any, depth: int = DEPTH) -> Any:
     """A copy as JSON has it, cut; of what isn't data, the name of its type. Tuples, which cost the collector less than lists."""
     kind = type(value)
-    if kind in _ATOMS or isinstance(value, int | float):
-        return value
     if kind is str or kind is bytes:
         return _text(value)
+    if kind in _ATOMS or isinstance(value, int | float):
+        return value
     if depth and isinstance(value, dict):
         return {str(key): plain(inner, depth - 1) for key, inner in value.items()}
     if depth and isinstance(value, list | tuple):

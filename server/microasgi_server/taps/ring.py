@@ -80,14 +80,16 @@ def _size(event: Event) -> int:
     """About: what is in texts, and in lists and mappings of texts."""
     size = EVENT
     for value in event.facts.values():
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             size += len(value)
-        elif isinstance(value, tuple):
-            size += 256 * len(value)
-        elif isinstance(value, dict):
+        elif kind is dict:
             for inner in value.values():
-                if isinstance(inner, str):
+                kind = type(inner)
+                if kind is str:
                     size += len(inner) + 64
-                elif isinstance(inner, tuple | dict):
+                elif kind is tuple or kind is dict:
                     size += 64 + 256 * len(inner)
+        elif kind is tuple:
+            size += 256 * len(value)
     return size
