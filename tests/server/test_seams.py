@@ -214,10 +214,15 @@ async def test_subclasses_see_what_happens(caplog: pytest.LogCaptureFixture) -> 
     assert loud_lines(caplog) == []
 
 
-async def test_the_trace_is_an_observer(caplog: pytest.LogCaptureFixture, pytestconfig: pytest.Config) -> None:
-    """At level TRACE the connections are traced ones, and at any other they are not."""
+@pytest.fixture
+def untapped(pytestconfig: pytest.Config) -> None:
     if pytestconfig.getoption("--tapped"):
         pytest.skip("with --tapped every server is tapped")
+
+
+@pytest.mark.usefixtures("untapped")
+async def test_the_trace_is_an_observer(caplog: pytest.LogCaptureFixture) -> None:
+    """At level TRACE the connections are traced ones, and at any other they are not."""
     classes: list[type] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
