@@ -51,16 +51,21 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("certificates"))
 
 
-# `--no-skips`, for a machine that has everything.
+# `--no-skips`, for a machine that has everything; `--tapped`, for a tap that changes nothing.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that can't run here has failed")
     parser.addoption("--lint", action="store_true", help="our server's tests fail if it breaks a rule of ASGI")
+    parser.addoption("--tapped", action="store_true", help="every server that a test starts in its own process tells what it does")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     Linting.is_on = config.getoption("--lint")
+    if config.getoption("--tapped"):
+        from tests.tapping import tap_everything
+
+        tap_everything()
 
 
 def _unskipped(report: Any, config: pytest.Config) -> Any:

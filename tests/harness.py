@@ -266,14 +266,15 @@ class Linting:
 
 
 @asynccontextmanager
-async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
+async def serving(app: Any, connection_class: Any = None, **options: Any) -> AsyncIterator[Served]:
     """Serve `app` on a free port, or with `uds=`, as long as the block lasts. The options are those of `Config`."""
     stop, ended = anyio.Event(), anyio.Event()
     linting = Linting(app) if Linting.is_on else None
 
     async def run(*, task_status: Any) -> None:
         try:
-            await serve(linting or app, Config(**{"port": 0, **options}), stop=stop, task_status=task_status)
+            config = Config(**{"port": 0, **options})
+            await serve(linting or app, config, stop=stop, connection_class=connection_class, task_status=task_status)
         finally:
             ended.set()
 

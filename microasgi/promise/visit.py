@@ -66,11 +66,12 @@ class Visit:
     time_limit: Any = None
     progress: Any = None
     extension: Any = None
+    block_class = Block
     _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
-        self.block = Block(cleanup_grace)
+        self.block = self.block_class(cleanup_grace)
         self._on_disconnect = on_disconnect
         self._method: str = scope["method"]
         self._path: str = scope["path"]
@@ -160,10 +161,9 @@ async def run_while_connected(
     visit = Visit(scope, on_disconnect, cleanup_grace)
     scope[VISIT] = visit
     visit.extension = scope.get("extensions", {}).get(EXTENSION)
-    pump: Pump | None = None
+    pump = Pump(receive, send, scope) if visit.extension is None else None
     attach, server_send = visit.attach, send
-    if visit.extension is None:
-        pump = Pump(receive, send, scope)
+    if pump is not None:
         attach, receive, send = partial(pump.subscribe, visit.leave), pump.receive, pump.send
     try:
         rest = visit.block.start(app(scope, receive, send), attach)  # type: ignore[arg-type]

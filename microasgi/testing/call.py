@@ -14,8 +14,9 @@ from microasgi.datastructures import Headers
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.answer import Answer
-from microasgi.testing.stepping import Stepper, goes_on, is_departure, place
+from microasgi.testing.stepping import Stepper, goes_on, is_departure
 from microasgi.testing.tasks import Ending
+from microasgi.watching.places import place
 
 
 class SwallowedCancellation(AssertionError):
@@ -127,7 +128,7 @@ class Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(app(self._scope, self._receive, self._send), self._suspended, self._heard)  # type: ignore[arg-type]
+            await Stepper(self._suspended, self._heard).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
             if not self._gone and not self._answer.complete:
                 self.ending.error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except Exception as error:

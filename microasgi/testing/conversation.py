@@ -13,8 +13,9 @@ from microasgi.exceptions import ClientDisconnect, WebSocketDisconnect
 from microasgi.promise.inbox import VANISHED, Inbox
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.call import Response
-from microasgi.testing.stepping import Stepper, place
+from microasgi.testing.stepping import Stepper
 from microasgi.testing.tasks import Ending
+from microasgi.watching.places import place
 
 
 class Conversation:
@@ -147,7 +148,7 @@ class Conversation:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(app(self._scope, self._receive, self._send), self._suspended, lambda error: None)  # type: ignore[arg-type]
+            await Stepper(self._suspended, lambda error: None).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
         except Exception as error:
             self.ending.take(error, gone=self._inbox.end is not None)
         finally:

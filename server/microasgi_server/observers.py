@@ -3,93 +3,73 @@
     RunningServer.connection_class ──► Connection.call_class ──► Call.app, receive, send
                                                 └─ protocol_class ──► Protocol.exchange_class ──► Exchange
 
-`--log-level trace` is one: a line for each event of a connection and for each message of an app.
+`taps` has one of each, which tell all that happens. `--log-level trace` writes some of it to the log: a line for each event of a
+connection and for each message of an app.
 """
 
+from collections import Counter
 from typing import Any
 
-from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi_server.call import Call
 from microasgi_server.connection import Connection
-from microasgi_server.exchange import Address
 from microasgi_server.logs import TRACE, address, logger
-from microasgi_server.running import RunningServer
-from microasgi_server.transports import Transport
+from microasgi_server.taps import Event, Redaction, tapped
 
 
-class TracedCall(Call):
-    """A call whose scope and messages are logged, but for those that nobody gets."""
+class Trace:
+    """A tap that writes lines to the log, each with its client's address."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        self._clients: dict[int, str] = {}  # by connection
+        self._lasting: Counter[int] = Counter()  # of each: the socket, if it is open, and the calls that run
 
-    async def run(self) -> None:
-        self.app = _traced(self.app, self._connection.transport.client)
-        await super().run()
+    def __call__(self, event: Event) -> None:
+        facts = event.facts
+        match event.lane, event.what:
+            case "wire", "open":
+                self._begin(event, facts["client"])
+                self._write(event, "connection made")
+            case "wire", "lost":
+                self._write(event, "connection lost")
+                self._end(event)
+            case "asgi", "call":
+                self._begin(event, facts["scope"]["client"])  # as a proxy has it
+                self._write(event, f"started scope={_sizes_only(facts['scope'])}")
+            case "asgi", "end":
+                self._write(event, f"raised {facts['error'].partition(':')[0]}" if "error" in facts else "completed")
+                self._end(event)
+            case "asgi", ("receive" | "send") if "dropped" not in facts:
+                self._write(event, f"{event.what} {_sizes_only(facts['message'])}")
+            case "core", "left":
+                what = "cancelled" if facts["cancelled"] else "client left"
+                self._write(event, f"{what} after {facts['seconds']:.3f} s: {facts['why']}")
 
-    async def receive(self) -> Message:
-        message = await super().receive()
-        trace(self._connection.transport.client, f"receive {_sizes_only(message)}")
+    def _begin(self, event: Event, client: Any) -> None:
+        self._clients[event.connection] = address(client)
+        self._lasting[event.connection] += 1
+
+    def _end(self, event: Event) -> None:
+        self._lasting[event.connection] -= 1
+        if not self._lasting[event.connection]:
+            del self._clients[event.connection], self._lasting[event.connection]
+
+    def _write(self, event: Event, text: str) -> None:
+        # Of a request that had not begun when its socket was lost, only the log of refusals and departures knows whose it was.
+        logger.log(TRACE, "%s - %s", self._clients.get(event.connection, "somebody who has left"), text)
+
+
+def traced() -> type[Connection]:
+    """The class of connections that are traced. Of bodies there is nothing to see but their size."""
+    return tapped(Connection, Trace(), Redaction(bodies=False))
+
+
+def _sizes_only(message: Any) -> Any:
+    """A message or scope to show: bodies by size, and no header's value."""
+    if not isinstance(message, dict):
         return message
-
-    async def send(self, message: Message) -> None:
-        exchange = self.exchange
-        if not exchange.gone or exchange.attended:
-            trace(self._connection.transport.client, f"send {_sizes_only(message)}")
-        await super().send(message)
+    return {key: "<...>" if key == "headers" else _size_of(value) for key, value in message.items()}
 
 
-class TracedConnection(Connection):
-    """A connection whose beginning, end and departures are logged."""
-
-    __slots__ = ()
-
-    call_class = TracedCall
-
-    def __init__(self, running: RunningServer, transport: Transport) -> None:
-        super().__init__(running, transport)
-        trace(transport.client, "connection made")
-
-    def _abandon(self, call: Call) -> None:
-        exchange = call.exchange
-        what = "cancelled" if exchange.cancelled else "client left"
-        trace(self.transport.client, f"{what} after {self.running.clock() - call.began:.3f} s: {exchange.why_gone}")
-        super()._abandon(call)
-
-    def lost(self, why: str) -> None:
-        super().lost(why)
-        trace(self.transport.client, "connection lost")
-
-
-def _traced(app: ASGIApp, client: Address) -> ASGIApp:
-    """The same app, with a line for its beginning and one for its end."""
-
-    async def traced(scope: Scope, receive: Receive, send: Send) -> None:
-        trace(client, f"started scope={_sizes_only(scope)}")
-        try:
-            await app(scope, receive, send)
-        except BaseException as error:
-            trace(client, f"raised {type(error).__name__}")
-            raise
-        trace(client, "completed")
-
-    return traced
-
-
-def trace(client: Address, text: str) -> None:
-    """One event of a connection."""
-    logger.log(TRACE, "%s - %s", address(client), text)
-
-
-def _sizes_only(values: Message | Scope) -> dict[str, Any]:
-    """A message or scope to show: bodies by size, header values hidden, and of the state, which is the app's own, the keys."""
-    shown: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in ("body", "text", "bytes") and value is not None:
-            shown[key] = f"<{len(value)} {'characters' if key == 'text' else 'bytes'}>"
-        elif key == "headers":
-            shown[key] = "<...>"
-        elif key in ("extensions", "state"):
-            shown[key] = list(value)
-        else:
-            shown[key] = value
-    return shown
+def _size_of(value: Any) -> Any:
+    if isinstance(value, dict) and "size" in value:
+        return f"<{value['size']} {'characters' if 'text' in value else 'bytes'}>"
+    return value

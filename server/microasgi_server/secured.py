@@ -16,7 +16,7 @@ from microasgi_server.deadlines import Wait
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange
 from microasgi_server.noted import noted
-from microasgi_server.observers import TracedConnection
+from microasgi_server.observers import traced
 from microasgi_server.running import Connected, RunningServer
 from microasgi_server.transports import Served, Transport
 from microasgi_server.transports.tls import TLSTransport
@@ -68,7 +68,7 @@ def connections(
 
     :param chosen: what it is made of, if that is chosen already
     """
-    base = chosen or (TracedConnection if logs.logger.isEnabledFor(logs.TRACE) else Connection)
+    base = chosen or (traced() if logs.logger.isEnabledFor(logs.TRACE) else Connection)
     if certificates is None:
         return noted(base, config), "http"
     return _in_sessions(noted(_secured(base), config), certificates), "https"

@@ -8,13 +8,15 @@ from typing import Any
 
 import anyio
 import pytest
-from microasgi_server import Config, Limits, observers, serve
+from microasgi_server import Config, Limits, serve
 from microasgi_server.call import Call
 from microasgi_server.connection import Connection
 from microasgi_server.deadlines import NEVER, Consequence, Wait, deadlines
 from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.logs import TRACE
+from microasgi_server.observers import Trace
+from microasgi_server.taps.connections import TappedConnection
 
 from tests.harness import GET, Client, Served, eventually, loud_lines, within
 
@@ -212,6 +214,13 @@ async def test_subclasses_see_what_happens(caplog: pytest.LogCaptureFixture) -> 
     assert loud_lines(caplog) == []
 
 
+@pytest.fixture
+def untapped(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--tapped"):
+        pytest.skip("with --tapped every server is tapped")
+
+
+@pytest.mark.usefixtures("untapped")
 async def test_the_trace_is_an_observer(caplog: pytest.LogCaptureFixture) -> None:
     """At level TRACE the connections are traced ones, and at any other they are not."""
     classes: list[type] = []
@@ -225,7 +234,10 @@ async def test_the_trace_is_an_observer(caplog: pytest.LogCaptureFixture) -> Non
         async with serving(app, config()) as (served, _), await served.connect() as client:
             await client.send(GET)
             await client.response()
-    assert classes == [Connection, observers.TracedConnection]
+    plain, traced = classes
+    assert plain is Connection
+    assert issubclass(traced, TappedConnection)
+    assert isinstance(traced.tap, Trace)
 
 
 # What one sees in a debugger.

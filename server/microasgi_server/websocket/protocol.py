@@ -38,13 +38,17 @@ class UpgradingProtocol(Protocol):
         handshake = read_handshake(exchange.head)
         if handshake is None:
             return
-        session_class = _session_class()
+        session_class = self._session_class()
         if session_class is None:
             return
         if self._behind:
             raise Refusal(400, "a client waits for the answer to its handshake before it sends more (RFC 6455 §4.1)")
         self.exchange = session_class(exchange, handshake, self._fields_of(exchange), self._limits)
         self._body = _ENDLESS
+
+    def _session_class(self) -> Any:
+        """What makes sessions. None where the package `websockets` is missing."""
+        return _session_class()
 
     def _fields_of(self, exchange: Exchange) -> list[Field]:
         """What the answer to a handshake has beside the app's own fields, unless they are among those."""
@@ -63,7 +67,7 @@ class UpgradingProtocol(Protocol):
 
 @lru_cache(maxsize=1)
 def _session_class() -> Any:
-    """What makes sessions. None where the package `websockets` is missing: then nobody is upgraded (RFC 9110 §7.8), and it is said once."""
+    """Without the package `websockets` nobody is upgraded (RFC 9110 §7.8), and it is said once."""
     try:
         from microasgi_server.websocket.session import Session
     except ImportError:

@@ -1,0 +1,26 @@
+"""Following a request from outside: where its handler waits, await by await, what wakes it, and how a cancellation reaches it.
+
+    watch(app)             on a server that is tapped, `microasgi_server.taps`, whose events these go between
+    watch(app, tap=…)      on any other: then the app's messages are told, too
+
+middleware.py  `watch`
+following.py   a coroutine that says when it waits and when it goes on; also the test client's
+members.py     a request's tasks: its own, and all that they start
+places.py      where a suspended coroutine is
+stages.py      how far a cancellation has come
+events.py      what is told to a tap, where no server has one
+
+| what | facts |
+|---|---|
+| wait | at, line, inner, chain, task |
+| go on | task |
+| thrown | error, task: raised where the task waits |
+| returned, raised | task; error; cleanup: seconds since it was first cancelled |
+| child | name, task, of: a task has been started, by that one |
+| detached | name, task: it is still there when the app has returned; of it nothing more is told |
+| stage | old, new, means: of the delivery |
+"""
+
+from microasgi.watching.middleware import watch
+
+__all__ = ["watch"]
