@@ -1,0 +1,202 @@
+"""A conversation in a few sentences: when the client left, when that was known, and what it cost."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microasgi.inspector.told import Shown
+
+CLOSED = "it closed its connection"
+PARTED = {"FIN": "left", "RST": "left by a reset", "half": "shut its sending side", "leave": "left"}
+NOTICED = {"FIN": "Its FIN was read {} later", "RST": "The reset was noticed {} later", "half": "Its FIN was read {} later"}
+
+
+@dataclass(frozen=True)
+class Story:
+    """The moments of one connection that a sentence is made of, in milliseconds; None, if they didn't come.
+
+    left: the client left, in this way.
+    noticed: something of the server's knew.
+    told: the request was told.
+    heard: an await of the handler raised, or its `receive()` gave the news.
+    by: how it heard, and where.
+    done: the last byte of the response was handed over.
+    over: the app returned; last: what is known last.
+    status: of the response; 0: none.
+    at: where the handler waited last.
+    cleanup: how often it waited after it had heard.
+    """
+
+    called: float | None = None
+    left: float | None = None
+    way: str = "FIN"
+    noticed: float | None = None
+    told: float | None = None
+    heard: float | None = None
+    by: str = ""
+    done: float | None = None
+    over: float | None = None
+    last: float = 0.0
+    status: int = 0
+    at: str = ""
+    cleanup: int = 0
+    error: str = ""
+    refused: int = 0
+
+    @property
+    def late(self) -> float | None:
+        """For how long the handler worked for nobody without hearing of it, in milliseconds; None: it didn't."""
+        if self.called is None or self.left is None or self.heard is not None or self.is_complete:
+            return None
+        return (self.last if self.over is None else self.over) - self.left
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response was complete before the client left."""
+        return self.done is not None and (self.left is None or self.done < self.left)
+
+
+def story(events: Sequence[Shown]) -> Story:
+    """What these events, which are in order, tell."""
+    found: dict[str, Any] = {}
+    for event in events:
+        facts, at = event["facts"], event["at"]
+        found["last"] = at
+        for name, value in _moments(event, facts, at, found):
+            if name in ("at", "over", "cleanup"):
+                found[name] = value
+            else:
+                found.setdefault(name, value)
+    return Story(**found)
+
+
+def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What an event adds. Of most, the first one counts."""
+    gone = "left" in found
+    match event["lane"], event["what"]:
+        case "client", "close":
+            yield "left", at
+            yield "way", facts.get("way", "FIN")
+        case "wire", "FIN" | "lost" if gone:
+            yield "noticed", at
+        case "core", "hang_up" if gone:
+            yield "noticed", at
+        case "core", "refused":
+            yield "refused", facts["status"]
+        case "asgi", "call":
+            yield "called", at
+        case "asgi", "told" if gone:
+            yield "told", at
+        case "asgi", "receive" if gone and str(facts["message"]["type"]).endswith(".disconnect"):
+            yield "heard", at
+            yield "by", "heard of it in receive()"
+        case "asgi", "send" if not gone or "done" not in found:
+            yield from _sent(facts["message"], at)
+        case "asgi", "end":
+            yield "over", at
+        case "handler", _ if not facts.get("task"):
+            yield from _handled(event["what"], facts, at, found)
+
+
+def _sent(message: dict[str, Any], at: float) -> Iterator[tuple[str, Any]]:
+    if message["type"] == "http.response.start":
+        yield "status", message.get("status") or 0
+    elif message["type"] == "http.response.body" and not message.get("more_body"):
+        yield "done", at
+
+
+def _handled(what: str, facts: dict[str, Any], at: float, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    match what:
+        case "wait":
+            yield ("cleanup", found.get("cleanup", 0) + 1) if "heard" in found else ("at", facts.get("at") or "")
+        case "thrown" if "left" in found:
+            yield "heard", at
+            yield "by", f"was told at {found['at']}" if found.get("at") else "was told"
+        case "raised" if not str(facts.get("error", "")).startswith("Cancel"):
+            yield "error", str(facts.get("error", ""))
+
+
+def summary(events: Sequence[Shown]) -> str:
+    """The sentences. What matters most in them stands between asterisks."""
+    return " ".join(_sentences(story(events)))
+
+
+def _sentences(told: Story) -> Iterator[str]:
+    if told.called is None:
+        yield from _without_a_call(told)
+        return
+    if told.is_complete:
+        assert told.done is not None
+        yield f"The response, {told.status}, was complete at {clock(told.done)}."
+        if told.left is not None:
+            yield f"The client left after that, at {clock(told.left)}: nothing was cancelled."
+        return
+    if told.left is None:
+        yield f"The client was there to the end, at {clock(told.last)}."
+    else:
+        yield from _departure(told, told.left)
+    if told.error:
+        yield f"It ended with {told.error.partition(':')[0]}."
+    yield _answer(told)
+
+
+def _answer(told: Story) -> str:
+    if not told.status:
+        return "There was no response." if told.left is None else "499, no response."
+    if told.done is not None:
+        return f"Its response, {told.status}, reached nobody."
+    return f"Of its response, {told.status}, not all was sent."
+
+
+def _without_a_call(told: Story) -> Iterator[str]:
+    if told.refused:
+        yield f"The server refused it with {told.refused} by itself: the app was not called."
+    elif told.left is not None:
+        yield f"The client left at {clock(told.left)}, before its request's head was whole: the app was not called."
+    else:
+        yield "The app was not called."
+
+
+def _departure(told: Story, left: float) -> Iterator[str]:
+    yield f"The client {PARTED[told.way]} at {clock(left)}."
+    known = told.noticed
+    if known is not None and told.way in NOTICED:
+        yield NOTICED[told.way].format(span(known - left)) + _hearing(told, known)
+    elif told.heard is not None:
+        yield f"The handler {told.by} *{span(told.heard - left)}* later{_ending(told)}"
+    else:
+        yield _never(told)
+
+
+def _hearing(told: Story, known: float) -> str:
+    if told.heard is None:
+        return f". {_never(told)}"
+    return f", the handler {told.by} *{span(told.heard - known)}* after that{_ending(told)}"
+
+
+def _ending(told: Story) -> str:
+    assert told.heard is not None
+    if told.over is None:
+        return f", and was still at work {span(told.last - told.heard)} later."
+    if not told.cleanup:
+        return f", and was over {span(told.over - told.heard)} later."
+    awaits = "1 await" if told.cleanup == 1 else f"{told.cleanup} awaits"
+    return f", and was over after {span(told.over - told.heard)} of cleanup ({awaits})."
+
+
+def _never(told: Story) -> str:
+    late = span(told.late or 0.0)
+    if told.over is None:
+        return f"The handler never heard of it: it was *still at work for nobody {late}* later{f', at {told.at}' if told.at else ''}."
+    return f"The handler never heard of it: it *worked on for nobody for {late}*."
+
+
+def clock(milliseconds: float) -> str:
+    """A moment, counted from the first event."""
+    return f"{milliseconds / 1000:.3f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
+
+
+def span(milliseconds: float) -> str:
+    """A time, with three digits."""
+    number, unit = (milliseconds, "ms") if milliseconds < 1000 else (milliseconds / 1000, "s")
+    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"

@@ -1,0 +1,293 @@
+"""Events in rows: what a ladder and a page show of one connection.
+
+Three things are made of the events here, in one pass: what was known at each moment (`State`), which of them carry the news of the
+departure, from the client's `close()` to the await that raises (`hot`), and the silence between them (`Gap`). Rows that only repeat
+what has been seen are folded then (`Fold`).
+"""
+
+import linecache
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from microasgi.inspector.told import LANES, Shown
+from microasgi.inspector.wording import Spec, told
+
+SILENCE = 100.0
+"""Milliseconds after which a gap is shown as one."""
+
+SEEN, ENOUGH = 2, 12
+"""A row repeats if so many like it came before; so many such in a row are folded."""
+
+QUIET = {("core", "input"), ("core", "waits for"), ("asgi", "receive?")}
+"""What changes the state, and is no row of its own."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known at one moment.
+
+    phase, stage: of the exchange, and of the delivery of a cancellation.
+    wire: `open`, `congested` or `closed`.
+    reading: whether the server reads.
+    handler: `` before its call, `works`, `waits`, `cancelled` or `ended`.
+    at, chain: where it waits, and through which of its functions.
+    waits_for: what the server waits for.
+    done: whether the last byte of the response was handed over.
+    gone: whether the client has left.
+    """
+
+    phase: str = ""
+    stage: str = ""
+    wire: str = ""
+    reading: bool = True
+    handler: str = ""
+    at: str = ""
+    chain: Sequence[str] = ()
+    waits_for: str = ""
+    done: bool = False
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """An event in a ladder.
+
+    t: milliseconds from the first.
+    frm, to: the lanes between which it happens, from 0, the client, to 4, the handler.
+    hot: whether it carries the news of the departure.
+    source: `path/file.py:123`, where in the code it happens.
+    data: the bytes, as facts have them.
+    """
+
+    t: float
+    frm: int
+    to: int
+    label: str
+    why: str
+    spec: Spec | None
+    hot: bool
+    glyph: str
+    source: str | None
+    data: dict[str, Any] | None
+    state: State
+    what: tuple[str, str]
+
+    def shown(self) -> dict[str, Any]:
+        """As plain data."""
+        names = ("t", "frm", "to", "label", "why", "spec", "hot", "glyph")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "src": excerpt(self.source),
+            "bytes": self.data and {"hex": self.data["bytes"], "size": self.data["size"]},
+            "state": asdict(self.state),
+        }
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Nothing, for so many milliseconds. late: the client had left, and the handler was still at work."""
+
+    t: float
+    gap: float
+    note: str
+    late: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """So many rows that only repeat others, in so many milliseconds."""
+
+    t: float
+    gap: float
+    fold: int
+
+    def shown(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+Line = Row | Gap | Fold
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One connection's events in rows."""
+
+    rows: Sequence[Line] = field(default_factory=list)
+
+    def happened(self) -> Iterator[Row]:
+        """The rows that are events."""
+        return (row for row in self.rows if isinstance(row, Row))
+
+
+def timeline(events: Iterable[Shown], *, fold: bool = True) -> Timeline:
+    """The rows of these events, which are in order.
+
+    :param fold: leave out what only repeats
+    """
+    rows = list(_rows(events))
+    return Timeline(list(_with_gaps(_folded(rows) if fold else rows)))
+
+
+def _rows(events: Iterable[Shown]) -> Iterator[Row]:
+    state, news = State(), _News()
+    for event in events:
+        kind = event["lane"], event["what"]
+        state = following(state, kind, event["facts"])
+        hot = news.carries(kind, event["facts"], state)
+        if kind in QUIET:
+            continue
+        words = told(event)
+        leaving = kind in (("client", "close"), ("wire", "FIN"), ("core", "hang_up")) or (kind == ("wire", "lost") and hot)
+        glyph = "✕" if hot or leaving else "◌" if kind == ("handler", "wait") else "●"
+        label, why = words.label, words.why
+        if kind == ("handler", "wait") and news.heard:
+            label, why = label.replace("waits", "cleanup waits", 1), f"{why} It is cleanup: the cancellation has been delivered."
+        data = event["facts"].get("data")
+        yield Row(event["at"], words.frm, words.to, label, why, words.spec, hot, glyph, event["source"], data, state, kind)
+
+
+class _News:
+    """Follows the news of a departure from `close()` to the await that raises.
+
+    travels: whether it is on its way.
+    heard: whether it has arrived in the handler.
+    """
+
+    def __init__(self) -> None:
+        self.travels = self.heard = False
+
+    def carries(self, kind: tuple[str, str], facts: dict[str, Any], state: State) -> bool:
+        """Whether this event is a part of its way."""
+        if kind == ("client", "close"):
+            self.travels = not state.done and state.handler != "ended"
+            return self.travels
+        if not self.travels:
+            return False
+        if kind == ("handler", "thrown"):
+            self.heard = True
+        elif self.heard and kind in _BEHIND:
+            self.travels = False
+        return self.travels and _is_news(kind, facts)
+
+
+_BEHIND = {("handler", "wait"), ("handler", "go on"), ("handler", "raised"), ("handler", "returned"), ("asgi", "end")}
+"""What comes once the handler has heard it."""
+
+
+def _is_news(kind: tuple[str, str], facts: dict[str, Any]) -> bool:
+    match kind:
+        case ("core", "phase"):
+            return bool(facts["new"] == "GONE")
+        case ("asgi", "receive"):
+            return str(facts["message"]["type"]).endswith(".disconnect")
+        case ("handler", "stage"):
+            return facts["new"] in ("CALLED", "SENT", "HEARD")
+        case ("wire", "lost"):
+            return bool(facts.get("why"))
+    return kind in {("wire", "FIN"), ("core", "hang_up"), ("asgi", "told"), ("handler", "thrown"), ("asgi", "send raised")}
+
+
+def following(state: State, kind: tuple[str, str], facts: dict[str, Any]) -> State:
+    """What is known after an event."""
+    match kind:
+        case ("client", "close"):
+            return replace(state, gone=True)
+        case ("wire", "open" | "drained"):
+            return replace(state, wire="open")
+        case ("wire", "congested"):
+            return replace(state, wire="congested")
+        case ("wire", "close" | "abort" | "lost"):
+            return replace(state, wire="closed")
+        case ("wire", "pause" | "resume"):
+            return replace(state, reading=kind[1] == "resume")
+        case ("core", "phase"):
+            return replace(state, phase=facts["new"], done=state.done or facts["new"] == "DONE")
+        case ("core", "head"):
+            return replace(state, phase="WAITING", done=False)
+        case ("core", "waits for"):
+            return replace(state, waits_for=facts["new"])
+        case ("asgi", "call"):
+            return replace(state, handler="works", done=False, at="", chain=())
+        case ("asgi", "send"):
+            message = facts["message"]
+            return replace(state, done=state.done or (message["type"] == "http.response.body" and not message.get("more_body")))
+        case ("asgi", "end"):
+            return replace(state, handler="ended", at="", chain=())
+        case ("handler", "stage"):
+            return replace(state, stage=facts["new"])
+    return replace(state, **_handler(kind[1], facts)) if kind[0] == "handler" and not facts.get("task") else state
+
+
+def _handler(what: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the request's own task does."""
+    match what:
+        case "wait":
+            return {"handler": "waits", "at": facts.get("at") or "", "chain": facts.get("chain") or ()}
+        case "go on":
+            return {"handler": "works"}
+        case "thrown":
+            return {"handler": "cancelled"}
+    return {}
+
+
+def _folded(rows: list[Row]) -> Iterator[Row | Fold]:
+    """Of long runs of rows that only repeat what came before, the first and the last."""
+    seen: dict[tuple[int, int, str], int] = {}
+    run: list[Row] = []
+    for row in rows:
+        key = row.frm, row.to, re.sub(r"[\d,.]+|`.*`", "", row.label)
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] > SEEN and not row.hot:
+            run.append(row)
+            continue
+        yield from _fold(run)
+        run = []
+        yield row
+    yield from _fold(run)
+
+
+def _fold(run: list[Row]) -> list[Row | Fold]:
+    if len(run) < ENOUGH:
+        return list(run)
+    return [run[0], Fold(run[0].t, run[-1].t - run[0].t, len(run) - 2), run[-1]]
+
+
+def _with_gaps(rows: Iterable[Row | Fold]) -> Iterator[Line]:
+    """The rows, and the silence between them."""
+    before: Row | Fold | None = None
+    for row in rows:
+        if isinstance(before, Row) and isinstance(row, Row) and row.t - before.t >= SILENCE:
+            note, late = _silence(before.state)
+            yield Gap(before.t, round(row.t - before.t, 3), note, late)
+        yield row
+        before = row
+
+
+def _silence(state: State) -> tuple[str, bool]:
+    """What goes on while nothing happens, and whether it is for nobody."""
+    if state.gone and state.handler in ("works", "waits", "cancelled") and not state.done:
+        return "of work for nobody", True
+    return {"works": "in which the handler computes", "waits": "in which the handler waits"}.get(state.handler, ""), False
+
+
+def excerpt(source: str | None) -> dict[str, Any] | None:
+    """The lines of code around a place."""
+    if source is None:
+        return None
+    path, _, number = source.rpartition(":")
+    line = int(number)
+    code = [[near, text.rstrip("\n")] for near in range(max(1, line - 2), line + 3) if (text := linecache.getline(path, near))]
+    return {"file": Path(path).name, "path": path, "line": line, "code": code}
+
+
+def of_connection(events: Iterable[Shown], number: int) -> list[Shown]:
+    """Those of one connection; what a client tells has its number, too."""
+    return [event for event in events if event["connection"] == number and event["lane"] in LANES]
