@@ -8,6 +8,7 @@ plain data, so nothing in this folder knows the server.
     client.py    a client that leaves in one of them
     answers.py   where a response ends; websocket.py, secrets.py: what else the client needs
     wording.py   an event in words
+    states.py    what is known at one moment; news.py: how the news of a departure travels
     timeline.py  events in rows: what happened between, what was the same again, what was known then
     summary.py   all of it in three sentences
     ladder.py    rows as text

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from microasgi.inspector.answers import end_of, status_of
 from microasgi.inspector.leaving import Ending, Leaves, Sends, Way
-from microasgi.inspector.told import Tell, cut
+from microasgi.inspector.told import Cut, Tell, cut
 from microasgi.inspector.websocket import CLOSE, TEXT, frame, handshake
 
 MOST = 65536
@@ -74,13 +74,28 @@ class Client:
 
     status: what it was answered with; 0, if with nothing.
     complete: whether the whole response came.
+    port: its own, once it is connected: by this the server's side of the connection is found.
 
     :param port: of 127.0.0.1
     :param seconds: when it leaves, for who leaves in time, counted from when its request is sent
     :param patience: it leaves after so many seconds in any case
+    :param sends, gets: what is told of the bytes that it sends, and of those that it gets
     """
 
-    def __init__(self, port: int, request: Request, way: Way, tell: Tell, *, seconds: float, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        request: Request,
+        way: Way,
+        tell: Tell,
+        *,
+        seconds: float,
+        patience: float = 60.0,
+        sends: Cut = cut,
+        gets: Cut = cut,
+    ) -> None:
+        self.port: int | None = None
+        self._sends, self._gets = sends, gets
         self.received = b""
         self.complete = False
         self._port, self._request, self._way, self._tell = port, request, way, tell
@@ -108,6 +123,7 @@ class Client:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NOT_READING)
             self._tell("connect")
             sock.connect(("127.0.0.1", self._port))
+            self.port = sock.getsockname()[1]
             sock.setblocking(False)
             began = time.perf_counter()
             self._ask(sock, began + self._seconds)
@@ -153,7 +169,7 @@ class Client:
         return self._has_answer() and not (self._request.websocket and self.status == 101)
 
     def _send(self, sock: socket.socket, data: bytes, until: float) -> None:
-        self._tell("send", data=cut(data))
+        self._tell("send", data=self._sends(data))
         view = memoryview(data)
         with suppress(OSError):  # the server has closed; what it has said can be read all the same
             while view:
@@ -184,13 +200,14 @@ class Client:
                 data = sock.recv(len(data) - but if is_enough else len(data))
                 self.received = before + data
             if data:
-                self._tell("received", data=cut(data))
+                self._tell("received", data=self._gets(data))
             if is_enough:
                 return
 
     def _leave(self, sock: socket.socket) -> None:
         ending = self._way.ending
         if ending is Ending.GOODBYE and self._request.websocket:
+            self._tell("close", way="goodbye")
             self._send(sock, frame(CLOSE, struct.pack("!H", 1001)), self._end())
         if ending is Ending.HALF and not self.complete and not self._closed:
             self._tell("close", way="half")

@@ -1,14 +1,20 @@
 """A conversation in a few sentences: when the client left, when that was known, and what it cost."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microasgi.inspector.states import ends_it, is_turn
 from microasgi.inspector.told import Shown
 
 CLOSED = "it closed its connection"
-PARTED = {"FIN": "left", "RST": "left by a reset", "half": "shut its sending side", "leave": "left"}
-NOTICED = {"FIN": "Its FIN was read {} later", "RST": "The reset was noticed {} later", "half": "Its FIN was read {} later"}
+PARTED = {"FIN": "left", "RST": "left by a reset", "half": "shut its sending side", "goodbye": "said goodbye", "leave": "left"}
+NOTICED = {"FIN": "Its FIN was read", "lost": "The reset was noticed", "hang_up": "The kernel told of it", "": "The server noticed"}
+"""By what the server noticed; while it isn't reading, the kernel tells (EPOLLRDHUP)."""
+
+
+_STATUS = re.compile(rb"HTTP/1\.\d (101|[2-9]\d\d)")
 
 
 @dataclass(frozen=True)
@@ -16,14 +22,14 @@ class Story:
     """The moments of one connection that a sentence is made of, in milliseconds; None, if they didn't come.
 
     left: the client left, in this way.
-    noticed: something of the server's knew.
+    noticed: something of the server's knew, by this event.
     told: the request was told.
     heard: an await of the handler raised, or its `receive()` gave the news.
     by: how it heard, and where.
     done: the last byte of the response was handed over.
-    over: the app returned; last: what is known last.
+    clean: the delivery is over; over: the app returned; last: what is known last.
     status: of the response; 0: none.
-    at: where the handler waited last.
+    at: where the handler waited last; computes: it has gone on since, and not waited again.
     cleanup: how often it waited after it had heard.
     """
 
@@ -31,17 +37,21 @@ class Story:
     left: float | None = None
     way: str = "FIN"
     noticed: float | None = None
+    noticed_by: str = ""
     told: float | None = None
     heard: float | None = None
     by: str = ""
     done: float | None = None
+    clean: float | None = None
     over: float | None = None
     last: float = 0.0
     status: int = 0
     at: str = ""
+    computes: bool = False
     cleanup: int = 0
     error: str = ""
     refused: int = 0
+    websocket: bool = False
 
     @property
     def late(self) -> float | None:
@@ -63,7 +73,7 @@ def story(events: Sequence[Shown]) -> Story:
         facts, at = event["facts"], event["at"]
         found["last"] = at
         for name, value in _moments(event, facts, at, found):
-            if name in ("at", "over", "cleanup"):
+            if name in ("at", "computes", "over", "cleanup"):
                 found[name] = value
             else:
                 found.setdefault(name, value)
@@ -77,20 +87,25 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
         case "client", "close":
             yield "left", at
             yield "way", facts.get("way", "FIN")
-        case "wire", "FIN" | "lost" if gone:
+        case ("wire", "FIN" | "lost") | ("core", "hang_up") if gone:
             yield "noticed", at
-        case "core", "hang_up" if gone:
-            yield "noticed", at
+            yield "noticed_by", event["what"]
+        case ("wire", "out") | ("client", "received"):
+            if line := _STATUS.match(bytes.fromhex(facts["data"]["bytes"])):
+                yield "status", int(line[1])
+        case "core", "phase" if facts["new"] == "DONE":
+            yield "done", at
         case "core", "refused":
             yield "refused", facts["status"]
         case "asgi", "call":
             yield "called", at
+            yield "websocket", facts.get("scope", {}).get("type") == "websocket"
         case "asgi", "told" if gone:
             yield "told", at
         case "asgi", "receive" if gone and str(facts["message"]["type"]).endswith(".disconnect"):
             yield "heard", at
             yield "by", "heard of it in receive()"
-        case "asgi", "send" if not gone or "done" not in found:
+        case "asgi", "send" if not facts.get("dropped") and not found.keys() & {"heard", "noticed"}:
             yield from _sent(facts["message"], at)
         case "asgi", "end":
             yield "over", at
@@ -101,18 +116,26 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
 def _sent(message: dict[str, Any], at: float) -> Iterator[tuple[str, Any]]:
     if message["type"] == "http.response.start":
         yield "status", message.get("status") or 0
-    elif message["type"] == "http.response.body" and not message.get("more_body"):
+    elif ends_it(message):
         yield "done", at
 
 
 def _handled(what: str, facts: dict[str, Any], at: float, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     match what:
-        case "wait":
-            yield ("cleanup", found.get("cleanup", 0) + 1) if "heard" in found else ("at", facts.get("at") or "")
+        case "wait" if not is_turn(facts):
+            if "heard" not in found:
+                yield "at", facts.get("at") or ""
+                yield "computes", False
+            elif "clean" not in found:
+                yield "cleanup", found.get("cleanup", 0) + 1
+        case "go on":
+            yield "computes", True
+        case "stage" if facts["new"] == "OVER":
+            yield "clean", at
         case "thrown" if "left" in found:
             yield "heard", at
             yield "by", f"was told at {found['at']}" if found.get("at") else "was told"
-        case "raised" if not str(facts.get("error", "")).startswith("Cancel"):
+        case "raised" if "left" not in found and not str(facts.get("error", "")).startswith("Cancel"):
             yield "error", str(facts.get("error", ""))
 
 
@@ -127,7 +150,8 @@ def _sentences(told: Story) -> Iterator[str]:
         return
     if told.is_complete:
         assert told.done is not None
-        yield f"The response, {told.status}, was complete at {clock(told.done)}."
+        what = "The app closed the WebSocket" if told.websocket else f"The response, {told.status}, was complete"
+        yield f"{what} at {clock(told.done)}."
         if told.left is not None:
             yield f"The client left after that, at {clock(told.left)}: nothing was cancelled."
         return
@@ -137,12 +161,13 @@ def _sentences(told: Story) -> Iterator[str]:
         yield from _departure(told, told.left)
     if told.error:
         yield f"It ended with {told.error.partition(':')[0]}."
-    yield _answer(told)
+    if not told.websocket:
+        yield _answer(told)
 
 
 def _answer(told: Story) -> str:
     if not told.status:
-        return "There was no response." if told.left is None else "499, no response."
+        return "499, no response." if told.heard is not None or told.noticed is not None else "There was no response."
     if told.done is not None:
         return f"Its response, {told.status}, reached nobody."
     return f"Of its response, {told.status}, not all was sent."
@@ -160,8 +185,8 @@ def _without_a_call(told: Story) -> Iterator[str]:
 def _departure(told: Story, left: float) -> Iterator[str]:
     yield f"The client {PARTED[told.way]} at {clock(left)}."
     known = told.noticed
-    if known is not None and told.way in NOTICED:
-        yield NOTICED[told.way].format(span(known - left)) + _hearing(told, known)
+    if known is not None and told.way != "goodbye" and (told.heard is None or known <= told.heard):
+        yield f"{NOTICED[told.noticed_by]} {span(known - left)} later{_hearing(told, known)}"
     elif told.heard is not None:
         yield f"The handler {told.by} *{span(told.heard - left)}* later{_ending(told)}"
     else:
@@ -178,17 +203,23 @@ def _ending(told: Story) -> str:
     assert told.heard is not None
     if told.over is None:
         return f", and was still at work {span(told.last - told.heard)} later."
+    over = told.over if told.clean is None else told.clean
     if not told.cleanup:
-        return f", and was over {span(told.over - told.heard)} later."
+        return f", and was over {span(over - told.heard)} later."
     awaits = "1 await" if told.cleanup == 1 else f"{told.cleanup} awaits"
-    return f", and was over after {span(told.over - told.heard)} of cleanup ({awaits})."
+    return f", and was over after {span(over - told.heard)} of cleanup ({awaits})."
 
 
 def _never(told: Story) -> str:
     late = span(told.late or 0.0)
     if told.over is None:
-        return f"The handler never heard of it: it was *still at work for nobody {late}* later{f', at {told.at}' if told.at else ''}."
+        return f"The handler never heard of it: it was *still at work for nobody {late}* later{_place(told)}."
     return f"The handler never heard of it: it *worked on for nobody for {late}*."
+
+
+def _place(told: Story) -> str:
+    """Where it was last, as far as that is known: who computes doesn't say where."""
+    return f", {'behind' if told.computes else 'at'} {told.at}" if told.at else ""
 
 
 def clock(milliseconds: float) -> str:

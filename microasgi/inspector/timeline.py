@@ -1,18 +1,20 @@
 """Events in rows: what a ladder and a page show of one connection.
 
-Three things are made of the events here, in one pass: what was known at each moment (`State`), which of them carry the news of the
-departure, from the client's `close()` to the await that raises (`hot`), and the silence between them (`Gap`). Rows that only repeat
+Three things are made of the events here, in one pass: what was known at each moment (states.py), which of them carry the news of the
+departure, from the client's `close()` to the await that raises (news.py), and the silence between them (`Gap`). Rows that only repeat
 what has been seen are folded then (`Fold`).
 """
 
 import linecache
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from microasgi.inspector.told import LANES, Shown
+from microasgi.inspector.news import News, Tasks
+from microasgi.inspector.states import State, following
+from microasgi.inspector.told import Shown
 from microasgi.inspector.wording import Spec, told
 
 SILENCE = 100.0
@@ -21,34 +23,8 @@ SILENCE = 100.0
 SEEN, ENOUGH = 2, 12
 """A row repeats if so many like it came before; so many such in a row are folded."""
 
-QUIET = {("core", "input"), ("core", "waits for"), ("asgi", "receive?")}
+QUIET = {("core", "input"), ("core", "left"), ("core", "waits for"), ("asgi", "receive?")}
 """What changes the state, and is no row of its own."""
-
-
-@dataclass(frozen=True)
-class State:
-    """What is known at one moment.
-
-    phase, stage: of the exchange, and of the delivery of a cancellation.
-    wire: `open`, `congested` or `closed`.
-    reading: whether the server reads.
-    handler: `` before its call, `works`, `waits`, `cancelled` or `ended`.
-    at, chain: where it waits, and through which of its functions.
-    waits_for: what the server waits for.
-    done: whether the last byte of the response was handed over.
-    gone: whether the client has left.
-    """
-
-    phase: str = ""
-    stage: str = ""
-    wire: str = ""
-    reading: bool = True
-    handler: str = ""
-    at: str = ""
-    chain: Sequence[str] = ()
-    waits_for: str = ""
-    done: bool = False
-    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,105 +113,23 @@ def timeline(events: Iterable[Shown], *, fold: bool = True) -> Timeline:
 
 
 def _rows(events: Iterable[Shown]) -> Iterator[Row]:
-    state, news = State(), _News()
+    state, news, tasks = State(), News(), Tasks()
     for event in events:
         kind = event["lane"], event["what"]
+        if tasks.only_turns(event):
+            continue
         state = following(state, kind, event["facts"])
         hot = news.carries(kind, event["facts"], state)
         if kind in QUIET:
             continue
-        words = told(event)
+        words = told(tasks.placed(event))
         leaving = kind in (("client", "close"), ("wire", "FIN"), ("core", "hang_up")) or (kind == ("wire", "lost") and hot)
         glyph = "✕" if hot or leaving else "◌" if kind == ("handler", "wait") else "●"
         label, why = words.label, words.why
-        if kind == ("handler", "wait") and news.heard:
+        if kind == ("handler", "wait") and news.heard and state.stage != "OVER":
             label, why = label.replace("waits", "cleanup waits", 1), f"{why} It is cleanup: the cancellation has been delivered."
         data = event["facts"].get("data")
         yield Row(event["at"], words.frm, words.to, label, why, words.spec, hot, glyph, event["source"], data, state, kind)
-
-
-class _News:
-    """Follows the news of a departure from `close()` to the await that raises.
-
-    travels: whether it is on its way.
-    heard: whether it has arrived in the handler.
-    """
-
-    def __init__(self) -> None:
-        self.travels = self.heard = False
-
-    def carries(self, kind: tuple[str, str], facts: dict[str, Any], state: State) -> bool:
-        """Whether this event is a part of its way."""
-        if kind == ("client", "close"):
-            self.travels = not state.done and state.handler != "ended"
-            return self.travels
-        if not self.travels:
-            return False
-        if kind == ("handler", "thrown"):
-            self.heard = True
-        elif self.heard and kind in _BEHIND:
-            self.travels = False
-        return self.travels and _is_news(kind, facts)
-
-
-_BEHIND = {("handler", "wait"), ("handler", "go on"), ("handler", "raised"), ("handler", "returned"), ("asgi", "end")}
-"""What comes once the handler has heard it."""
-
-
-def _is_news(kind: tuple[str, str], facts: dict[str, Any]) -> bool:
-    match kind:
-        case ("core", "phase"):
-            return bool(facts["new"] == "GONE")
-        case ("asgi", "receive"):
-            return str(facts["message"]["type"]).endswith(".disconnect")
-        case ("handler", "stage"):
-            return facts["new"] in ("CALLED", "SENT", "HEARD")
-        case ("wire", "lost"):
-            return bool(facts.get("why"))
-    return kind in {("wire", "FIN"), ("core", "hang_up"), ("asgi", "told"), ("handler", "thrown"), ("asgi", "send raised")}
-
-
-def following(state: State, kind: tuple[str, str], facts: dict[str, Any]) -> State:
-    """What is known after an event."""
-    match kind:
-        case ("client", "close"):
-            return replace(state, gone=True)
-        case ("wire", "open" | "drained"):
-            return replace(state, wire="open")
-        case ("wire", "congested"):
-            return replace(state, wire="congested")
-        case ("wire", "close" | "abort" | "lost"):
-            return replace(state, wire="closed")
-        case ("wire", "pause" | "resume"):
-            return replace(state, reading=kind[1] == "resume")
-        case ("core", "phase"):
-            return replace(state, phase=facts["new"], done=state.done or facts["new"] == "DONE")
-        case ("core", "head"):
-            return replace(state, phase="WAITING", done=False)
-        case ("core", "waits for"):
-            return replace(state, waits_for=facts["new"])
-        case ("asgi", "call"):
-            return replace(state, handler="works", done=False, at="", chain=())
-        case ("asgi", "send"):
-            message = facts["message"]
-            return replace(state, done=state.done or (message["type"] == "http.response.body" and not message.get("more_body")))
-        case ("asgi", "end"):
-            return replace(state, handler="ended", at="", chain=())
-        case ("handler", "stage"):
-            return replace(state, stage=facts["new"])
-    return replace(state, **_handler(kind[1], facts)) if kind[0] == "handler" and not facts.get("task") else state
-
-
-def _handler(what: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """What the request's own task does."""
-    match what:
-        case "wait":
-            return {"handler": "waits", "at": facts.get("at") or "", "chain": facts.get("chain") or ()}
-        case "go on":
-            return {"handler": "works"}
-        case "thrown":
-            return {"handler": "cancelled"}
-    return {}
 
 
 def _folded(rows: list[Row]) -> Iterator[Row | Fold]:
@@ -286,8 +180,3 @@ def excerpt(source: str | None) -> dict[str, Any] | None:
     line = int(number)
     code = [[near, text.rstrip("\n")] for near in range(max(1, line - 2), line + 3) if (text := linecache.getline(path, near))]
     return {"file": Path(path).name, "path": path, "line": line, "code": code}
-
-
-def of_connection(events: Iterable[Shown], number: int) -> list[Shown]:
-    """Those of one connection; what a client tells has its number, too."""
-    return [event for event in events if event["connection"] == number and event["lane"] in LANES]

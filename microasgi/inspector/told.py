@@ -63,6 +63,9 @@ class Event(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
 
+Cut = Callable[[bytes], dict[str, Any]]
+"""Makes what is told of bytes: see `cut`."""
+
 Tell = Callable[..., object]
 """`tell(what, **facts)`: something in the client's lane."""
 

@@ -52,6 +52,7 @@ _PARTED = "its kernel sends a FIN behind all that it still has to send."
 _CLOSES = {
     "FIN": ("close()", f"The client leaves: {_PARTED}"),
     "RST": ("close() with a RST", "The client leaves: its kernel sends a reset, and what was unsent is lost. A reset stands in no queue."),
+    "goodbye": ("says goodbye (1001)", "The client sends a close frame, as a page does that is left (RFC 6455 §7.1.1)."),
     "half": ("shutdown(SHUT_WR)", f"The client shuts its sending side: {_PARTED} It would still read."),
     "leave": ("leaves", "The client of the test leaves. There is no socket in between: the news is there at once."),
 }
@@ -98,9 +99,14 @@ def _close(facts: Facts) -> Words:
 
 def _lost(facts: Facts) -> Words:
     why = facts.get("why") or ""
-    if "reset" in why.lower() or "RST" in why:
+    if is_reset(why):
         return Words(CLIENT, SOCKET, "RST: the socket broke", "The kernel said ECONNRESET.")
     return Words(SOCKET, SOCKET, "the socket is closed", why or "The file descriptor is gone.")
+
+
+def is_reset(why: str) -> bool:
+    """Whether a connection was lost by a reset, by what is said of it."""
+    return "RST" in why or "reset" in why
 
 
 def _opened(facts: Facts) -> Words:
@@ -108,6 +114,11 @@ def _opened(facts: Facts) -> Words:
     by = f" by {client[0]}:{client[1]}" if isinstance(client, list | tuple) and len(client) > 1 else ""
     why = "The loop has accepted a connection, and made a Connection for it. There is no task before a request's head is whole."
     return Words(CLIENT, SOCKET, f"connection made{by}", why)
+
+
+def _congested(facts: Facts) -> Words:
+    label = f"congested: {facts['unsent']:,} bytes unsent" if "unsent" in facts else "congested"
+    return Words(SOCKET, SOCKET, label, "The client takes too little: the app's next send() waits.")
 
 
 def _phase(facts: Facts) -> Words:
@@ -138,14 +149,15 @@ def _tells(facts: Facts) -> Words:
 
 def _sends(facts: Facts) -> Words:
     message = facts["message"]
-    kind = message["type"].removeprefix("http.").removeprefix("websocket.")
+    kind = message["type"].removeprefix("http.")
     why = "The app sends. The exchange looks up which step this is, and whether its phase allows it."
+    nobody = ", to nobody" if facts.get("dropped") else ""
     if kind == "response.start":
-        return Words(HANDLER, ASGI, f"send {kind} {message.get('status')}", why, START)
+        return Words(HANDLER, ASGI, f"send {kind} {message.get('status')}{nobody}", why, START)
     if kind == "response.body":
         body, last = message.get("body") or {}, not message.get("more_body")
-        return Words(HANDLER, ASGI, f"send {kind} {size(body.get('size', 0))}{', the last' if last else ''}", why, BODY)
-    return Words(HANDLER, ASGI, f"send {kind}", why)
+        return Words(HANDLER, ASGI, f"send {kind} {size(body.get('size', 0))}{', the last' if last else ''}{nobody}", why, BODY)
+    return Words(HANDLER, ASGI, f"send {kind}{nobody}", why)
 
 
 def _receives(facts: Facts) -> Words:
@@ -201,14 +213,13 @@ WORDS: dict[tuple[str, str], Callable[[Facts], Words]] = {
     ("client", "stops reading"): _fixed(CLIENT, CLIENT, "reads nothing from here on", "What it is sent stays in the kernels."),
     ("client", "close"): _close,
     ("client", "received"): _bytes(SOCKET, CLIENT, "gets {}", "The client reads what has come."),
+    ("client", "watches no longer"): _fixed(CLIENT, CLIENT, "nobody watches any longer", "The handler has not come to its end."),
     ("client", "closed by the server"): _fixed(SOCKET, CLIENT, "the server has closed ({how})", "There is no more to read."),
     ("wire", "open"): _opened,
     ("wire", "in"): _bytes(CLIENT, SOCKET, "{} in", "The loop has read the socket, and hands it to Connection.received."),
     ("wire", "FIN"): _fixed(CLIENT, SOCKET, "FIN: the read gave no more", "The client will send no more.", TEAR_DOWN),
     ("wire", "out"): _bytes(SERVER, SOCKET, "{} out", "One write. What the kernel doesn't take now is kept by the transport."),
-    ("wire", "congested"): _fixed(
-        SOCKET, SOCKET, "congested: {unsent} bytes unsent", "The client takes too little: the app's next send() waits."
-    ),
+    ("wire", "congested"): _congested,
     ("wire", "drained"): _fixed(SOCKET, SOCKET, "drained", "The client has taken enough: send() goes on."),
     ("wire", "pause"): _fixed(
         SERVER,
@@ -238,6 +249,7 @@ WORDS: dict[tuple[str, str], Callable[[Facts], Words]] = {
     ("handler", "thrown"): _thrown,
     ("handler", "raised"): _ended("ends with", "The exception has left the task."),
     ("handler", "returned"): _ended("has returned", "The task's work is done."),
+    ("handler", "detached"): _fixed(HANDLER, HANDLER, "task {task} {name} lives on", "The app has returned, and left this task behind."),
     ("handler", "stage"): _stage,
     ("handler", "child"): _fixed(HANDLER, HANDLER, "begins task {task} {name}", "A task of this request: a departure reaches it, too."),
 }

@@ -54,7 +54,7 @@ TOLD = {
     "still at work": (
         [*UNHEARD[:5], event(3003.862, "handler", "child", task=1, name="poll", of=0)],
         "The client left at 1.004 s. The handler never heard of it: it was *still at work for nobody 2.00 s* later, at shop.py:15 in "
-        "query. 499, no response.",
+        "query. There was no response.",
     ),
     "answered": (
         ANSWERED,

@@ -111,6 +111,7 @@ EXTRAS = {
     "metrics": {"prometheus_client"},
     "reloading": {"watchfiles"},
     "frames": {"websockets"},
+    "servers": {"uvicorn", "hypercorn", "granian", "daphne"},
 }
 """What else a module may import, where it is installed."""
 

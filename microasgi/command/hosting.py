@@ -1,0 +1,108 @@
+"""The process in which a traced app runs, from outside: it is started, listened to and stopped."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from microasgi.inspector.told import Shown
+
+STOPPING = 2.0
+"""Seconds that the process may take to stop, its app's shutdown included, before it is killed."""
+
+SETTLED = 0.2
+"""Seconds of silence after which nothing more is expected of a server whose wire can't be seen."""
+
+
+class Host:
+    """A process that serves, and what it has reported.
+
+    events: of all its connections, as they came.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", *, sees_the_wire: bool) -> None:
+        assert process.stdout is not None
+        self.events: list[Shown] = []
+        self._process = process
+        self._sees_the_wire = sees_the_wire
+        self._port = 0
+        self._heard = time.monotonic()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
+
+    def port(self) -> int:
+        """Where it listens, as soon as it does.
+
+        :raises SystemExit: it has ended instead, and has said why
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._port or self._process.poll() is not None)
+        if not self._port:
+            raise SystemExit(self._process.wait())
+        return self._port
+
+    def settles(self, seconds: float) -> bool:
+        """Wait for the end of all calls, and of all connections that are seen. Whether no call is left."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while not self._is_settled() and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(left, SETTLED))
+        return not self._open("asgi", "call", "end")
+
+    def stop(self) -> None:
+        """End it: in order, so that the app's shutdown runs; at once, if a handler holds another server up."""
+        if self._sees_the_wire or not self._open("asgi", "call", "end"):
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOPPING)
+        self._process.kill()
+
+    def _is_settled(self) -> bool:
+        if self._process.poll() is not None:
+            return True
+        if self._open("asgi", "call", "end"):
+            return False
+        if self._sees_the_wire:
+            return any(event["what"] == "open" for event in self.events) and not self._open("wire", "open", "lost")
+        return time.monotonic() - self._heard >= SETTLED
+
+    def _open(self, lane: str, begins: str, ends: str) -> int:
+        """How many have begun, and have not ended."""
+        told = [event["what"] for event in self.events if event["lane"] == lane]
+        return told.count(begins) - told.count(ends)
+
+    def _listen(self, reports: IO[bytes]) -> None:
+        for line in reports:
+            told = json.loads(line)
+            with self._changed:
+                self._heard = time.monotonic()
+                if "port" in told:
+                    self._port = told["port"]
+                else:
+                    self.events.append(told)
+                self._changed.notify_all()
+        self._process.wait()
+        with self._changed:
+            self._changed.notify_all()
+
+
+@contextmanager
+def hosting(task: str, *, sees_the_wire: bool) -> Iterator[Host]:
+    """A process that serves, as long as the block lasts.
+
+    Ctrl+C doesn't reach it: it has a session of its own, and is stopped at the end of the block.
+
+    :param task: what it is to serve, as `hosted.Task.write` has it
+    :param sees_the_wire: whether it tells when a connection ends
+    """
+    command = [sys.executable, "-m", "microasgi.command.hosted", task]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True) as process:
+        host = Host(process, sees_the_wire=sees_the_wire)
+        try:
+            yield host
+        finally:
+            host.stop()

@@ -1,0 +1,155 @@
+"""The servers in which `microasgi trace` can run an app: ours, tapped, and others, where the app is all that can be watched.
+
+Each runs in the main thread of a process of its own (`hosted.py`), until SIGTERM. Of ours the wire is seen, too; of another what its app
+is told, and the handler.
+"""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+import anyio
+from microasgi_server import Config, serve
+from microasgi_server.connection import Connection
+from microasgi_server.errors import single_error
+from microasgi_server.signals import chosen_loop, demand_loop
+from microasgi_server.taps import tapped
+
+from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.watching import watch
+
+Serve = Callable[[ASGIApp, str, Callable[[Any], object], Callable[[int], None]], None]
+"""Serve an app on a loop, call a tap with what happens, and a function with the port, once it can be asked."""
+
+READY = "/microasgi-trace-is-ready"
+"""A path that is answered around the app, so that whoever waits for a server knows that it is one."""
+
+POLL = 0.02
+"""Seconds between two looks at a server that is starting."""
+
+HOST = "127.0.0.1"
+
+
+def microasgi(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    """Ours."""
+    config = Config(host=HOST, port=0, loop=loop, access_log=False, timeout_graceful_shutdown=0)  # type: ignore[arg-type]
+    demand_loop(config)
+    name = chosen_loop(config)
+    backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": name == "uvloop"}}
+    anyio.run(_serve, app, config, tap, ready, **({"backend": "trio"} if name == "trio" else backend))
+
+
+class _Ready:
+    """A `TaskStatus` that hands on the port."""
+
+    def __init__(self, ready: Callable[[int], None]) -> None:
+        self._ready = ready
+
+    def started(self, value: Any = None) -> None:
+        self._ready(int(value[0].rpartition(":")[2]))
+
+
+async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    stop = anyio.Event()
+    with single_error():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_at_sigterm, stop, tasks.cancel_scope)
+            await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap), task_status=_Ready(ready))
+            tasks.cancel_scope.cancel()
+
+
+async def _stop_at_sigterm(stop: anyio.Event, serving: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            if stop.is_set():
+                serving.cancel()
+            stop.set()
+
+
+def uvicorn(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    """uvicorn, with the parser that it chooses."""
+    from uvicorn import Config, Server
+
+    with socket.create_server((HOST, 0)) as sock:
+        server = Server(Config(_watched(app, tap), loop=loop, log_level="warning", timeout_graceful_shutdown=1))
+        _tell_when_ready(sock.getsockname()[1], ready)
+        server.run([sock])
+
+
+def hypercorn(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    """Hypercorn, on asyncio."""
+    import hypercorn
+    from hypercorn.asyncio import serve
+
+    config, port = hypercorn.Config(), _free_port()
+    config.bind, config.loglevel, config.graceful_timeout = [f"{HOST}:{port}"], "WARNING", 1
+    _tell_when_ready(port, ready)
+    watched: Any = _watched(app, tap)
+    anyio.run(partial(serve, watched, config), backend_options={"use_uvloop": loop == "uvloop"})
+
+
+def granian(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    """Granian, in its embedded form, which lives in one process."""
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    port = _free_port()
+    server = Server(_watched(app, tap), address=HOST, port=port, interface=Interfaces.ASGI, log_enabled=False)
+    _tell_when_ready(port, ready)
+    anyio.run(server.serve, backend_options={"use_uvloop": loop == "uvloop"})
+
+
+def daphne(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+    """Daphne, on Twisted's reactor for asyncio."""
+    from daphne.server import Server
+
+    port = _free_port()
+    _tell_when_ready(port, ready)
+    Server(_watched(app, tap), endpoints=[f"tcp:{port}:interface={HOST}"], application_close_timeout=1).run()
+
+
+SERVERS: Mapping[str, Serve] = {"microasgi": microasgi, "uvicorn": uvicorn, "hypercorn": hypercorn, "granian": granian, "daphne": daphne}
+
+
+def _watched(app: ASGIApp, tap: Callable[[Any], object]) -> ASGIApp:
+    """The app, watched from around it, and an answer to whoever asks whether it can be asked."""
+    watched = watch(app, tap=tap)
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == READY:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await watched(scope, receive, send)
+
+    return answered
+
+
+def _free_port() -> int:
+    """For a server that takes no socket: a port that was free a moment ago."""
+    with socket.create_server((HOST, 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _tell_when_ready(port: int, ready: Callable[[int], None]) -> None:
+    """Ask until there is an answer, in a thread."""
+
+    def ask() -> None:
+        while True:
+            try:
+                connection = HTTPConnection(HOST, port, timeout=5)
+                connection.request("GET", READY)
+                if connection.getresponse().status == 204:
+                    connection.close()
+                    ready(port)
+                    return
+            except (OSError, HTTPException):
+                time.sleep(POLL)
+
+    threading.Thread(target=ask, daemon=True).start()

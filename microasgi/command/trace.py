@@ -1,0 +1,195 @@
+"""`microasgi trace`: one request, from the byte to the await, with a client that leaves."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from microasgi_server.command.parser import Parser, add_target
+from microasgi_server.options import FLAG, OPTIONS, PATH, TEXT, Groups, Kind, Option, choice
+
+from microasgi.checks import encode_header
+from microasgi.command.hosted import Task
+from microasgi.command.hosting import Host, hosting
+from microasgi.command.serve import FOREIGN_APPS
+from microasgi.command.servers import SERVERS
+from microasgi.inspector.client import Client, Request
+from microasgi.inspector.exports import as_json, as_perfetto
+from microasgi.inspector.har import as_har
+from microasgi.inspector.ladder import Style, ladder, sentences
+from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
+from microasgi.inspector.summary import summary
+from microasgi.inspector.timeline import timeline
+from microasgi.inspector.told import Recording, Shown, in_order
+
+STILL_AT_WORK = 3
+"""The exit code, if the handler still worked so long after its client had left."""
+
+LONGEST = 60.0
+"""Seconds after which a client leaves that has no response yet."""
+
+UNLESS_TOLD = 1.0
+"""Seconds after which a client leaves that is to leave in some way, and not told when."""
+
+_METHOD = re.compile(r"[A-Z-]+")
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|)")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
+
+
+def _duration(text: str) -> float:
+    """Seconds, from a number with or without a unit."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """A header field, from a line."""
+    name, _, value = text.partition(":")
+    encode_header(name, value.strip())
+    return name, value.strip()
+
+
+DURATION = Kind("a time such as 1s, 500ms or 1.5", lambda value: True, _duration, "TIME")
+FIELDS = Kind("a header field, as NAME: VALUE", lambda value: True, lambda text: (_pair(text),), "NAME:VALUE", several=True)
+SIZE = Kind("a whole number of bytes, 1 or more", lambda value: value > 0, int, "BYTES")
+
+_LOOP = next(option for option in OPTIONS if option.name == "loop")
+
+GROUPS: Groups = {
+    "how its client leaves": (
+        Option("leave_after", DURATION, f"when; without it, once it has its response, and after {LONGEST:g} s at the latest"),
+        Option("by", choice(*WAYS), "; ".join(f"{name}: {way.means}" for name, way in WAYS.items())),
+    ),
+    "what it sends": (
+        Option("body", TEXT, "the request's body; what a WebSocket's client says"),
+        Option("header", FIELDS, "one more header field"),
+        Option("size", SIZE, "of the body of a client that leaves behind one"),
+    ),
+    "where it runs": (
+        Option("server", choice(*SERVERS), "the server; of another than ours no wire is seen"),
+        Option("loop", _LOOP.kind, "the event loop; " + _LOOP.help),
+        Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),
+        Option("patience", DURATION, f"for the handler to end once its client has left; then the exit code is {STILL_AT_WORK}"),
+    ),
+    "what is made of it": (
+        Option("ascii", FLAG, "draw with nothing but ASCII"),
+        Option("json", PATH, "write the events to this file, as JSON, one a line"),
+        Option("perfetto", PATH, "write them for Perfetto, VizTracer and chrome://tracing"),
+        Option("har", PATH, "write them as a HAR, for browsers' tools"),
+    ),
+}
+
+DEFAULTS: dict[str, Any] = {
+    **{option.name: None for group in GROUPS.values() for option in group},
+    "body": "",
+    "header": (),
+    "size": 1_000_000,
+    "server": "microasgi",
+    "loop": "asyncio",
+    "cancel_on_disconnect": False,
+    "patience": 5.0,
+    "ascii": False,
+}
+
+
+def add(parser: Parser) -> None:
+    """The options of `microasgi trace`."""
+    add_target(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
+    parser.usage = "%(prog)s TARGET METHOD PATH [OPTION ...]"
+    parser.add_argument("method", metavar="METHOD", help="the request's, as GET; WEBSOCKET opens one")
+    parser.add_argument("path", metavar="PATH", help="what it asks for, with its query")
+    parser.add_options(GROUPS, DEFAULTS)
+    parser.set_defaults(wrong=parser.error)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    seconds: after which the client leaves, if its way has a time.
+    """
+
+    request: Request
+    way: Way
+    seconds: float
+    patience: float
+
+
+def trace(arguments: argparse.Namespace) -> None:
+    """Print the ladder of one request.
+
+    :raises SystemExit: 2 for a wrong command, 3 if the handler was still working
+    """
+    plan = planned(arguments)
+    for path in (arguments.json, arguments.perfetto, arguments.har):
+        if path is not None and not Path(path).parent.is_dir():
+            arguments.wrong(f"{path}: there is no such directory")
+    began = datetime.now(UTC)
+    names = ("target", "factory", "app_dir", "server", "loop", "cancel_on_disconnect", "method", "path")
+    task = Task(**{name: getattr(arguments, name) for name in names})
+    with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
+        events, client, is_over = _run(host, plan)
+    print(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
+    title = f"{arguments.method} {arguments.path}"
+    if arguments.json:
+        Path(arguments.json).write_text(as_json(events))
+    if arguments.perfetto:
+        Path(arguments.perfetto).write_text(as_perfetto(events, title))
+    if arguments.har:
+        Path(arguments.har).write_text(as_har(events, plan.request, client.received, began, ("microasgi", version("microasgi"))))
+    if not is_over:
+        raise SystemExit(STILL_AT_WORK)
+
+
+def shown(events: Sequence[Shown], style: Style) -> str:
+    """The ladder, and the sentences below it."""
+    return f"{ladder(timeline(events), style)}\n{sentences(summary(events), style)}"
+
+
+def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:
+    """Ask, leave, and wait for the end. Whether it has come."""
+    told = Recording()
+    client = Client(host.port(), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
+    client.run()
+    is_over = host.settles(plan.patience)
+    if not is_over:
+        told("watches no longer")
+    return in_order([*told.events, *host.events]), client, is_over
+
+
+def planned(arguments: argparse.Namespace) -> Plan:
+    """What the arguments ask for; what is wrong with them ends the command."""
+    wrong = arguments.wrong
+    method, path = arguments.method, arguments.path
+    if method.startswith("/"):
+        wrong(f"METHOD comes before PATH: write {path} {method}")
+    if not _METHOD.fullmatch(method):
+        wrong(f"METHOD is a word in capitals, not {method!r}" + (f"; did you mean {method.upper()}?" if method.isalpha() else ""))
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        wrong(f"PATH is what stands in a URL behind the host, as /items?page=2, not {path!r}")
+    request = Request(method, path, arguments.header, arguments.body.encode(), arguments.size)
+    way = _way(arguments, request, wrong)
+    after = arguments.leave_after
+    if after is not None and way.leaves in (Leaves.BEFORE_THE_LAST_BYTE, Leaves.NEVER):
+        wrong(f"who leaves by {arguments.by} has no time to leave: take --leave-after away")
+    seconds = after if after is not None else 0.0 if way.leaves is Leaves.WITH_ITS_ANSWER else UNLESS_TOLD
+    return Plan(request, way, seconds, arguments.patience)
+
+
+def _way(arguments: argparse.Namespace, request: Request, wrong: Any) -> Way:
+    """How the client leaves."""
+    if arguments.by is None:
+        return WAYS["fin" if arguments.leave_after is not None or request.websocket else "after"]
+    way = WAYS[arguments.by]
+    if way.ending is Ending.GOODBYE and not request.websocket:
+        wrong("only a WebSocket has a goodbye: write WEBSOCKET for METHOD")
+    if request.websocket and (way.sends is not Sends.ALL or way.leaves in (Leaves.BEFORE_THE_LAST_BYTE, Leaves.WITH_ITS_ANSWER)):
+        wrong(f"a WebSocket's client can't leave by {arguments.by}: that is a way of an HTTP request")
+    return way
