@@ -38,7 +38,7 @@ class _Commands(Parser):
         if ":" in word:
             return f"; did you mean {self.prog} serve {word}?"
         near = get_close_matches(word, self.commands, 1)
-        return f"; did you mean {near[0]}?" if near else f", only {' and '.join(self.commands)}"
+        return f"; did you mean {near[0]}?" if near else f", only {', '.join(self.commands[:-1])} and {self.commands[-1]}"
 
 
 class _Version(argparse.Action):

@@ -11,8 +11,8 @@ from typing import IO
 
 from microasgi.inspector.told import Shown
 
-STOPPING = 2.0
-"""Seconds that the process may take to stop, its app's shutdown included, before it is killed."""
+STOPPING, HURRYING = 2.0, 0.5
+"""Seconds that the process may take to stop, its app's shutdown included, before it is killed: and if a handler doesn't end."""
 
 SETTLED = 0.2
 """Seconds of silence after which nothing more is expected of a server whose wire can't be seen."""
@@ -55,10 +55,11 @@ class Host:
 
     def stop(self) -> None:
         """End it: in order, so that the app's shutdown runs; at once, if a handler holds another server up."""
-        if self._sees_the_wire or not self._open("asgi", "call", "end"):
+        works = self._open("asgi", "call", "end")
+        if self._sees_the_wire or not works:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOPPING)
+                self._process.wait(HURRYING if works else STOPPING)
         self._process.kill()
 
     def _is_settled(self) -> bool:

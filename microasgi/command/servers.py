@@ -4,6 +4,7 @@ Each runs in the main thread of a process of its own (`hosted.py`), until SIGTER
 is told, and the handler.
 """
 
+import logging
 import signal
 import socket
 import threading
@@ -66,6 +67,7 @@ async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], rea
 async def _stop_at_sigterm(stop: anyio.Event, serving: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
+            logging.getLogger("microasgi_server").setLevel(logging.CRITICAL)  # whose handler still works is told elsewhere
             if stop.is_set():
                 serving.cancel()
             stop.set()

@@ -51,7 +51,9 @@ def _duration(text: str) -> float:
 
 def _pair(text: str) -> tuple[str, str]:
     """A header field, from a line."""
-    name, _, value = text.partition(":")
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError(text)
     encode_header(name, value.strip())
     return name, value.strip()
 
@@ -128,9 +130,9 @@ def trace(arguments: argparse.Namespace) -> None:
     :raises SystemExit: 2 for a wrong command, 3 if the handler was still working
     """
     plan = planned(arguments)
-    for path in (arguments.json, arguments.perfetto, arguments.har):
-        if path is not None and not Path(path).parent.is_dir():
-            arguments.wrong(f"{path}: there is no such directory")
+    for option in ("json", "perfetto", "har"):
+        if (file := getattr(arguments, option)) is not None and not Path(file).parent.is_dir():
+            arguments.wrong(f"{Path(file).parent}: there is no such directory for --{option}")
     began = datetime.now(UTC)
     names = ("target", "factory", "app_dir", "server", "loop", "cancel_on_disconnect", "method", "path")
     task = Task(**{name: getattr(arguments, name) for name in names})

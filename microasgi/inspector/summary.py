@@ -7,6 +7,7 @@ from typing import Any
 
 from microasgi.inspector.states import ends_it, is_turn
 from microasgi.inspector.told import Shown
+from microasgi.inspector.wording import is_reset
 
 CLOSED = "it closed its connection"
 PARTED = {"FIN": "left", "RST": "left by a reset", "half": "shut its sending side", "goodbye": "said goodbye", "leave": "left"}
@@ -89,7 +90,7 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
             yield "way", facts.get("way", "FIN")
         case ("wire", "FIN" | "lost") | ("core", "hang_up") if gone:
             yield "noticed", at
-            yield "noticed_by", event["what"]
+            yield "noticed_by", "lost" if is_reset(facts.get("why") or "") else event["what"]
         case ("wire", "out") | ("client", "received"):
             if line := _STATUS.match(bytes.fromhex(facts["data"]["bytes"])):
                 yield "status", int(line[1])

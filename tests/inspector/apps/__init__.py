@@ -1,0 +1,1 @@
+"""Apps to look at. Each file stands alone: `microasgi trace shop:routes … --app-dir tests/inspector/apps`."""
