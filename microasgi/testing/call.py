@@ -14,6 +14,7 @@ from microasgi.datastructures import Headers
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.answer import Answer
+from microasgi.testing.recording import message_facts, name_of, recorded
 from microasgi.testing.stepping import Stepper, goes_on, is_departure
 from microasgi.testing.tasks import Ending
 from microasgi.watching.places import place
@@ -83,6 +84,7 @@ class Call:
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
+        self._record = recorded(f"{scope['method']} {scope['path']}")
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}}
 
     def __repr__(self) -> str:
@@ -121,6 +123,7 @@ class Call:
         if self._gone or self._answer.complete:
             return
         self._gone = True
+        self._record.tell("client", "close", way="leave")
         for callback in tuple(self._callbacks.values()):
             self._tell(callback)
         self._notify()
@@ -128,7 +131,7 @@ class Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(self._suspended, self._heard).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
+            await Stepper(self._suspended, self._heard, self._record).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
             if not self._gone and not self._answer.complete:
                 self.ending.error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except Exception as error:
@@ -167,18 +170,26 @@ class Call:
 
     def _tell(self, callback: Callable[[], object]) -> None:
         self._told = True
+        self._record.tell("asgi", "told", who=name_of(callback))
         self.cancelled = callback() is True or self.cancelled
 
     async def _receive(self) -> Message:
-        while True:
-            if self._gone or self._answer.complete:
-                return {"type": "http.disconnect"}
-            if self._body is not None:
-                body, self._body = self._body, None
-                return {"type": "http.request", "body": body, "more_body": False}
+        while (message := self._next()) is None:
             await self._changed.wait()
+        self._record.tell("asgi", "receive", **message_facts(message))
+        return message
+
+    def _next(self) -> Message | None:
+        """What `receive()` gives now; None: nothing yet."""
+        if self._gone or self._answer.complete:
+            return {"type": "http.disconnect"}
+        if self._body is None:
+            return None
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
+        self._record.tell("asgi", "send", dropped=self._gone, **message_facts(message))
         if self._gone:
             if self.cancelled and goes_on(heard=self._has_heard):
                 self._swallowed = True

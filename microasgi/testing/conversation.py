@@ -13,6 +13,7 @@ from microasgi.exceptions import ClientDisconnect, WebSocketDisconnect
 from microasgi.promise.inbox import VANISHED, Inbox
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.call import Response
+from microasgi.testing.recording import message_facts, name_of, recorded
 from microasgi.testing.stepping import Stepper
 from microasgi.testing.tasks import Ending
 from microasgi.watching.places import place
@@ -59,6 +60,7 @@ class Conversation:
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
         self._stirred = anyio.Event()
+        self._record = recorded(f"WEBSOCKET {scope['path']}")
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}, "websocket.http.response": {}}
 
     def __repr__(self) -> str:
@@ -148,7 +150,7 @@ class Conversation:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(self._suspended, lambda error: None).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
+            await Stepper(self._suspended, lambda error: None, self._record).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
         except Exception as error:
             self.ending.take(error, gone=self._inbox.end is not None)
         finally:
@@ -170,6 +172,7 @@ class Conversation:
         while True:
             message = self._inbox.take()
             if message is not None:
+                self._record.tell("asgi", "receive", **message_facts(message))
                 return message
             if self.close_code is not None:
                 return {"type": "websocket.disconnect", "code": self.close_code, "reason": self.close_reason}
@@ -181,6 +184,7 @@ class Conversation:
             await self._changed.wait()
 
     async def _send(self, message: Message) -> None:
+        self._record.tell("asgi", "send", dropped=self._inbox.end is not None, **message_facts(message))
         if self._inbox.end is not None:
             raise ClientDisconnect(f"the client left ({self._inbox.end['code']})")
         match message["type"]:
@@ -226,12 +230,14 @@ class Conversation:
             self._notify()
 
     def _depart(self, code: int, reason: str = "") -> None:
+        self._record.tell("client", "close", way="leave" if code == VANISHED else "goodbye")
         self._inbox.close(code, reason)
         said = [self._tell(*callback) for callback in tuple(self._callbacks.values())]
         if code == VANISHED and False not in said:
             self._inbox.drop()
 
     def _tell(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> object:
+        self._record.tell("asgi", "told", who=name_of(leave))
         vanished = self._inbox.end is not None and self._inbox.end["code"] == VANISHED
         said = leave() if vanished else goodbye(self._inbox.busy)
         self.cancelled = said is True or self.cancelled

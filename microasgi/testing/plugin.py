@@ -1,4 +1,4 @@
-"""For pytest, which finds this by itself: fixtures with a client, and asynchronous tests that need no mark.
+"""For pytest, which finds this by itself: fixtures with a client, asynchronous tests that need no mark, and failures that show a call.
 
     @pytest.fixture
     def app():
@@ -14,6 +14,8 @@
 The first two want a fixture `app` that returns what is to be tested. An `async def` test runs by anyio's plugin, on every loop that its
 fixture `anyio_backend` names, as if it had the mark `anyio`, if it asks for `client` or if its module has imported something of
 `microasgi.testing`. A test with a mark of another asynchronous plugin is left to that.
+
+A test that fails shows the last call of its client as a ladder: where the handler waited, when its client left, and what became of that.
 """
 
 import inspect
@@ -24,6 +26,8 @@ import pytest
 
 from microasgi.asgi import ASGIApp
 from microasgi.testing.client import Client
+from microasgi.testing.ladders import told
+from microasgi.testing.recording import records
 from microasgi.testing.sync import SyncClient
 
 OTHERS = {"asyncio", "trio", "tornado_asyncio", "twisted", "curio"}
@@ -90,3 +94,19 @@ def _is_ours(collector: pytest.Module | pytest.Class, test: Any) -> bool:
     return "client" in inspect.signature(test).parameters or any(
         str(getattr(value, "__module__", getattr(value, "__name__", ""))).startswith("microasgi.testing") for value in imported
     )
+
+
+def pytest_runtest_logstart() -> None:
+    """Keep what happens in the calls of the test that begins."""
+    records.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the last call of a test that fails."""
+    report: pytest.TestReport = yield
+    if report.failed and records.kept:
+        terminal = item.config.get_terminal_writer()
+        report.sections.append(told(records, width=terminal.fullwidth, colours=terminal.hasmarkup))
+        records.begin()
+    return report

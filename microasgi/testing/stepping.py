@@ -8,6 +8,7 @@ import anyio
 from microasgi.promise.delivery import current_task
 from microasgi.promise.stages import HEARD
 from microasgi.promise.telling import REASON, blocks
+from microasgi.testing.recording import Record
 from microasgi.watching.following import Followed
 
 
@@ -18,25 +19,40 @@ class Stepper:
         self,
         suspended: Callable[[Coroutine[Any, Any, None]], None],
         cancelled: Callable[[BaseException], None],
+        record: Record,
     ) -> None:
-        self.waits = suspended
+        self._suspended = suspended
         self._cancelled = cancelled
+        self._record = record
 
     async def run(self, call: Coroutine[Any, Any, None]) -> None:
         """Await it."""
-        await Followed(call, self)
+        self._record.tell("asgi", "call")
+        try:
+            await Followed(call, self)
+        finally:
+            self._record.tell("asgi", "end")
 
     def begins(self) -> None:
         pass
 
-    goes_on = returns = begins
+    def waits(self, call: Coroutine[Any, Any, None]) -> None:
+        self._record.waits(call)
+        self._suspended(call)
+
+    def goes_on(self) -> None:
+        self._record.tell("handler", "go on")
+
+    def returns(self) -> None:
+        self._record.tell("handler", "returned")
 
     def is_thrown(self, error: BaseException) -> None:
+        self._record.tell("handler", "thrown", error=type(error).__name__)
         if isinstance(error, anyio.get_cancelled_exc_class()):
             self._cancelled(error)
 
     def raises(self, error: BaseException) -> None:
-        pass
+        self._record.tell("handler", "raised", error=type(error).__name__)
 
 
 def is_departure(error: BaseException) -> bool:

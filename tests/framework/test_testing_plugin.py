@@ -121,6 +121,28 @@ def test_that_passes(sync_client):
     assert sync_client.get("/").status_code == 200
 """
 
+FAILING = """
+import anyio
+from microasgi import Router
+from microasgi.testing import Client
+
+routes = Router()
+
+@routes.get("/bad")
+async def bad(request):
+    try:
+        await anyio.sleep(60)
+    except BaseException:
+        return "here I am"
+
+async def test_that_fails(anyio_backend_name):
+    async with Client(routes) as client:
+        await client.get("/first")
+        async with client.open("GET", "/bad") as call:
+            await call.hang_up()
+        assert anyio_backend_name == "asyncio"
+"""
+
 ONE_LOOP = """
 import pytest
 
@@ -136,6 +158,7 @@ FILES = {
     "test_others.py": NOT_OURS,
     "test_missing.py": WITHOUT_APP,
     "test_linted.py": LINTED,
+    "test_bad.py": FAILING,
     "one/conftest.py": ONE_LOOP,
     "one/test_one_loop.py": BY_IMPORT,
 }
@@ -205,3 +228,20 @@ def test_a_client_without_an_app_says_what_is_missing(report: str) -> None:
     """The fixture says which other one it needs."""
     assert "test_missing.py::test_without_an_app ERROR" in report
     assert "the client needs a fixture `app` that returns the app to test" in report
+
+
+NEWS = """\
+✕     │     │     │     │  leaves
+│     │     ├────▸✕     │  Visit.leave() is called
+│     │     │     │     ✕  CancelledError at test_bad.py:11 in bad
+"""
+
+
+def test_a_failure_shows_the_last_call(report: str) -> None:
+    """As a ladder, with where the handler waited, and what became of the news; what goes well shows nothing."""
+    assert "test_bad.py::test_that_fails[asyncio] FAILED" in report
+    assert "GET /bad, the last of the test's 2 calls" in report
+    assert NEWS in re.sub(r"^ *\d+\.\d{3}  ", "", report, flags=re.MULTILINE)
+    assert "The client left at" in report
+    assert "GET /first" not in report
+    assert report.count("app(scope, receive, send)") == len(re.findall(r"^FAILED test_bad", report, re.MULTILINE))

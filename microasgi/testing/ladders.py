@@ -1,0 +1,18 @@
+"""A call of the test client as a ladder."""
+
+from microasgi.inspector.ladder import NARROW, WIDE, Style, ladder, sentences
+from microasgi.inspector.summary import summary
+from microasgi.inspector.timeline import timeline
+from microasgi.testing.recording import Records
+
+
+def told(records: Records, *, width: int = NARROW, colours: bool = False) -> tuple[str, str]:
+    """The last call's title, and what happened in it.
+
+    :param width: columns
+    """
+    assert records.kept
+    record = records.kept[-1]
+    which = f", the last of the test's {records.count} calls" if records.count > 1 else ""
+    events, style = record.events(), Style(max(40, min(width, WIDE)), colours)
+    return f"{record.title}{which}", f"{ladder(timeline(events), style)}\n{sentences(summary(events), style)}"
