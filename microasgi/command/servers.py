@@ -22,6 +22,7 @@ from microasgi_server.signals import chosen_loop, demand_loop
 from microasgi_server.taps import tapped
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.command.rehearsal import rehearse
 from microasgi.watching import watch
 
 Serve = Callable[[ASGIApp, str, Callable[[Any], object], Callable[[int], None]], None]
@@ -58,6 +59,7 @@ class _Ready:
 async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
     stop = anyio.Event()
     with single_error():
+        await rehearse(config.host)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_at_sigterm, stop, tasks.cancel_scope)
             await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap), task_status=_Ready(ready))

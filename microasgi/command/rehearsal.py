@@ -1,0 +1,47 @@
+"""A departure that nobody sees, before the one that is shown: Python's first run of any code takes several times as long as its others.
+
+A server that serves has all that behind it, so what is measured afterwards is what users have.
+"""
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import anyio
+from microasgi_server import Config, serve
+from microasgi_server.connection import Connection
+from microasgi_server.taps import tapped
+
+from microasgi.requests import Request
+from microasgi.routing import Router
+from microasgi.watching import watch
+
+TIMES = 10
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: rehearsal\r\n\r\n"
+
+
+async def rehearse(host: str) -> None:
+    """Serve an app of our own, on a port of its own, with clients that leave. It takes some 50 ms."""
+    routes, begun, ended = Router(), anyio.Event(), anyio.Event()
+
+    @routes.get("/")
+    async def wait(request: Request) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    config = Config(host=host, port=0, access_log=False, lifespan="off")
+    async with anyio.create_task_group() as tasks:
+        served: Any = partial(serve, watch(routes), config, connection_class=tapped(Connection, [].append))
+        (address,) = await tasks.start(served)
+        for _ in range(TIMES):
+            begun, ended = anyio.Event(), anyio.Event()
+            with suppress(OSError):
+                async with await anyio.connect_tcp(host, int(address.rpartition(":")[2])) as client:
+                    await client.send(REQUEST)
+                    await begun.wait()
+            await ended.wait()
+        tasks.cancel_scope.cancel()
