@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -61,9 +62,8 @@ class Reports:
     """Keeps what is told, and reports it in the silence behind it, from a thread."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self._events: list[Event] = []
+        self._events: deque[Event] = deque()
         self._out = out
-        self._told = 0
 
     def tap(self, event: Event) -> None:
         """Take an event: nothing is done with it now."""
@@ -79,12 +79,10 @@ class Reports:
         while True:
             time.sleep(QUIET)
             count = len(self._events)
-            if count > self._told and (count == before or time.monotonic() - since > LATEST):
-                for event in self._events[self._told : count]:
-                    self._write(shown(event))
-                self._told = count
-            if count == self._told:
-                since = time.monotonic()
+            if count == before or time.monotonic() - since > LATEST:
+                for _ in range(count):
+                    self._write(shown(self._events.popleft()))
+                count, since = 0, time.monotonic()
             before = count
 
     def _write(self, line: dict[str, Any]) -> None:

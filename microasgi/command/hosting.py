@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
@@ -14,6 +15,9 @@ from microasgi.inspector.told import Shown
 STOPPING, HURRYING = 2.0, 0.5
 """Seconds that the process may take to stop, its app's shutdown included, before it is killed: and if a handler doesn't end."""
 
+MOST = 10_000
+"""Events that are kept of the beginning, and of the end."""
+
 SETTLED = 0.2
 """Seconds of silence after which nothing more is expected of a server whose wire can't be seen."""
 
@@ -21,18 +25,26 @@ SETTLED = 0.2
 class Host:
     """A process that serves, and what it has reported.
 
-    events: of all its connections, as they came.
+    left_out: how many events there is no room for: in the middle, so that beginning and end are there.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, sees_the_wire: bool) -> None:
         assert process.stdout is not None
-        self.events: list[Shown] = []
+        self.left_out = 0
+        self._first: list[Shown] = []
+        self._last: deque[Shown] = deque(maxlen=MOST)
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._process = process
         self._sees_the_wire = sees_the_wire
         self._port = 0
         self._heard = time.monotonic()
         self._changed = threading.Condition()
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
+
+    @property
+    def events(self) -> list[Shown]:
+        """What it has reported, as it came."""
+        return [*self._first, *self._last]
 
     def port(self) -> int:
         """Where it listens, as soon as it does.
@@ -68,13 +80,20 @@ class Host:
         if self._open("asgi", "call", "end"):
             return False
         if self._sees_the_wire:
-            return any(event["what"] == "open" for event in self.events) and not self._open("wire", "open", "lost")
+            return self._counts["wire", "open"] > 0 and not self._open("wire", "open", "lost")
         return time.monotonic() - self._heard >= SETTLED
 
     def _open(self, lane: str, begins: str, ends: str) -> int:
         """How many have begun, and have not ended."""
-        told = [event["what"] for event in self.events if event["lane"] == lane]
-        return told.count(begins) - told.count(ends)
+        return self._counts[lane, begins] - self._counts[lane, ends]
+
+    def _take(self, event: Shown) -> None:
+        self._counts[event["lane"], event["what"]] += 1
+        if len(self._first) < MOST:
+            self._first.append(event)
+            return
+        self.left_out += len(self._last) == MOST
+        self._last.append(event)
 
     def _listen(self, reports: IO[bytes]) -> None:
         for line in reports:
@@ -84,7 +103,7 @@ class Host:
                 if "port" in told:
                     self._port = told["port"]
                 else:
-                    self.events.append(told)
+                    self._take(told)
                 self._changed.notify_all()
         self._process.wait()
         with self._changed:

@@ -35,7 +35,7 @@ async def rehearse(host: str) -> None:
 
     config = Config(host=host, port=0, access_log=False, lifespan="off")
     async with anyio.create_task_group() as tasks:
-        served: Any = partial(serve, watch(routes), config, connection_class=tapped(Connection, [].append))
+        served: Any = partial(serve, watch(routes), config, connection_class=tapped(Connection, lambda event: None))
         (address,) = await tasks.start(served)
         for _ in range(TIMES):
             begun, ended = anyio.Event(), anyio.Event()

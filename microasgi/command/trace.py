@@ -64,27 +64,37 @@ SIZE = Kind("a whole number of bytes, 1 or more", lambda value: value > 0, int, 
 
 _LOOP = next(option for option in OPTIONS if option.name == "loop")
 
+
+@dataclass(frozen=True)
+class _Option(Option):
+    """One that only this command has: its variable is no other command's."""
+
+    @property
+    def variable(self) -> str:
+        return f"MICROASGI_TRACE_{self.name.upper()}"
+
+
 GROUPS: Groups = {
     "how its client leaves": (
-        Option("leave_after", DURATION, f"when; without it, once it has its response, and after {LONGEST:g} s at the latest"),
-        Option("by", choice(*WAYS), "; ".join(f"{name}: {way.means}" for name, way in WAYS.items())),
+        _Option("leave_after", DURATION, f"when; without it, once it has its response, and after {LONGEST:g} s at the latest"),
+        _Option("by", choice(*WAYS), "; ".join(f"{name}: {way.means}" for name, way in WAYS.items())),
     ),
     "what it sends": (
-        Option("body", TEXT, "the request's body; what a WebSocket's client says"),
-        Option("header", FIELDS, "one more header field"),
-        Option("size", SIZE, "of the body of a client that leaves behind one"),
+        _Option("body", TEXT, "the request's body; what a WebSocket's client says"),
+        _Option("header", FIELDS, "one more header field"),
+        _Option("size", SIZE, "of the body of a client that leaves behind one"),
     ),
     "where it runs": (
-        Option("server", choice(*SERVERS), "the server; of another than ours no wire is seen"),
+        _Option("server", choice(*SERVERS), "the server; of another than ours no wire is seen"),
         Option("loop", _LOOP.kind, "the event loop; " + _LOOP.help),
         Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),
-        Option("patience", DURATION, f"for the handler to end once its client has left; then the exit code is {STILL_AT_WORK}"),
+        _Option("patience", DURATION, f"for the handler to end once its client has left; then the exit code is {STILL_AT_WORK}"),
     ),
     "what is made of it": (
-        Option("ascii", FLAG, "draw with nothing but ASCII"),
-        Option("json", PATH, "write the events to this file, as JSON, one a line"),
-        Option("perfetto", PATH, "write them for Perfetto, VizTracer and chrome://tracing"),
-        Option("har", PATH, "write them as a HAR, for browsers' tools"),
+        _Option("ascii", FLAG, "draw with nothing but ASCII"),
+        _Option("json", PATH, "write the events to this file, as JSON, one a line"),
+        _Option("perfetto", PATH, "write them for Perfetto, VizTracer and chrome://tracing"),
+        _Option("har", PATH, "write them as a HAR, for browsers' tools"),
     ),
 }
 
@@ -138,6 +148,8 @@ def trace(arguments: argparse.Namespace) -> None:
     task = Task(**{name: getattr(arguments, name) for name in names})
     with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
         events, client, is_over = _run(host, plan)
+    if host.left_out:
+        print(f"{host.left_out:,} events in the middle are left out", file=sys.stderr)
     print(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
     title = f"{arguments.method} {arguments.path}"
     if arguments.json:
@@ -145,7 +157,7 @@ def trace(arguments: argparse.Namespace) -> None:
     if arguments.perfetto:
         Path(arguments.perfetto).write_text(as_perfetto(events, title))
     if arguments.har:
-        Path(arguments.har).write_text(as_har(events, plan.request, client.received, began, ("microasgi", version("microasgi"))))
+        Path(arguments.har).write_text(as_har(events, plan.request, client.answer.kept, began, ("microasgi", version("microasgi"))))
     if not is_over:
         raise SystemExit(STILL_AT_WORK)
 

@@ -8,11 +8,12 @@ import selectors
 import socket
 import struct
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from microasgi.inspector.answers import end_of, status_of
+from microasgi.inspector.answers import Answer
 from microasgi.inspector.leaving import Ending, Leaves, Sends, Way
 from microasgi.inspector.told import Cut, Tell, cut
 from microasgi.inspector.websocket import CLOSE, TEXT, frame, handshake
@@ -72,8 +73,7 @@ def bytes_of(request: Request, way: Way, host: str) -> bytes:
 class Client:
     """One request of one client. `run` makes it, to its end.
 
-    status: what it was answered with; 0, if with nothing.
-    complete: whether the whole response came.
+    answer: what it was answered with.
     port: its own, once it is connected: by this the server's side of the connection is found.
 
     :param port: of 127.0.0.1
@@ -96,16 +96,11 @@ class Client:
     ) -> None:
         self.port: int | None = None
         self._sends, self._gets = sends, gets
-        self.received = b""
-        self.complete = False
+        self.answer = Answer(request.method)
         self._port, self._request, self._way, self._tell = port, request, way, tell
         self._seconds, self._patience = seconds, patience
         self._wakes, self._wake = socket.socketpair()
         self._leaving = self._closed = False
-
-    @property
-    def status(self) -> int:
-        return status_of(self.received)
 
     def leave_now(self) -> None:
         """Leave without waiting any longer. May be called from any thread, more than once."""
@@ -128,7 +123,6 @@ class Client:
             began = time.perf_counter()
             self._ask(sock, began + self._seconds)
             self._stay(sock, began + self._seconds)
-            self._has_answer()
             self._leave(sock)
 
     def _ask(self, sock: socket.socket, until: float) -> None:
@@ -161,12 +155,11 @@ class Client:
         return time.perf_counter() + self._patience
 
     def _has_answer(self) -> bool:
-        self.complete = self.complete or end_of(self.received, self._request.method, closed=self._closed) is not None
-        return self.complete
+        return self.answer.complete
 
     def _has_all(self) -> bool:
         """Whether there is nothing more to wait for: a WebSocket's client has more to hear behind the handshake."""
-        return self._has_answer() and not (self._request.websocket and self.status == 101)
+        return self._has_answer() and not (self._request.websocket and self.answer.status == 101)
 
     def _send(self, sock: socket.socket, data: bytes, until: float) -> None:
         self._tell("send", data=self._sends(data))
@@ -191,25 +184,32 @@ class Client:
                 self._closed = True
                 self._tell("closed by the server", how="RST" if isinstance(error, ConnectionResetError) else str(error))
                 return
-            before, self.received = self.received, self.received + data
             if not data:
                 self._closed = True
+                self.answer.close()
                 self._tell("closed by the server", how="FIN")
-            is_enough = enough()
-            if but and data:
-                data = sock.recv(len(data) - but if is_enough else len(data))
-                self.received = before + data
+                return
+            is_enough = but > 0 and self.answer.look(data).complete
+            if is_enough:
+                data = data[: self._end_in(data) - but]
+            if but:
+                sock.recv(len(data))
+            self.answer.feed(data)
             if data:
                 self._tell("received", data=self._gets(data))
-            if is_enough:
+            if is_enough or enough():
                 return
+
+    def _end_in(self, data: bytes) -> int:
+        """How many of these bytes the response still has, which they complete."""
+        return bisect_left(range(len(data)), True, key=lambda count: self.answer.look(data[:count]).complete)
 
     def _leave(self, sock: socket.socket) -> None:
         ending = self._way.ending
         if ending is Ending.GOODBYE and self._request.websocket:
             self._tell("close", way="goodbye")
             self._send(sock, frame(CLOSE, struct.pack("!H", 1001)), self._end())
-        if ending is Ending.HALF and not self.complete and not self._closed:
+        if ending is Ending.HALF and not self.answer.complete and not self._closed:
             self._tell("close", way="half")
             sock.shutdown(socket.SHUT_WR)
             self._leaving = False

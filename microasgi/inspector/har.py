@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from microasgi.inspector.answers import status_of
 from microasgi.inspector.client import Request
 from microasgi.inspector.secrets import told as told_of
 from microasgi.inspector.summary import Story, story
@@ -21,7 +20,7 @@ VERSION = "1.2"
 def as_har(events: Sequence[Shown], request: Request, received: bytes, began: datetime, by: tuple[str, str]) -> str:
     """One entry.
 
-    :param received: all that the client was sent
+    :param received: what the client was sent, from the beginning
     :param began: when, with a time zone
     :param by: this program's name and version
     """
@@ -65,7 +64,7 @@ def _response(received: bytes, told: Story) -> dict[str, Any]:
     headers = [(name, value.strip()) for name, _, value in (field.partition(":") for field in fields)]
     kind = next((value for name, value in headers if name.lower() == "content-type"), "")
     return {
-        "status": status_of(received) if told.is_complete or told.left is None else 0,
+        "status": told.status if told.is_complete or told.left is None else 0,
         "statusText": line.split(" ", 2)[2] if line.count(" ") > 1 else "",
         "httpVersion": "HTTP/1.1",
         "cookies": [],

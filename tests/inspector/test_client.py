@@ -9,7 +9,7 @@ import pytest
 
 from microasgi import Request, Router, StreamingResponse, WebSocket
 from microasgi.inspector import client as inspector
-from microasgi.inspector.answers import end_of, status_of
+from microasgi.inspector.answers import KEPT, Answer
 from microasgi.inspector.client import Client, bytes_of
 from microasgi.inspector.leaving import WAYS
 from microasgi.inspector.told import Recording, shown, where
@@ -114,26 +114,26 @@ async def test_whoever_leaves_in_time_is_noticed(app: App, way: str, method: str
     client, told = await run(app, way, method, path)
     assert (app.begun, app.ended) == (1, ["cancelled"])
     assert acts(told)[-1] == "close"
-    assert not client.complete
+    assert not client.answer.complete
 
 
 async def test_who_leaves_in_the_middle_of_a_head_calls_nobody(app: App) -> None:
     """There is no request yet."""
     client, told = await run(app, "in-head", "GET", "/wait")
-    assert (app.begun, client.status, acts(told)) == (0, 0, ["connect", "send", "close"])
+    assert (app.begun, client.answer.status, acts(told)) == (0, 0, ["connect", "send", "close"])
 
 
 async def test_the_last_byte_can_be_left(app: App) -> None:
     """All but it has been read, and the handler has answered."""
     client, _ = await run(app, "before-last-byte", "GET", "/hello")
-    assert (client.status, client.received[-4:], app.ended) == (200, b"hell", ["answered"])
+    assert (client.answer.status, client.answer.kept[-4:], app.ended) == (200, b"hell", ["answered"])
 
 
 @pytest.mark.parametrize("way", ["after", "stay"])
 async def test_who_waits_for_its_response_gets_it(app: App, way: str) -> None:
     """One leaves behind it, one lets the server close."""
     client, told = await run(app, way, "GET", "/hello")
-    assert (client.status, client.received[-5:], client.complete) == (200, b"hello", True)
+    assert (client.answer.status, client.answer.kept[-5:], client.answer.complete) == (200, b"hello", True)
     assert acts(told) == ["connect", "send", "received", *(["closed by the server"] if way == "stay" else []), "close"]
 
 
@@ -141,15 +141,15 @@ async def test_who_has_its_response_does_not_wait_for_its_time(app: App) -> None
     """Nothing more would come."""
     with anyio.fail_after(4):
         client, _ = await run(app, "fin", "GET", "/hello", seconds=5.0)
-    assert client.complete
+    assert client.answer.complete
 
 
 @pytest.mark.parametrize("way", ["fin", "rst", "goodbye"])
 async def test_a_websocket_can_be_left_with_and_without_a_word(app: App, way: str) -> None:
     """What it says is heard, and answered, before."""
     client, _ = await run(app, way, "WEBSOCKET", "/chat", body=b"hello", seconds=0.1)
-    assert client.status == 101
-    assert client.received.endswith(b"hello")
+    assert client.answer.status == 101
+    assert client.answer.kept.endswith(b"hello")
     assert len(app.ended) == 1
 
 
@@ -176,18 +176,37 @@ RESPONSES = {
 }
 
 
+def answered(data: bytes, method: str = "GET", size: int = 0) -> Answer:
+    """A response that has come so far, in pieces of this size, or whole."""
+    answer, size = Answer(method), size or len(data) or 1
+    for start in range(0, len(data), size):
+        answer.feed(data[start : start + size])
+    return answer
+
+
 @pytest.mark.parametrize(("data", "status"), RESPONSES.values(), ids=RESPONSES)
 def test_a_response_ends_where_it_says(data: bytes, status: int) -> None:
-    """At its last byte, and nowhere before; what comes behind it is no part of it (RFC 9112 §6.3)."""
-    assert [end_of(data[:count], "GET") for count in range(len(data))] == [None] * len(data)
-    assert (end_of(data + b"HTTP/1.1 200", "GET"), status_of(data)) == (len(data), status)
+    """At its last byte, and nowhere before, however it is cut; what comes behind it is no part of it (RFC 9112 §6.3)."""
+    assert not any(answered(data[:count]).complete for count in range(len(data)))
+    for size in (0, 1, 2, 3, 7):
+        answer = answered(data, size=size)
+        assert (answer.complete, answer.status, answer.kept) == (True, status, data)
+    assert answered(data + b"HTTP/1.1 200 OK\r\n").status == status
 
 
 def test_a_response_without_a_length_ends_with_its_connection() -> None:
     """Only that says so; to HEAD there is no body, whatever its fields say."""
-    data = b"HTTP/1.1 200 OK\r\n\r\nhello"
-    assert (end_of(data, "GET"), end_of(data, "GET", closed=True)) == (None, len(data))
-    assert end_of(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HEAD") is not None
+    answer = answered(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    assert not answer.complete
+    answer.close()
+    assert answer.complete
+    assert answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HEAD").complete
+
+
+def test_of_an_endless_response_the_beginning_is_kept() -> None:
+    """So that a client can read for as long as it likes."""
+    answer = answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"a\r\n0123456789\r\n" * 10_000, size=65536)
+    assert (len(answer.kept), answer.complete) == (KEPT, False)
 
 
 def test_a_clients_own_fields_take_the_place_of_the_usual() -> None:
