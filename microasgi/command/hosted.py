@@ -1,7 +1,7 @@
 """`python -m microasgi.command.hosted`: a process that serves one app for `microasgi trace`, and reports what is told.
 
 What it reports goes to its standard output, a JSON object a line: `{"port": 41234}` once it can be asked, then each event. What the app
-prints goes to standard error. It ends when it is told to, or when nobody reads its reports any more.
+prints goes to standard error. It ends when it is told to, or when standard input does, with whoever has started it.
 """
 
 import json
@@ -107,7 +107,15 @@ def _reports() -> Reports:
     os.dup2(2, 1)
     reports = Reports(out)
     threading.Thread(target=reports.run, daemon=True).start()
+    threading.Thread(target=_end_with_whoever_started_it, daemon=True).start()
     return reports
+
+
+def _end_with_whoever_started_it() -> None:
+    """Who does holds the other end of standard input."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
 
 
 def main() -> None:

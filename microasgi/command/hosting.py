@@ -1,6 +1,7 @@
 """The process in which a traced app runs, from outside: it is started, listened to and stopped."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
+
+from microasgi_server import StartupError
 
 from microasgi.inspector.told import Shown
 
@@ -46,16 +49,30 @@ class Host:
         """What it has reported, as it came."""
         return [*self._first, *self._last]
 
-    def port(self) -> int:
+    def port(self, seconds: float) -> int:
         """Where it listens, as soon as it does.
 
+        :param seconds: to wait for that
         :raises SystemExit: it has ended instead, and has said why
+        :raises StartupError: it takes longer
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._port or self._process.poll() is not None)
+            self._changed.wait_for(lambda: self._port or self._process.poll() is not None, seconds)
+        if self._process.poll() is not None:
+            raise SystemExit(1)
         if not self._port:
-            raise SystemExit(self._process.wait())
+            raise StartupError(f"the app can't be asked yet, {seconds:g} s after its server was started")
         return self._port
+
+    def demand_life(self) -> None:
+        """Make sure that it still runs.
+
+        :raises StartupError: it has ended, in the middle of the request
+        """
+        code = self._process.poll()
+        if code is not None:
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise StartupError(f"the process that served the app has ended {how}, in the middle of the request")
 
     def settles(self, seconds: float) -> bool:
         """Wait for the end of all calls, and of all connections that are seen. Whether no call is left."""
@@ -120,7 +137,7 @@ def hosting(task: str, *, sees_the_wire: bool) -> Iterator[Host]:
     :param sees_the_wire: whether it tells when a connection ends
     """
     command = [sys.executable, "-m", "microasgi.command.hosted", task]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
         host = Host(process, sees_the_wire=sees_the_wire)
         try:
             yield host

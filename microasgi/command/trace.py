@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from microasgi_server import StartupError
 from microasgi_server.command.parser import Parser, add_target
 from microasgi_server.options import FLAG, OPTIONS, PATH, TEXT, Groups, Kind, Option, choice
 
@@ -170,9 +171,14 @@ def shown(events: Sequence[Shown], style: Style) -> str:
 def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:
     """Ask, leave, and wait for the end. Whether it has come."""
     told = Recording()
-    client = Client(host.port(), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
-    client.run()
+    client = Client(host.port(LONGEST), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
+    try:
+        client.run()
+    except OSError as error:
+        host.demand_life()
+        raise StartupError(f"the server can't be reached: {error}") from None
     is_over = host.settles(plan.patience)
+    host.demand_life()
     if not is_over:
         told("watches no longer")
     return in_order([*told.events, *host.events]), client, is_over

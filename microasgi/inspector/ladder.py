@@ -2,7 +2,7 @@
 
      ms client wire server ASGI handler
     0.000  ●     │     │     │     │  connect()
-    2.557  ├────▸●     │     │     │  70 bytes in GET /report/2024 HTTP/1.1
+    2.557  ├────▸●     │     │     │  70 bytes in  GET /report/2024 HTTP/1.1
            ┊     ┊     ┊     ┊     ┊  ⋯ 1.00 s in which the handler waits
  1003.711  ✕     │     │     │     │  close()
 
@@ -134,8 +134,8 @@ def _lanes(row: Row) -> str:
 
 
 def fitted(label: str, room: int) -> str:
-    """The words in so many columns. Code in backticks stands without them, and is cut first."""
-    text = label.replace("`", "")
+    """The words in so many columns. Code in backticks, which comes last, stands without them, and apart."""
+    text = label.replace(" `", "  ").replace("`", "")
     return text if len(text) <= room else text[: max(0, room - 1)] + "…"
 
 

@@ -17,12 +17,12 @@ LADDER = """\
      ms client wire server ASGI handler
     0.000  ●     │     │     │     │  connect()
     0.292  ├────▸●     │     │     │  connection made by 127.0.0.1:34864
-    2.454  ●     │     │     │     │  send 72 bytes GET /report/2024 HTTP/1.1
-    2.557  ├────▸●     │     │     │  72 bytes in GET /report/2024 HTTP/1.1
-    2.749  │     ├────▸●     │     │  the head is whole GET /report/2024 HTTP/1…
+    2.454  ●     │     │     │     │  send 72 bytes  GET /report/2024 HTTP/1.1
+    2.557  ├────▸●     │     │     │  72 bytes in  GET /report/2024 HTTP/1.1
+    2.749  │     ├────▸●     │     │  the head is whole  GET /report/2024 HTTP/…
     2.858  │     │     ├────▸●     │  app(scope, receive, send)
     2.982  │     │     │     ●◂────┤  subscribe(Visit.leave)
-    3.081  │     │     │     │     ◌  waits at shop.py:48 in query await anyio.…
+    3.081  │     │     │     │     ◌  waits at shop.py:48 in query  await anyio…
            ┊     ┊     ┊     ┊     ┊  ⋯ 1.00 s in which the handler waits
  1003.711  ✕     │     │     │     │  close()
  1003.875  ├────▸✕     │     │     │  FIN: the read gave no more

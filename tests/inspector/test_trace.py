@@ -43,7 +43,7 @@ def trace(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def run(*arguments: str) -> tuple[int, str, str]:
         code: Any = 0
         try:
-            main(["trace", *arguments, "--app-dir", str(APPS)])
+            main(["trace", "--app-dir", str(APPS), *arguments])
         except SystemExit as ended:
             code = ended.code
         said = capfd.readouterr()
@@ -161,12 +161,38 @@ def test_a_wrong_command_is_told_what_to_write(trace: Run, arguments: list[str],
     assert err.count("\n") == 1
 
 
+def is_there(process: int) -> bool:
+    """Whether it runs: one that has ended and that nobody has asked for yet doesn't."""
+    try:
+        os.kill(process, 0)
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
 INTERRUPTIBLE = """
 import signal, sys
 from microasgi.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may be a shell's background job, and these ignore it
 main(sys.argv[1:])
 """
+
+DIES = """
+import os
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        os._exit(7)
+"""
+
+
+def test_an_app_that_takes_its_process_with_it_is_told(trace: Run, tmp_path: Path) -> None:
+    """The client is left without an answer, and the command says why."""
+    (tmp_path / "dies.py").write_text(DIES)
+    code, out, err = trace("dies:app", "GET", "/", "--app-dir", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert err == "error: the process that served the app has ended with exit code 7, in the middle of the request\n"
+
 
 BEGUN = """
 import os
@@ -181,8 +207,9 @@ async def app(scope, receive, send):
 """
 
 
-def test_ctrl_c_ends_it_without_a_word(tmp_path: Path) -> None:
-    """And the process that serves, too."""
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)], ids=["Ctrl+C", "killed"])
+def test_whatever_ends_it_leaves_nothing_behind(how: signal.Signals, code: int, tmp_path: Path) -> None:
+    """No word, and not the process that serves."""
     (tmp_path / "app.py").write_text(BEGUN)
     command = [sys.executable, "-c", INTERRUPTIBLE, "trace", "app:app", "GET", "/", "--leave-after", "60s"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -190,11 +217,12 @@ def test_ctrl_c_ends_it_without_a_word(tmp_path: Path) -> None:
         while not (text := (tmp_path / "begun").read_text() if (tmp_path / "begun").exists() else ""):
             assert time.monotonic() < until
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (130, "", "")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(text), 0)
+    assert (process.returncode, out, err) == (code, "", "")
+    while is_there(int(text)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 async def conversation(way: str, method: str = "GET", path: str = "/report/2024", **options: Any) -> list[Shown]:
