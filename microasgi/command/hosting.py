@@ -15,6 +15,9 @@ from microasgi_server import StartupError
 
 from microasgi.inspector.told import Shown
 
+STARTING = 60.0
+"""Seconds that a server may take until it can be asked."""
+
 STOPPING, HURRYING = 2.0, 0.5
 """Seconds that the process may take to stop, its app's shutdown included, before it is killed: and if a handler doesn't end."""
 
@@ -49,7 +52,7 @@ class Host:
         """What it has reported, as it came."""
         return [*self._first, *self._last]
 
-    def port(self, seconds: float) -> int:
+    def port(self, seconds: float = STARTING) -> int:
         """Where it listens, as soon as it does.
 
         :param seconds: to wait for that

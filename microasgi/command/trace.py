@@ -171,7 +171,7 @@ def shown(events: Sequence[Shown], style: Style) -> str:
 def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:
     """Ask, leave, and wait for the end. Whether it has come."""
     told = Recording()
-    client = Client(host.port(LONGEST), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
+    client = Client(host.port(), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
     try:
         client.run()
     except OSError as error:

@@ -102,6 +102,11 @@ class Client:
         self._wakes, self._wake = socket.socketpair()
         self._leaving = self._closed = False
 
+    @property
+    def status(self) -> int:
+        """What it was answered with; 0, if with nothing."""
+        return self.answer.status
+
     def leave_now(self) -> None:
         """Leave without waiting any longer. May be called from any thread, more than once."""
         self._leaving = True
@@ -159,7 +164,7 @@ class Client:
 
     def _has_all(self) -> bool:
         """Whether there is nothing more to wait for: a WebSocket's client has more to hear behind the handshake."""
-        return self._has_answer() and not (self._request.websocket and self.answer.status == 101)
+        return self._has_answer() and not (self._request.websocket and self.status == 101)
 
     def _send(self, sock: socket.socket, data: bytes, until: float) -> None:
         self._tell("send", data=self._sends(data))

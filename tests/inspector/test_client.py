@@ -120,20 +120,20 @@ async def test_whoever_leaves_in_time_is_noticed(app: App, way: str, method: str
 async def test_who_leaves_in_the_middle_of_a_head_calls_nobody(app: App) -> None:
     """There is no request yet."""
     client, told = await run(app, "in-head", "GET", "/wait")
-    assert (app.begun, client.answer.status, acts(told)) == (0, 0, ["connect", "send", "close"])
+    assert (app.begun, client.status, acts(told)) == (0, 0, ["connect", "send", "close"])
 
 
 async def test_the_last_byte_can_be_left(app: App) -> None:
     """All but it has been read, and the handler has answered."""
     client, _ = await run(app, "before-last-byte", "GET", "/hello")
-    assert (client.answer.status, client.answer.kept[-4:], app.ended) == (200, b"hell", ["answered"])
+    assert (client.status, client.answer.kept[-4:], app.ended) == (200, b"hell", ["answered"])
 
 
 @pytest.mark.parametrize("way", ["after", "stay"])
 async def test_who_waits_for_its_response_gets_it(app: App, way: str) -> None:
     """One leaves behind it, one lets the server close."""
     client, told = await run(app, way, "GET", "/hello")
-    assert (client.answer.status, client.answer.kept[-5:], client.answer.complete) == (200, b"hello", True)
+    assert (client.status, client.answer.kept[-5:], client.answer.complete) == (200, b"hello", True)
     assert acts(told) == ["connect", "send", "received", *(["closed by the server"] if way == "stay" else []), "close"]
 
 
@@ -148,7 +148,7 @@ async def test_who_has_its_response_does_not_wait_for_its_time(app: App) -> None
 async def test_a_websocket_can_be_left_with_and_without_a_word(app: App, way: str) -> None:
     """What it says is heard, and answered, before."""
     client, _ = await run(app, way, "WEBSOCKET", "/chat", body=b"hello", seconds=0.1)
-    assert client.answer.status == 101
+    assert client.status == 101
     assert client.answer.kept.endswith(b"hello")
     assert len(app.ended) == 1
 
