@@ -30,33 +30,33 @@ def show(arguments: argparse.Namespace) -> None:
 
 def table(router: Router) -> Iterator[str]:
     """A line for each route, under a heading."""
-    rows = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *_rows(router, "", "cancel", 5.0)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
+    found = [("METHODS", "PATH", "HANDLER", "ON DISCONNECT"), *rows(router)]
+    widths = [max(len(row[column]) for row in found) for column in range(3)]
+    for row in found:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
 
 
-def _rows(router: Router, prefix: str, policy: str, grace: float) -> list[tuple[str, str, str, str]]:
+def rows(router: Router, prefix: str = "", policy: str = "cancel", grace: float = 5.0) -> list[tuple[str, str, str, str]]:
     """A row for each route, with the policy that holds there: the innermost opinion, from the outside in."""
     policy, grace = router.on_disconnect or policy, router.cleanup_grace if router.cleanup_grace is not None else grace
-    rows = []
+    found = []
     for route in router.routes:
         own, own_grace = route.on_disconnect or policy, route.cleanup_grace if route.cleanup_grace is not None else grace
         path = prefix + route.path
         shown = _shown(own, own_grace)
         if isinstance(route, Route):
             methods = sorted({*route.methods, "HEAD"} if "GET" in route.methods else route.methods)
-            rows.append((",".join(methods), path, str(route.name), shown))
+            found.append((",".join(methods), path, str(route.name), shown))
         elif isinstance(route, Mount) and isinstance(route.app, Router):
-            rows.extend(_rows(route.app, path, own, own_grace))
+            found.extend(rows(route.app, path, own, own_grace))
         else:
             name = getattr(route.app, "__name__", type(route.app).__name__)
-            rows.append(("*", f"{path}/*", route.name or name, shown))
+            found.append(("*", f"{path}/*", route.name or name, shown))
     for socket in router.websocket_routes:
         if isinstance(socket, WebSocketRoute):
             own, own_grace = socket.on_disconnect or policy, socket.cleanup_grace if socket.cleanup_grace is not None else grace
-            rows.append(("WEBSOCKET", prefix + socket.path, socket.name, _shown(own, own_grace)))
-    return rows
+            found.append(("WEBSOCKET", prefix + socket.path, socket.name, _shown(own, own_grace)))
+    return found
 
 
 def _shown(policy: str, grace: float) -> str:

@@ -1,0 +1,55 @@
+"""Where a thread stands, seen from another one."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import NamedTuple
+
+from microasgi.watching.places import Place, innermost, place_of
+
+
+class Standing(NamedTuple):
+    """Where a thread is.
+
+    at: the innermost line of the app's own code, as `shop.py:30 in work`; of any code, if none of it is the app's.
+    line: its text.
+    stack: the app's own lines that led there, the outermost first.
+    """
+
+    at: str
+    line: str
+    stack: list[str]
+
+    @property
+    def told(self) -> str:
+        """The place and its line, in one."""
+        return f"{self.at}: {self.line}" if self.line else self.at
+
+
+def standing(thread: int) -> Standing | None:
+    """Where this thread stands; None, if it has ended.
+
+    :param thread: its `ident`
+    """
+    places = list(_inwards(thread))
+    if not places:
+        return None
+    place = innermost(places)
+    return Standing(place.at, place.line, [each.at for each in places if each.own])
+
+
+def workers() -> list[Standing]:
+    """Where worker threads stand that run the app's code: a plain `def` handler, or what somebody has given to a thread."""
+    idents = [thread.ident for thread in threading.enumerate() if "worker" in thread.name.lower() and thread.ident is not None]
+    return [place for ident in idents if (place := standing(ident)) is not None and place.stack]
+
+
+def _inwards(thread: int) -> Iterator[Place]:
+    """Its places, the outermost first."""
+    frame: FrameType | None = sys._current_frames().get(thread)
+    frames = []
+    while frame is not None:
+        frames.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return (place_of(*each) for each in reversed(frames))
