@@ -63,6 +63,16 @@ class Inspected:
         await eventually(lambda: [id for id in self.session.recording.entries if id not in before and self.session.asked(id)])
         return max(set(self.session.recording.entries) - before)
 
+    async def first_news(self) -> str:
+        """What an open page is told first, up to a request."""
+        async with await self.page.connect() as client:
+            head = "".join(f"{name}: {value}\r\n" for name, value in self.usual().items())
+            await client.send(f"GET /stream HTTP/1.1\r\n{head}\r\n".encode())
+            text = ""
+            while '"kind":"request"' not in text:
+                text += (await client.receive()).decode()
+            return text
+
     async def timeline(self, id: int, *, ended: bool = True) -> Any:
         """A request as the page shows it, once it has ended."""
         while True:

@@ -18,6 +18,9 @@ BYTES = 16 * 1024 * 1024
 OF_ONE = 4_000
 """Events that are kept of one request: half of them its first, half of them its newest."""
 
+BEGINNINGS = {("wire", "open"), ("wire", "in"), ("core", "head"), ("asgi", "call")}
+"""What a request begins with, also on a connection whose older ones are forgotten."""
+
 
 @dataclass(eq=False)
 class Entry:
@@ -77,7 +80,7 @@ class Recording:
     def put(self, event: Shown) -> Entry | None:
         """Remember an event; gives the request that it belongs to. None: that is forgotten already."""
         entry = self._entry(event)
-        if entry.id not in self.entries:
+        if entry is None or entry.id not in self.entries:
             return None
         count, size = len(entry), entry.size
         entry.put(event)
@@ -90,7 +93,6 @@ class Recording:
                 entry.ended = True
             case "wire", "lost":
                 entry.closed = True
-                self._newest.pop(entry.connection, None)
         return entry
 
     def forget(self) -> Iterator[Entry]:
@@ -98,11 +100,13 @@ class Recording:
         while len(self.entries) > 1 and (len(self.entries) > self._requests or self._count > self._events or self._bytes > self._size):
             entry = self.entries.pop(next(iter(self.entries)))
             self._numbered.pop((entry.connection, entry.number), None)
+            if self._newest.get(entry.connection) is entry:
+                del self._newest[entry.connection]
             self._count -= len(entry)
             self._bytes -= entry.size
             yield entry
 
-    def _entry(self, event: Shown) -> Entry:
+    def _entry(self, event: Shown) -> Entry | None:
         """Whose event it is."""
         connection, kind = event["connection"], (event["lane"], event["what"])
         newest = self._newest.get(connection)
@@ -114,7 +118,7 @@ class Recording:
         if event["lane"] in ("asgi", "handler") and (numbered := self._numbered.get((connection, event["request"]))) is not None:
             return numbered  # the one before may still be at work while the next one is read
         if newest is None or (newest.ended and kind == ("wire", "in")):
-            return self._begin(connection)
+            return self._begin(connection) if kind in BEGINNINGS else None
         return newest
 
     def _begin(self, connection: int) -> Entry:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microasgi.inspector.client import Request
-from microasgi.inspector.page.reasons import SOON, Seen, reasons
+from microasgi.inspector.page.reasons import CLIENT_CLOSED_REQUEST, SOON, Seen, reasons
 from microasgi.inspector.page.visits import Asked
 from microasgi.inspector.summary import Story, clock, span, story, summary
 from microasgi.inspector.timeline import timeline
@@ -159,11 +159,12 @@ def _goes_on(told: Story) -> str:
 
 
 def _status(told: Story, now: float | None) -> int | None:
-    if told.refused:
-        return told.refused
+    """As the access log has it; None, if there is none yet, or there was no request."""
+    if told.refused or told.called is None:
+        return told.refused or None
     if told.left is not None and not told.is_complete:
-        return 499
-    return told.status or (None if now is not None or told.called is None else 499)
+        return CLIENT_CLOSED_REQUEST
+    return told.status or (None if now is not None else CLIENT_CLOSED_REQUEST)
 
 
 def _how(told: Story, now: float | None) -> str:
