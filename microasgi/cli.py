@@ -1,4 +1,4 @@
-"""The command line: `microasgi serve`, `microasgi routes` and `microasgi trace`."""
+"""The command line: `microasgi serve`, `microasgi routes`, `microasgi trace` and `microasgi inspect`."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 from microasgi_server.command.main import ending
 from microasgi_server.command.parser import Parser
 
-from microasgi.command import routes, serve, trace
+from microasgi.command import inspect, routes, serve, trace
 from microasgi.promise.unknown import missing, way
 
 
@@ -61,6 +61,7 @@ def _parser() -> Parser:
         ("serve", "Serve an app until Ctrl+C.", serve.add, serve.serve_target),
         ("routes", "Show a Router's routes and what a disconnect does to each.", routes.add, routes.show),
         ("trace", "Show one request of a client that leaves, from the byte to the await.", trace.add, trace.trace),
+        ("inspect", "Serve an app, and beside it a page that shows what happens in it.", inspect.add, inspect.inspect),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.set_defaults(run=do)

@@ -68,11 +68,15 @@ def run(
     :raises KeyboardInterrupt: Ctrl+C came before the server accepted
     """
     set_up = partial(prepare, log_level=log_level, log_format=log_format, log_config=log_config, loggers=LOGGERS)
-    load = partial(_load, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect, lint=lint)
+    load = partial(loaded, target, factory=factory, app_dir=app_dir, cancel_on_disconnect=cancel_on_disconnect, lint=lint)
     start(Job(set_up, load, chosen_config(config, options), app_dir), target, started)
 
 
-def _load(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bool, lint: bool) -> ASGIApp:
+def loaded(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bool, lint: bool = False) -> ASGIApp:
+    """The app that is `target`, or that it names, wrapped if that was asked for, and if it isn't ours.
+
+    :raises TargetError: there is none
+    """
     app = load_app(target, factory=factory, app_dir=app_dir)
     app = CancelOnDisconnect(app) if cancel_on_disconnect and not isinstance(app, Router) else app
     return _linted(app) if lint else app

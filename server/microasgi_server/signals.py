@@ -18,6 +18,7 @@ from microasgi_server import metrics, notify
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.certificates import Certificates, certificates_of
 from microasgi_server.config import Config
+from microasgi_server.connection import Connection
 from microasgi_server.errors import StartupError, single_error
 from microasgi_server.last_resort import LastResort
 from microasgi_server.server import serve
@@ -54,7 +55,12 @@ class Shared:
 
 
 def run_until_signal(
-    app: ASGIApp, config: Config, *, started: Callable[[list[str]], object] | None = None, shared: Shared | None = None
+    app: ASGIApp,
+    config: Config,
+    *,
+    started: Callable[[list[str]], object] | None = None,
+    shared: Shared | None = None,
+    connection_class: type[Connection] | None = None,
 ) -> None:
     """Serve `app` in an event loop of its own, chosen by `config.loop`, until SIGINT or SIGTERM.
 
@@ -70,6 +76,7 @@ def run_until_signal(
 
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
     :param shared: what it shares with other processes that serve the same, if there are any
+    :param connection_class: as for `serve`
     :raises StartupError: this isn't the main thread, the loop isn't installed, the address can't be bound, or the app's startup failed
     :raises ShutdownError: the app's lifespan failed while serving, or its shutdown did
     :raises KeyboardInterrupt: Ctrl+C came before it could serve
@@ -85,7 +92,7 @@ def run_until_signal(
     if loop == "trio":
         backend = {"backend": "trio"}
     with LastResort() as last_resort:
-        if anyio.run(_serve_until_signal, app, config, started, last_resort, shared, **backend):
+        if anyio.run(_serve_until_signal, app, config, started, last_resort, shared, connection_class, **backend):
             raise KeyboardInterrupt
 
 
@@ -135,7 +142,12 @@ class _Progress:
 
 
 async def _serve_until_signal(
-    app: ASGIApp, config: Config, started: Callable[[list[str]], object] | None, last_resort: LastResort, shared: Shared | None
+    app: ASGIApp,
+    config: Config,
+    started: Callable[[list[str]], object] | None,
+    last_resort: LastResort,
+    shared: Shared | None,
+    connection_class: type[Connection] | None,
 ) -> bool:
     """Serve. Whether Ctrl+C has ended it before it could."""
     stop = anyio.Event()
@@ -146,7 +158,7 @@ async def _serve_until_signal(
             wanted = ALONE if shared is None else SUPERVISED
             tasks.start_soon(_listen_to_signals, wanted, config, stop, progress, last_resort, tasks.cancel_scope, listening)
             try:
-                await _serve(app, config, tasks, stop, progress, last_resort, shared)
+                await _serve(app, config, tasks, stop, progress, last_resort, shared, connection_class)
                 last_resort.code = 0
             except anyio.get_cancelled_exc_class():  # by the second signal
                 if not progress.interrupted:
@@ -166,6 +178,7 @@ async def _serve(
     progress: _Progress,
     last_resort: LastResort,
     shared: Shared | None,
+    connection_class: type[Connection] | None,
 ) -> None:
     """Serve, and the numbers beside it, if they are wanted."""
     certificates = certificates_of(config)
@@ -180,7 +193,16 @@ async def _serve(
     if shared is not None:
         tasks.start_soon(shared.beside)
     listeners = None if shared is None else shared.listeners
-    await serve(app, config, sockets=listeners, stop=stop, certificates=certificates, abandoned=last_resort.abandon, task_status=progress)
+    await serve(
+        app,
+        config,
+        sockets=listeners,
+        stop=stop,
+        connection_class=connection_class,
+        certificates=certificates,
+        abandoned=last_resort.abandon,
+        task_status=progress,
+    )
 
 
 async def _read_certificates_at_sighup(certificates: Certificates) -> None:

@@ -1,20 +1,17 @@
 """An app that is inspected, and the inspector's page, both in the test's own loop, on real sockets."""
 
 import json
-import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio.lowlevel import current_token
 from microasgi_server import Config, serve
 from microasgi_server.connection import Connection
 from microasgi_server.taps import Redaction, tapped
 
 from microasgi.command.inspecting import subject
-from microasgi.inspector.page.beats import Beats
 from microasgi.inspector.page.routes import page
 from microasgi.inspector.page.session import Session
 from microasgi.inspector.page.visits import Asked
@@ -73,11 +70,11 @@ class Inspected:
                 text += (await client.receive()).decode()
             return text
 
-    async def timeline(self, id: int, *, ended: bool = True) -> Any:
-        """A request as the page shows it, once it has ended."""
+    async def timeline(self, id: int, until: str = "ended") -> Any:
+        """A request as the page shows it, as soon as it has ended, or has something of another name."""
         while True:
             found = await self.get(f"/timeline/{id}")
-            if not (ended and found["running"]):
+            if found.get(until) or (until == "ended" and not found["running"]):
                 return found
             await anyio.sleep(0.01)
 
@@ -111,7 +108,7 @@ async def inspecting(app: Any, redaction: Redaction | None = None, compare: Any 
 
         (address,) = await tasks.start(run)
         served = Served(address, anyio.Event(), anyio.Event())
-        session.accepts("127.0.0.1", served.port, Beats(current_token(), threading.get_ident()))
+        session.accepts("127.0.0.1", served.port, None)  # whether this loop turns can't be seen from within
         async with serving(page(session, TOKEN, compare), access_log=False) as seen:
             yield Inspected(served, seen, session)
         tasks.cancel_scope.cancel()

@@ -3,13 +3,14 @@
 microasgi inspect tests.inspector.stubborn:routes
 """
 
+import os
 import time
 
 import anyio
 
 from microasgi import Request, Router
 
-SECONDS = 3.0
+SECONDS = float(os.environ.get("STUBBORN_SECONDS", "3"))
 """How long each goes on, after the client has left, too."""
 
 routes = Router()

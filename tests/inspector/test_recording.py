@@ -2,6 +2,7 @@
 
 import json
 from collections import namedtuple
+from functools import partial
 from typing import Any
 
 import anyio
@@ -109,7 +110,7 @@ async def test_a_page_that_does_not_keep_up_is_told_what_it_missed() -> None:
     with pages.one_more() as page:
         for number in (1, 2, 3):
             for turn in range(100):
-                pages.tell(("request", number), lambda number=number, turn=turn: {"id": number, "turn": turn})
+                pages.tell(("request", number), partial(dict, id=number, turn=turn))
         pages.withdraw(("request", 1), events=100)
         pages.withdraw(("request", 7), events=100)  # which it never had to hear of
         pages.leave_out(27)
@@ -119,5 +120,4 @@ async def test_a_page_that_does_not_keep_up_is_told_what_it_missed() -> None:
         with anyio.move_on_after(0.05) as quiet:
             await anext(lines)
         assert quiet.cancelled_caught
-        await lines.aclose()
     assert len(pages) == 0

@@ -76,7 +76,7 @@ async def test_it_leaves_in_every_way(way: str, inspected: Inspected) -> None:
     id = await inspected.visit(method, path, way)
     await eventually(lambda: not inspected.session.visits.going_on)
     with anyio.fail_after(5):
-        found = await inspected.timeline(id, ended=way != "in-head")
+        found = await inspected.timeline(id, until="left" if way == "in-head" else "ended")
     assert found["status"] == status
     assert (0, "connect()") in lanes(found)
     assert (found["left"] is not None) == (way != "stay" or any("close()" in label for lane, label in lanes(found) if lane == 0))

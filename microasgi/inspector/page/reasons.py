@@ -13,6 +13,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from microasgi.inspector.summary import Story, span
 from microasgi.inspector.told import Shown
@@ -26,7 +27,8 @@ LONG = 500.0
 CLIENT_CLOSED_REQUEST = 499
 """The status that our own block sends in place of a handler that was stopped."""
 
-_THREAD = "run_sync_in_worker_thread", "run_sync"
+_THREAD = "run_sync"
+"""What all that waits for a thread goes through: anyio's `to_thread.run_sync`."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class Seen:
 class _Task:
     """One of a request's tasks.
 
-    at: where it waits, or waited last; inner: in which function, whosever that is.
+    at: where it waits, or waited last.
+    threaded: whether that is for a thread.
     raised: where the cancellation was raised.
     again: whether it has waited there once more.
     """
 
     at: str = ""
-    inner: str = ""
+    threaded: bool = False
     raised: str | None = None
     again: bool = False
 
@@ -85,32 +88,39 @@ def reasons(events: Sequence[Shown], told: Story, seen: Seen) -> list[str]:
 
 
 def _course(events: Sequence[Shown], left: float) -> _Course:
-    found = _Course()
-    works_since: float | None = None
+    found = _Course(computed=_computed(events))
     for event in events:
-        facts, at = event["facts"], event["at"]
-        if works_since is not None and (event["lane"] in ("asgi", "handler") or event["what"] == "now"):
-            found.computed = max(found.computed, at - works_since)
-            works_since = None
+        facts: dict[str, Any] = event["facts"]
         match event["lane"], event["what"]:
             case "asgi", "subscribe":
                 found.subscribed = True
             case "asgi", "told":
                 found.told = True
-            case "asgi", "send" if at > left and facts["message"]["type"] == "http.response.start":
+            case "asgi", "send" if event["at"] > left and facts["message"]["type"] == "http.response.start":
                 found.answered = facts["message"].get("status") or 0
             case "handler", "stage":
                 found.stage = facts["new"]
             case "handler", what:
                 _follow(found.tasks.setdefault(facts.get("task") or 0, _Task()), what, facts)
-        if (event["lane"] == "asgi" and event["what"] != "end") or (event["lane"], event["what"]) == ("handler", "go on"):
-            works_since = at
     return found
 
 
-def _follow(task: _Task, what: str, facts: dict[str, object]) -> None:
+def _computed(events: Sequence[Shown]) -> float:
+    """The longest time in which it was at work and did nothing that can be seen, in milliseconds: no await, no message."""
+    longest, since = 0.0, None
+    for event in events:
+        kind = event["lane"], event["what"]
+        if kind[0] in ("asgi", "handler") or kind[1] == "now":
+            longest = max(longest, event["at"] - (event["at"] if since is None else since))
+            begins = kind in (("asgi", "call"), ("handler", "go on"))
+            since = event["at"] if begins or (since is not None and kind != ("handler", "wait")) else None
+    return longest
+
+
+def _follow(task: _Task, what: str, facts: dict[str, Any]) -> None:
     if what == "wait":
-        task.at, task.inner = str(facts.get("at") or ""), str(facts.get("inner") or "")
+        task.at = facts.get("at") or ""
+        task.threaded = any(_THREAD in step for step in (facts.get("inner") or "", facts.get("line") or "", *(facts.get("chain") or ())))
         task.again = task.again or task.at == task.raised
     elif what == "thrown" and task.raised is None and str(facts.get("error", "")).startswith("Cancel"):
         task.raised = task.at
@@ -131,7 +141,7 @@ def _reasons(course: _Course, told: Story, left: float, seen: Seen) -> Iterator[
     if ended - left < SOON:
         return
     if told.heard is None:
-        yield from () if blocked else _unheard(course, told, seen)
+        yield from () if blocked or course.computed > LONG else _unheard(course, told, seen)
     else:
         yield from _heard(course, ended - told.heard)
 
@@ -146,7 +156,7 @@ def _unheard(course: _Course, told: Story, seen: Seen) -> Iterator[str]:
         )
     elif course.told and not course.stage:
         yield f'*Its route says `on_disconnect="finish"`*: it is told of no departure{at}. It works to its end; its answer is dropped.'
-    elif any(task.inner.endswith(_THREAD) for task in course.tasks.values()):
+    elif any(task.threaded for task in course.tasks.values()):
         where = f", at `{seen.threads[0]}`" if len(seen.threads) == 1 else ""
         yield (
             f"*It is in a thread*{where}, and nobody can stop a thread. One that works for long can ask whether its client is there: "

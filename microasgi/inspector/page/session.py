@@ -85,7 +85,7 @@ class Session:
             yield
             tasks.cancel_scope.cancel()
 
-    def accepts(self, host: str, port: int, beats: Beats) -> None:
+    def accepts(self, host: str, port: int, beats: Beats | None) -> None:
         """The app can be asked. Called in its own loop."""
         self.beats = beats
         self.address = (host, port)

@@ -40,9 +40,10 @@ def standing(thread: int) -> Standing | None:
 
 
 def workers() -> list[Standing]:
-    """Where worker threads stand that run the app's code: a plain `def` handler, or what somebody has given to a thread."""
-    idents = [thread.ident for thread in threading.enumerate() if "worker" in thread.name.lower() and thread.ident is not None]
-    return [place for ident in idents if (place := standing(ident)) is not None and place.stack]
+    """Where other threads stand that run the app's code: a plain `def` handler's, or what somebody has given to a thread."""
+    loops = threading.main_thread(), threading.current_thread()  # the app's and the page's
+    idents = [thread.ident for thread in threading.enumerate() if thread not in loops]
+    return [place for ident in idents if ident is not None and (place := standing(ident)) is not None and place.stack]
 
 
 def _inwards(thread: int) -> Iterator[Place]:

@@ -1,0 +1,118 @@
+"""`microasgi inspect`, as somebody who types it sees it."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from microasgi_server import Config
+from microasgi_server.options import OPTIONS
+
+from tests.framework.test_cli import check_refusal, say
+
+PATIENCE = 20.0
+TARGET = "tests.inspector.stubborn:routes"
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def inspecting(*options: str) -> Iterator[tuple[str, str, str, "subprocess.Popen[str]"]]:
+    """The command, in a process of its own: gives the app's address, the page's, its token, and the process."""
+    command = [sys.executable, "-m", "microasgi", "inspect", TARGET, "--port", "0", "--page-port", "0", "--loop", "asyncio", *options]
+    environment = {**os.environ, "STUBBORN_SECONDS": "1.2"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.fullmatch(
+                rf"Inspecting {TARGET} at (http://\S+); look at (http://\S+)/#t=([0-9a-f]{{32}})\n", process.stdout.readline()
+            )
+            assert found
+            assert "never where others can reach it" in process.stdout.readline()
+            yield found[1], found[2], found[3], process
+        finally:
+            process.kill()
+
+
+def get(address: str, path: str, token: str) -> tuple[int, bytes]:
+    with asking(address, path, token) as answer:
+        return answer.status, answer.read()
+
+
+@contextmanager
+def asking(address: str, path: str, token: str) -> Iterator[http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE)
+    with closing(connection):
+        connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+        with connection.getresponse() as answer:
+            yield answer
+
+
+def test_app_and_page_are_served_until_ctrl_c() -> None:
+    """Each has its port, and one Ctrl+C ends both. Standard error has no token, and not the page's address either."""
+    with inspecting() as (app, page, token, process):
+        assert get(app, "/nowhere", "")[0] == 404
+        assert get(page, "/", "")[0] == 200
+        assert get(page, "/timeline/99", token)[0] == 404
+        assert get(page, "/timeline/99", token[:-1])[0] == 401
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+    assert token not in told
+    assert page not in told
+    assert "Traceback" not in told
+
+
+def test_the_page_lives_when_the_apps_loop_is_blocked() -> None:
+    """While a handler holds the loop, the page answers, and says in which file and line it stands."""
+    with inspecting() as (app, page, token, _), socket.create_connection(("127.0.0.1", urlsplit(app).port or 0)) as client:
+        client.sendall(b"GET /blocking HTTP/1.1\r\nhost: test\r\n\r\n")
+        with asking(page, "/stream", token) as answer:
+            news = until(answer, lambda news: news["kind"] == "loop")
+            assert news["blocked"] >= 0.5
+            assert re.fullmatch(r"stubborn\.py:\d+ in blocking: time\.sleep\(SECONDS\).*", news["at"])
+            until(answer, lambda news: news["kind"] == "loop" and not news["blocked"])
+
+
+def until(answer: http.client.HTTPResponse, wanted: Callable[[Any], bool]) -> Any:
+    """The first news of the stream that are wanted."""
+    give_up = time.monotonic() + PATIENCE
+    while not wanted(news := json.loads(answer.readline())):
+        assert time.monotonic() < give_up
+    return news
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
+def test_it_listens_on_the_loopback_only(host: str) -> None:
+    """Any other address is refused, with the reason."""
+    check_refusal(say(ROOT, "inspect", TARGET, "--host", host), 2, "--host is 127.0.0.1 or localhost, since the inspector shows everything")
+
+
+@pytest.mark.parametrize("option", ["--workers", "--reload", "--bind", "--uds", "--fd"])
+def test_it_is_one_process_on_one_port(option: str) -> None:
+    """What `serve` has for production, or to be reached in other ways, isn't there."""
+    check_refusal(say(ROOT, "inspect", TARGET, option, "1"), 2, f"there is no option {option}")
+
+
+def test_it_is_never_on_by_default() -> None:
+    """Nothing of the server's options, and so nothing of an environment or a program's call, switches it on."""
+    names = {field.name for field in fields(Config)} | {option.name for option in OPTIONS}
+    assert not [name for name in names if "inspect" in name or "tap" in name]
+
+
+def test_a_page_port_that_is_taken_is_told() -> None:
+    """One that was asked for must be free; else another is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        check_refusal(say(ROOT, "inspect", TARGET, "--page-port", str(port)), 1, f"can't listen on 127.0.0.1:{port} for the page")

@@ -1,0 +1,95 @@
+"""Why a handler hasn't stopped: each of `stubborn.py`'s is explained, in words, while it goes on and when it is over."""
+
+import re
+from typing import Any
+
+import anyio
+import pytest
+import sniffio
+
+from microasgi import CancelOnDisconnect
+from microasgi.inspector.page.reasons import Blocked, Seen, reasons
+from microasgi.inspector.summary import story
+from tests.conftest import LOOPS
+from tests.inspector import stubborn
+from tests.inspector.inspected import inspecting
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return LOOPS[request.param]
+
+
+WORDS = {
+    ("GET", "/blocking"): r"\*It computed for \d+ ms without an await\*",
+    (
+        "GET",
+        "/swallowing",
+    ): r"\*It has swallowed the cancellation\*: that was raised at `stubborn\.py:\d+ in swallowing`",
+    ("GET", "/shielded"): r"\*It is shielded\*, at `stubborn\.py:\d+ in shielded`",
+    ("POST", "/finishing"): r'\*Its route says `on_disconnect="finish"`\*.*, at `stubborn\.py:\d+ in finishing`',
+    ("GET", "/threaded"): r"\*It is in a thread\*.*check_cancelled",
+}
+
+
+@pytest.mark.parametrize("asked", WORDS, ids=str)
+async def test_it_is_told_why_a_handler_goes_on(asked: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence says what holds it, where that is, and what to do about it."""
+    monkeypatch.setattr(stubborn, "SECONDS", 0.7)
+    method, path = asked
+    if path == "/swallowing" and sniffio.current_async_library() == "trio":
+        return  # there every further await raises, too, and so it ends at once
+    async with inspecting(stubborn.routes) as inspected:
+        id = await inspected.visit(method, path, "fin", 0.05)
+        with anyio.fail_after(5):
+            running = None if path == "/blocking" else await inspected.timeline(id, until="reasons")
+            over = await inspected.timeline(id)
+    for found in filter(None, [running, over]):
+        (reason,) = found["reasons"]
+        assert re.search(WORDS[asked], reason), reason
+    if running and path == "/threaded":
+        assert "at `stubborn.py:" in running["reasons"][0]
+
+
+async def test_who_stops_needs_no_reason() -> None:
+    """A handler that was told, and cleaned up in time, has none; nor has one whose client stays."""
+    async with inspecting(stubborn.routes) as inspected:
+        assert (await inspected.timeline(await inspected.visit("GET", "/report/2024")))["reasons"] == []
+        assert (await inspected.timeline(await inspected.visit("GET", "/nowhere", "after")))["reasons"] == []
+
+
+async def foreign(scope: Any, receive: Any, send: Any) -> None:
+    """An app that knows nothing of us."""
+    if scope["type"] == "http":
+        await anyio.sleep(0.3)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+async def test_an_app_that_does_not_ask_is_told_of_the_wrapper() -> None:
+    """Nobody has subscribed: that is said, with the option that helps; with it, there is nothing to say."""
+    async with inspecting(foreign) as inspected:
+        found = await inspected.timeline(await inspected.visit("GET", "/"))
+        assert "*Nobody in this app has asked to be told*" in found["reasons"][0]
+        assert "--cancel-on-disconnect" in found["reasons"][0]
+    async with inspecting(CancelOnDisconnect(foreign)) as inspected:
+        found = await inspected.timeline(await inspected.visit("GET", "/"))
+        assert (found["status"], found["reasons"]) == (499, [])
+
+
+def event(at: float, /, lane: str, what: str, **facts: Any) -> dict[str, Any]:
+    return {"at": at, "connection": 1, "request": 1, "lane": lane, "what": what, "source": None, "facts": facts}
+
+
+COMPUTES = [event(1, "asgi", "call"), event(300, "client", "close", way="FIN"), event(3000, "asgi", "end")]
+WAITS = [event(1, "asgi", "call"), event(2, "handler", "wait", at="a.py:1 in a", task=0), *COMPUTES[1:]]
+
+
+@pytest.mark.parametrize(("events", "who"), [(COMPUTES, "It blocks"), (WAITS, "Something else blocks")], ids=["itself", "another"])
+def test_the_right_one_is_blamed_for_a_blocked_loop(events: Any, who: str) -> None:
+    """Whoever computed meanwhile blocks the loop; who only waited suffers from it."""
+    seen = Seen([Blocked(200, 2900, "shop.py:30 in work: time.sleep(3)")])
+    reason = reasons(events, story(events), seen)[0]
+    assert reason.startswith(f"*{who} the event loop*, which stood in `shop.py:30 in work: time.sleep(3)` for 2.70 s")
