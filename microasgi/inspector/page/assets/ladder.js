@@ -14,17 +14,20 @@ export class Ladder {
     this.chosen = chosen;
     this.timeline = null;
     this.selected = null;
+    this.byHand = false; // whether somebody has selected a row; else it is the one that matters most
   }
 
-  /** Draw this timeline. The selected row stays selected, if it is still there. `scale` is the bar's length in ms. */
+  /** Draw this timeline. A row that somebody has selected stays selected, if it is still there. `scale` is the bar's length in ms. */
   show(timeline, { scale = timeline.total, select = null } = {}) {
-    const kept = this.timeline && this.timeline.id === timeline.id ? this.timeline.rows[this.selected] : null;
+    if (this.timeline?.id !== timeline.id) this.byHand = false;
+    const kept = this.byHand ? this.timeline.rows[this.selected] : null;
     const scrolled = kept ? this.root.querySelector(".ladder")?.scrollTop ?? 0 : 0;
     const focused = this.root.contains(document.activeElement);
     this.timeline = { ...timeline, rows: timeline.rows.slice(0, MOST) };
+    this.root.dataset.running = timeline.running;
     fill(this.root, heading(timeline, scale), this.#ladder());
     this.root.querySelector(".ladder").scrollTop = scrolled;
-    this.select(select ?? this.#again(kept) ?? this.#first(), { focus: focused });
+    this.select(select ?? this.#again(kept) ?? this.#first(), { focus: focused, byHand: this.byHand });
   }
 
   /** Say something instead of a timeline. */
@@ -34,9 +37,10 @@ export class Ladder {
   }
 
   /** Select a row by its index. */
-  select(index, { focus = true } = {}) {
+  select(index, { focus = true, byHand = true } = {}) {
     if (!this.timeline || !isEvent(this.timeline.rows[index] ?? {})) return;
     this.selected = index;
+    this.byHand = byHand;
     for (const row of this.root.querySelectorAll("[role=option]")) {
       const on = row.dataset.index === String(index);
       row.setAttribute("aria-selected", String(on));
