@@ -45,7 +45,7 @@ class Seen:
     """What is seen from outside.
 
     blocked: when the app's loop stood still.
-    threads: where worker threads stand now.
+    threads: where worker threads stand, or stood when the request was last seen at work.
     """
 
     blocked: Sequence[Blocked] = ()

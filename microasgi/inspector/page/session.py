@@ -71,6 +71,7 @@ class Session:
     _running: set[int] = field(default_factory=set)
     _blocked: deque[Blocked] = field(default_factory=lambda: deque(maxlen=100))
     _is_blocked: bool = False
+    _threads: dict[int, list[str]] = field(default_factory=dict)  # where they stood, by entry
     _tasks: TaskGroup | None = None
 
     def __post_init__(self) -> None:
@@ -146,7 +147,9 @@ class Session:
     def seen(self, sheet: Sheet) -> Seen:
         """What was seen from outside while this happened, with its times."""
         blocked = [Blocked(each.began - sheet.began, each.ended - sheet.began, each.at) for each in self._blocked]
-        return Seen(blocked, [place.at for place in workers()] if sheet.now is not None else [])
+        if sheet.now is not None:
+            self._threads[sheet.id] = [place.at for place in workers()]
+        return Seen(blocked, self._threads.get(sheet.id, []))
 
     def _ready(self) -> tuple[str, int]:
         if self.address is None:
@@ -184,6 +187,7 @@ class Session:
     def _forget(self, entry: Entry) -> None:
         self._running.discard(entry.id)
         self._visits_of.pop(entry.id, None)
+        self._threads.pop(entry.id, None)
         self.pages.withdraw(("request", entry.id), len(entry))
         self.pages.tell(("forgotten", entry.id), lambda: {"kind": "forgotten", "ids": [entry.id]})
 

@@ -25,9 +25,9 @@ export function graph(rows, places, { lanes, width }) {
   const parts = [
     ...lanes.map((x) => drawn("line", { class: "life", x1: x, x2: x, y1: 0, y2: end })),
     ...gaps(rows, places, lanes),
-    ...spans(rows, middle, end, lanes[SOCKET], (row) => wire(row.state)),
-    ...spans(rows, middle, end, lanes[SERVER], (row) => row.state.phase && `phase ${row.state.phase.toLowerCase()}`),
-    ...spans(rows, middle, end, lanes[HANDLER], (row) => row.state.handler && `handler ${row.state.handler}`),
+    ...spans(rows, middle, end, { x: lanes[SOCKET], width: 4 }, (row) => wire(row.state)),
+    ...spans(rows, middle, end, { x: lanes[SERVER], width: 8 }, (row) => row.state.phase && `phase ${row.state.phase.toLowerCase()}`),
+    ...spans(rows, middle, end, { x: lanes[HANDLER], width: 8 }, (row) => row.state.handler && `handler ${row.state.handler}`),
     news(rows, middle, lanes),
     ...rows.flatMap((row, index) => (isEvent(row) ? [arrow(row, middle(index), lanes), mark(row, middle(index), lanes)] : [])),
   ];
@@ -57,10 +57,13 @@ function gaps(rows, places, lanes) {
 }
 
 /** A bar on a lane for as long as `look` gives the same classes. A gap changes nothing. */
-function spans(rows, middle, end, x, look) {
+function spans(rows, middle, end, { x, width }, look) {
   const bars = [];
   let [began, current] = [0, null];
-  const close = (bottom) => current && bars.push(drawn("rect", { class: current, x: x - 4, y: began, width: 8, height: Math.max(bottom - began, 2), rx: 3 }));
+  const close = (bottom) => {
+    const shape = { x: x - width / 2, y: began, width, height: Math.max(bottom - began, 2), rx: width * 0.4 };
+    if (current) bars.push(drawn("rect", { class: current, ...shape }));
+  };
   rows.forEach((row, index) => {
     if (!isEvent(row)) return;
     const next = look(row) || null;
