@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 _EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-_OTHERWISE_CALLED = {"engineio", "opentelemetry", "psycopg_pool", "socketio", "strawberry"}
+_OTHERWISE_CALLED = {"PIL", "engineio", "opentelemetry", "psycopg_pool", "socketio", "strawberry"}
 BENCH = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["bench"]} | _OTHERWISE_CALLED
 """The packages of the extra, by the names that they are imported by."""
 LINT = {re.split(r"\W", line.replace("-", "_"))[0] for line in _EXTRAS["lint"]}

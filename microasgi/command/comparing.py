@@ -1,14 +1,21 @@
-"""The same request to the same app on another server, for the page to show beside ours."""
+"""The same request to the same app on another server, for the page to show beside ours.
+
+That server runs in a process of its own, as it does for `microasgi trace --server`, which hides what is always hidden. What else is to be
+hidden here is hidden as soon as it comes from there.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 from anyio import to_thread
+from microasgi_server.taps import Redaction
 
 from microasgi.command.hosted import Task
 from microasgi.command.hosting import hosting
+from microasgi.command.inspecting import cuts
 from microasgi.exceptions import HTTPException
 from microasgi.inspector.client import Client
 from microasgi.inspector.leaving import WAYS
@@ -16,14 +23,16 @@ from microasgi.inspector.page.reasons import Seen
 from microasgi.inspector.page.routes import Compare
 from microasgi.inspector.page.sheet import Sheet
 from microasgi.inspector.page.visits import Asked
-from microasgi.inspector.told import Recording, in_order
+from microasgi.inspector.told import Recording, Shown, in_order
 
 PATIENCE = 60.0
 """Seconds that a handler may take on the other server, after its client has left, before the comparison ends."""
 
+HIDDEN = "***"
 
-def comparing(host: Callable[[str, str], Task]) -> Compare:
-    """Makes a request to the same app on another server, in a process of its own, as `microasgi trace --server` does.
+
+def comparing(host: Callable[[str, str], Task], redaction: Redaction) -> Compare:
+    """Makes the request, as soon as somebody compares.
 
     :param host: what is to be served, for a method and a path
     """
@@ -32,19 +41,40 @@ def comparing(host: Callable[[str, str], Task]) -> Compare:
         task = host(asked.request.method, asked.request.path)
         if find_spec(task.server) is None:
             raise HTTPException(501, f"{task.server} is not installed; install it with: pip install {task.server}")
-        return await to_thread.run_sync(_compared, task, asked, abandon_on_cancel=True)
+        return await to_thread.run_sync(partial(_compared, task, asked, redaction), abandon_on_cancel=True)
 
     return compare
 
 
-def _compared(task: Task, asked: Asked) -> dict[str, Any]:
-    told = Recording()
+def _compared(task: Task, asked: Asked, redaction: Redaction) -> dict[str, Any]:
+    told, (sends, gets) = Recording(), cuts(redaction)
     try:
         with hosting(task.write(), sees_the_wire=False) as host:
-            client = Client(host.port(), asked.request, WAYS[asked.way], told, seconds=asked.seconds)
+            client = Client(host.port(), asked.request, WAYS[asked.way], told, seconds=asked.seconds, sends=sends, gets=gets)
             client.run()
             host.settles(PATIENCE)
-            events = in_order([*told.events, *host.events])
+            events = in_order([*told.events, *(hidden(event, redaction) for event in host.events)])
     except SystemExit:
         raise HTTPException(502, f"{task.server} doesn't serve {task.target}: the terminal says why") from None
     return Sheet(0, events, f"{task.server} {version(task.server)}").whole(Seen())
+
+
+def hidden(event: Shown, redaction: Redaction) -> Shown:
+    """The event, without what is to be hidden of its scope or its message."""
+    facts = {name: _hidden(value, redaction) if name in ("scope", "message") else value for name, value in event["facts"].items()}
+    return {**event, "facts": facts}
+
+
+def _hidden(told: Any, redaction: Redaction) -> Any:
+    if not isinstance(told, dict):
+        return told
+    found = dict(told)
+    for name, value in told.items():
+        match name, value:
+            case "headers", list():
+                found[name] = redaction.fields(value)
+            case "query_string", str() if value and redaction.hide_query:
+                found[name] = HIDDEN
+            case "body" | "bytes" | "text", dict() if not redaction.bodies:
+                found[name] = {**value, **{part: "" for part in ("bytes", "text") if part in value}}
+    return found

@@ -92,7 +92,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     )
     redaction = Redaction(arguments.hide, hide_query=arguments.hide_query, bodies=arguments.bodies)
     session = Session(subject(app, arguments.target, chosen_loop(config), redaction), compares=OTHER)
-    with _page(session, arguments) as address:
+    with _page(session, arguments, redaction) as address:
         run_until_signal(
             watch(app),
             config,
@@ -102,12 +102,12 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _page(session: Session, arguments: argparse.Namespace) -> Iterator[str]:
+def _page(session: Session, arguments: argparse.Namespace, redaction: Redaction) -> Iterator[str]:
     """Serve the page, in a thread of its own, with a loop of its own; gives its address, with the token."""
     token = secrets.token_hex(16)
     host = partial(Task, arguments.target, arguments.factory, arguments.app_dir, OTHER, "asyncio", arguments.cancel_on_disconnect)
     with listening(arguments.page_port) as sock, start_blocking_portal() as portal:
-        app = page(session, token, comparing(host))
+        app = page(session, token, comparing(host, redaction))
         with portal.wrap_async_context_manager(serving(app, session, sock)) as address:
             yield f"{address}/#t={token}"
 

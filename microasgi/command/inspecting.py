@@ -41,7 +41,7 @@ def subject(app: ASGIApp, target: str, loop: str, redaction: Redaction) -> Subje
         phases=_phases(),
         stages=[(stage.name, stage.value) for stage in Stage],
         terms=_terms(redaction),
-        cuts=partial(_cuts, redaction),
+        cuts=partial(cuts, redaction),
     )
 
 
@@ -81,7 +81,7 @@ def _terms(redaction: Redaction) -> str:
     return f"hidden: {hidden} · {bodies} · loopback only"
 
 
-def _cuts(redaction: Redaction) -> tuple[Cut, Cut]:
+def cuts(redaction: Redaction) -> tuple[Cut, Cut]:
     """What is told of the bytes that a client sends, and of those that it gets."""
     sends, gets = Stream(redaction), Stream(redaction)
     for stream in (sends, gets):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from anyio import to_thread
+from microasgi_server.taps import Redaction
 
 from microasgi.command.comparing import comparing
 from microasgi.command.hosted import Task
@@ -36,7 +37,7 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 async def inspected() -> AsyncIterator[Inspected]:
     host = partial(Task, "tests.inspector.stubborn:routes", False, ".", "uvicorn", "asyncio", False)
-    async with inspecting(stubborn.routes, compare=comparing(host)) as both:
+    async with inspecting(stubborn.routes, compare=comparing(host, Redaction())) as both:
         yield both
 
 

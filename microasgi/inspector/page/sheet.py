@@ -1,8 +1,10 @@
 """A request as the page shows it: the rows of its timeline, with what the page says beside them."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from microasgi.inspector.client import Request
@@ -11,6 +13,8 @@ from microasgi.inspector.page.visits import Asked
 from microasgi.inspector.summary import Story, clock, span, story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.inspector.told import Shown
+
+SWITCHING_PROTOCOLS = 101
 
 SILENCE = 100.0
 """Milliseconds after which a request that goes on says so."""
@@ -46,7 +50,7 @@ class Sheet:
         return {
             "id": self.id,
             "short": self.title(),
-            "status": _status(told, self.now),
+            "status": SWITCHING_PROTOCOLS if self._has_accepted() else _status(told, self.now),
             "how": _how(told, self.now),
             "bars": _bars(told),
             "total": told.last,
@@ -113,12 +117,18 @@ class Sheet:
                     return Request(str(scope.get("method", "WEBSOCKET")), f"{scope['path']}{'?' + query if query else ''}")
         return None
 
+    def _has_accepted(self) -> bool:
+        """Whether it is a WebSocket, and open, or was: whatever becomes of that, its handshake has its status."""
+        sent = (event["facts"]["message"] for event in self.events if (event["lane"], event["what"]) == ("asgi", "send"))
+        return any(isinstance(message, dict) and message.get("type") == "websocket.accept" for message in sent)
+
     def _rows(self, told: Story) -> list[dict[str, Any]]:
         rows, step = [], None
         for line in timeline(self.events).rows:
             row = line.shown()
             if "state" in row:
                 step = _step(row) or step
+                row["src"] = row["src"] and {**row["src"], "path": _importable(row["src"]["path"])}
                 row["state"] = {**row["state"], "handler": self._handler(row["state"], row["t"], told), "last": step}
             else:
                 row["fold"] = f"… {row['fold']:,} events like these, in {span(row['gap'])}" if "fold" in row else None
@@ -195,6 +205,12 @@ def _bars(told: Story) -> list[Bar]:
     else:
         bars = [(told.called, known, "b-wait", "the handler waits")]
     return bars if told.heard is None else [*bars, (known, over, "b-clean", "")]
+
+
+def _importable(path: str) -> str:
+    """A file's path from where Python found it: `microasgi/promise/delivery.py`, wherever that is installed."""
+    roots = [root for root in sys.path if root and Path(path).is_relative_to(root)]
+    return Path(path).relative_to(max(roots, key=len)).as_posix() if roots else path
 
 
 def _step(row: dict[str, Any]) -> list[str] | None:

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from microasgi.checks import encode_header
 from microasgi.exceptions import HTTPException
 from microasgi.inspector.client import Client, Request
-from microasgi.inspector.leaving import WAYS, Leaves, Sends, Way
+from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
 from microasgi.inspector.told import Cut, Shown
 
 AT_ONCE = 20
@@ -147,9 +147,19 @@ def _read(values: Any) -> Asked:
         raise ValueError(f"the path starts with a slash, and is ASCII without spaces (write %20), not {path!r}")
     if way not in WAYS:
         raise ValueError(f"the way to leave is one of {', '.join(WAYS)}, not {way!r}")
+    _check(method, WAYS[way], way)
     if after is not None and not (isinstance(after, int | float) and 0 <= after < math.inf):
         raise ValueError(f"after is a number of seconds, not {after!r}")
     return Asked(Request(method, path, _fields(values.get("headers", "")), str(values.get("body", "")).encode()), way, after)
+
+
+def _check(method: str, way: Way, name: str) -> None:
+    """WebSockets and HTTP's requests aren't left in quite the same ways."""
+    websocket = method == "WEBSOCKET"
+    if way.ending is Ending.GOODBYE and not websocket:
+        raise ValueError("only a WebSocket has a goodbye: choose the method WEBSOCKET")
+    if websocket and (way.sends is not Sends.ALL or way.leaves in (Leaves.BEFORE_THE_LAST_BYTE, Leaves.WITH_ITS_ANSWER)):
+        raise ValueError(f"a WebSocket can't be left by {name}: that is a way of an HTTP request")
 
 
 def _fields(text: object) -> Sequence[tuple[str, str]]:
