@@ -189,7 +189,7 @@ class Session:
         self._visits_of.pop(entry.id, None)
         self._threads.pop(entry.id, None)
         self.pages.withdraw(("request", entry.id), len(entry))
-        self.pages.tell(("forgotten", entry.id), lambda: {"kind": "forgotten", "ids": [entry.id]})
+        self.pages.tell(("forgotten", 0), lambda: {"kind": "forgotten", "before": next(iter(self.recording.entries))})
 
     def _changed(self, id: int) -> None:
         self.pages.tell(("request", id), self._news_of(id))
@@ -200,7 +200,7 @@ class Session:
     def _meet(self) -> None:
         """Find the server's side of the connections that were made here."""
         for visit in list(self._unmet):
-            entry = next((each for each in reversed(self.recording.entries.values()) if each.peer and each.peer == visit.port), None)
+            entry = next((each for each in reversed(self.recording.entries.values()) if _is_of(visit, each)), None)
             if entry is not None:
                 self._visits_of[entry.id] = visit
                 self._unmet.remove(visit)
@@ -240,6 +240,11 @@ class Session:
 
 def _news_of_visit(visit: Visit, words: str) -> Callable[[], News]:
     return lambda: {"kind": "visit", "visit": visit.number, "state": "over" if visit.over else "open", "words": words}
+
+
+def _is_of(visit: Visit, entry: Entry) -> bool:
+    """Whether this connection is the visit's: by its port, which others may have had before."""
+    return entry.peer is not None and entry.peer == visit.port and entry.events[0]["at"] >= visit.events[0]["at"]
 
 
 def _is_over(entry: Entry) -> bool:

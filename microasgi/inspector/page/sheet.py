@@ -172,7 +172,8 @@ def _status(told: Story, now: float | None) -> int | None:
     """As the access log has it; None, if there is none yet, or there was no request."""
     if told.refused or told.called is None:
         return told.refused or None
-    if told.left is not None and not told.is_complete:
+    before_the_news = told.done is not None and (told.noticed is None or told.done < told.noticed)
+    if told.left is not None and not before_the_news:
         return CLIENT_CLOSED_REQUEST
     return told.status or (None if now is not None else CLIENT_CLOSED_REQUEST)
 

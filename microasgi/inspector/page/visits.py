@@ -197,7 +197,12 @@ def ways() -> list[dict[str, Any]]:
 
     waits: whether it leaves when it is told to.
     """
-    return [{"name": name, "title": TITLES.get(name, name), "help": way.means, "waits": _waits(way)} for name, way in WAYS.items()]
+    return [{"name": name, "title": TITLES.get(name, name), "help": _help(way), "waits": _waits(way)} for name, way in WAYS.items()]
+
+
+def _help(way: Way) -> str:
+    """What it means; a page has no options."""
+    return way.means.replace("--size", f"{Request.size:,}")
 
 
 def _waits(way: Way) -> bool:

@@ -14,14 +14,19 @@ import { Requests } from "./requests.js";
 import { duration, plain } from "./words.js";
 
 const A_NOTICE_STAYS = 12000; // ms
+const A_TURN = 100; // ms
 
 let hello = { phases: null, stages: null };
 let comparing = null; // the id of the request that is compared
 let said = ""; // the last sentence that was read aloud
+let pinned = false; // whether somebody has chosen a request, which others then don't push aside
 
 const view = new Ladder(named("view"), (row, timeline) => describe(named("detail"), row, timeline, hello));
 const other = new Ladder(named("other"));
-const requests = new Requests((id) => open(id));
+const requests = new Requests((id) => {
+  pinned = true;
+  open(id);
+});
 const launch = new Launch(notice);
 
 // What the inspector tells.
@@ -42,8 +47,8 @@ const TOLD = {
     const isNew = requests.put(news);
     if ((isNew && follows(news)) || news.id === requests.current) open(news.id);
   },
-  forgotten({ ids }) {
-    requests.drop(ids);
+  forgotten({ before }) {
+    requests.drop(before);
   },
   visit(news) {
     launch.visit(news);
@@ -73,9 +78,10 @@ function live(state, words) {
   named("live-text").textContent = words;
 }
 
-/** Whether the page should turn to a new request: not while it compares, nor away from one that somebody studies. */
+/** Whether the page should turn to a new request: not while it compares, nor away from one that somebody studies; but to our own. */
 function follows(news) {
-  return comparing === null && (news.ours || requests.current === null || !named("view").contains(document.activeElement));
+  if (news.ours) pinned = view.byHand = false;
+  return comparing === null && !pinned && !view.byHand;
 }
 
 let noticed = 0;
@@ -103,6 +109,7 @@ async function open(id) {
       wanted = null;
       const timeline = await get(`/timeline/${asked}`);
       if (requests.current === asked && comparing === null) show(timeline);
+      if (wanted === asked) await new Promise((go) => setTimeout(go, A_TURN)); // it changes faster than one can look
     }
   } catch (error) {
     notice(error.message);

@@ -22,9 +22,10 @@ export class Requests {
     named("none").hidden = false;
   }
 
-  /** A request is new, or has changed. Whether it is new. */
+  /** A request is new, or has changed. Whether it is new, or is known only now to be our own. */
   put(summary) {
     const isNew = !this.#known.has(summary.id);
+    const isOurs = summary.ours && !this.#known.get(summary.id)?.ours;
     this.#known.set(summary.id, summary);
     named("none").hidden = true;
     const button = this.#drawn(summary);
@@ -32,12 +33,12 @@ export class Requests {
     else this.#buttons.get(summary.id).replaceWith(button);
     if (this.#buttons.get(summary.id)?.contains(document.activeElement)) button.focus();
     this.#buttons.set(summary.id, button);
-    return isNew;
+    return isNew || isOurs;
   }
 
-  /** The inspector has forgotten these. */
-  drop(ids) {
-    for (const id of ids) {
+  /** The inspector has forgotten all before this one. */
+  drop(before) {
+    for (const id of [...this.#known.keys()].filter((id) => id < before)) {
       this.#known.delete(id);
       this.#buttons.get(id)?.remove();
       this.#buttons.delete(id);
