@@ -37,8 +37,8 @@ WORDS = {
 @pytest.mark.parametrize("asked", WORDS, ids=str)
 async def test_it_is_told_why_a_handler_goes_on(asked: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence says what holds it, where that is, and what to do about it."""
-    monkeypatch.setattr(stubborn, "SECONDS", 0.7)
     method, path = asked
+    monkeypatch.setattr(stubborn, "SECONDS", 0.7 if path == "/blocking" else 0.3)
     if path == "/swallowing" and sniffio.current_async_library() == "trio":
         return  # there every further await raises, too, and so it ends at once
     async with inspecting(stubborn.routes) as inspected:
