@@ -14,5 +14,5 @@ plain data, so nothing in this folder knows the server.
     ladder.py    rows as text
     exports.py   events for other programs: JSON lines, Perfetto; har.py HAR
 
-`microasgi/command/trace.py` puts them together; so does, for a browser, `page/`, which `microasgi/command/inspect.py` serves.
+`microasgi/command/trace.py` puts them together; so does, for a browser, `page/`, which `microasgi/command/inspection.py` serves.
 """

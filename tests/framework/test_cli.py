@@ -749,7 +749,7 @@ def test_a_unix_socket_in_use_is_one_clear_line(app_dir: Path) -> None:
         ([], ["COMMAND"]),
         (["serv", "main:routes"], ["there is no command 'serv'; did you mean serve?"]),
         (["main:routes"], ["there is no command 'main:routes'; did you mean microasgi serve main:routes?"]),
-        (["inspect"], ["there is no command 'inspect', only serve, routes and trace"]),
+        (["polish"], ["there is no command 'polish', only serve, routes, trace and inspect"]),
         (["serve"], ["TARGET"]),
         (["serve", "main:routes", "--reload-delay", "1"], ["there is no option --reload-delay here: --reload watches *.py"]),
         (["serve", "main:routes", "--workers", "0"], ["--workers is a whole number, 1 or more, not '0'"]),

@@ -16,7 +16,7 @@ from microasgi.inspector.page.routes import page
 from microasgi.inspector.page.session import Session
 from microasgi.inspector.page.visits import Asked
 from microasgi.watching import watch
-from tests.harness import Client, Response, Served, eventually, serving
+from tests.harness import PATIENCE, Client, Response, Served, eventually, serving
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -40,7 +40,8 @@ class Inspected:
     async def ask(self, path: str, order: Any = None, headers: Mapping[str, str | None] | None = None) -> Response:
         """Ask the page, as its own script does; `headers` are others, or in place of those."""
         async with await self.page.connect() as client:
-            return await ask(client, path, order, {**self.usual(), **(headers or {})})
+            with anyio.fail_after(PATIENCE):  # a stream doesn't end
+                return await ask(client, path, order, {**self.usual(), **(headers or {})})
 
     def usual(self) -> dict[str, str | None]:
         """What the page's script sends."""

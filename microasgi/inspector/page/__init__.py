@@ -18,5 +18,5 @@ It is served in a thread of its own, with an event loop of its own: so it answer
     sheet.py      a request as the page shows it; reasons.py  why its handler hasn't stopped
     session.py    all of it together
 
-It knows no server: `microasgi/command/inspect.py` serves it, and puts the tap in place.
+It knows no server: `microasgi/command/inspection.py` serves it, and puts the tap in place.
 """
