@@ -27,6 +27,9 @@ LARGEST = 150_000
 
 WIDTH, HEIGHT, COLOURS = 1360, 820, 256
 
+VISITS = [("/hello", "after", "0"), ("/report/2023", "rst", "0.3"), ("/report/2024", "fin", "1")]
+"""Path, way to leave, and when; the last one is looked at."""
+
 COMMAND = [sys.executable, "-m", "microasgi", "inspect", "shop:routes", "--loop", "asyncio"]
 
 
@@ -47,9 +50,12 @@ async def shot(address: str, folder: Path) -> bytes:
     """A client has left after a second, and the moment at which its handler was told is selected."""
     async with browsing(path_of("chromium"), folder, address, WIDTH, HEIGHT) as tab:
         await tab.until("document.querySelector('#live[data-state=live]')")
-        await tab.evaluate("document.getElementById('path').value = '/report/2024'; document.getElementById('go').click()")
-        await tab.until("document.querySelector('#view[data-running=false] .row.hot')")
-        await tab.until("document.getElementById('launched').textContent.startsWith('over')")
+        for path, way, after in VISITS:
+            values = {"path": path, "way": way, "after": after}
+            await tab.evaluate(";".join(f"document.getElementById({id!r}).value = {value!r}" for id, value in values.items()))
+            await tab.evaluate("document.getElementById('go').click()")
+            await tab.until(f"document.querySelector('#view[data-running=false] h2')?.textContent.startsWith('GET {path} ')")
+            await tab.until("/^(over|answered)/.test(document.getElementById('launched').textContent)")
         return await tab.picture()
 
 

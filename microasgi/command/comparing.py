@@ -4,13 +4,16 @@ That server runs in a process of its own, as it does for `microasgi trace --serv
 hidden here is hidden as soon as it comes from there.
 """
 
+import threading
 from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+import anyio
 from anyio import to_thread
+from microasgi_server import StartupError
 from microasgi_server.taps import Redaction
 
 from microasgi.command.hosted import Task
@@ -41,22 +44,57 @@ def comparing(host: Callable[[str, str], Task], redaction: Redaction) -> Compare
         task = host(asked.request.method, asked.request.path)
         if find_spec(task.server) is None:
             raise HTTPException(501, f"{task.server} is not installed; install it with: pip install {task.server}")
-        return await to_thread.run_sync(partial(_compared, task, asked, redaction), abandon_on_cancel=True)
+        comparison = _Comparison(task, asked, redaction)
+        try:
+            return await to_thread.run_sync(comparison.run, abandon_on_cancel=True)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(comparison.stop)
 
     return compare
 
 
-def _compared(task: Task, asked: Asked, redaction: Redaction) -> dict[str, Any]:
-    told, (sends, gets) = Recording(), cuts(redaction)
-    try:
-        with hosting(task.write(), sees_the_wire=False) as host:
-            client = Client(host.port(), asked.request, WAYS[asked.way], told, seconds=asked.seconds, sends=sends, gets=gets)
-            client.run()
-            host.settles(PATIENCE)
-            events = in_order([*told.events, *(hidden(event, redaction) for event in host.events)])
-    except SystemExit:
-        raise HTTPException(502, f"{task.server} doesn't serve {task.target}: the terminal says why") from None
-    return Sheet(0, events, f"{task.server} {version(task.server)}").whole(Seen())
+class _Comparison:
+    """One request on the other server, which may be broken off: its page has closed, or the inspector ends."""
+
+    def __init__(self, task: Task, asked: Asked, redaction: Redaction) -> None:
+        self._task, self._asked, self._redaction = task, asked, redaction
+        self._ending = ExitStack()
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def run(self) -> dict[str, Any]:
+        """Make it, and wait for its end.
+
+        :raises HTTPException: 502, the app can't be served there
+        """
+        task, asked, told = self._task, self._asked, Recording()
+        sends, gets = cuts(self._redaction)
+        try:
+            with hosting(task.write(), sees_the_wire=False) as host:
+                self._end_with(host.stop)
+                client = Client(host.port(), asked.request, WAYS[asked.way], told, seconds=asked.seconds, sends=sends, gets=gets)
+                self._end_with(client.leave_now)
+                client.run()
+                host.settles(PATIENCE)
+                events = in_order([*told.events, *(hidden(event, self._redaction) for event in host.events)])
+        except (SystemExit, StartupError):
+            raise HTTPException(502, f"{task.server} doesn't serve {task.target}: the terminal says why") from None
+        return Sheet(0, events, f"{task.server} {version(task.server)}").whole(Seen())
+
+    def stop(self) -> None:
+        """Break it off, wherever it is."""
+        with self._lock:
+            self._is_over = True
+            self._ending.close()
+
+    def _end_with(self, what: Callable[[], object]) -> None:
+        """From now on that is a part of breaking it off."""
+        with self._lock:
+            if self._is_over:
+                what()
+            else:
+                self._ending.callback(what)
 
 
 def hidden(event: Shown, redaction: Redaction) -> Shown:

@@ -1,8 +1,11 @@
 """The other server beside ours: what it was asked, and what is hidden of it."""
 
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from microasgi_server.taps import Redaction
 
@@ -12,6 +15,7 @@ from microasgi.exceptions import HTTPException
 from microasgi.inspector.client import Request
 from microasgi.inspector.page.visits import Asked
 from tests.conftest import LOOPS
+from tests.harness import eventually
 from tests.needs import needs_package
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +44,29 @@ async def test_the_same_is_hidden_as_on_our_server() -> None:
     assert found["server"].startswith("uvicorn ")
     for text in (SECRET, SECRET.encode().hex()):
         assert text not in str(found)
+
+
+@needs_package("uvicorn")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which tells a process's children")
+async def test_a_page_that_closes_ends_the_comparison() -> None:
+    """Nobody waits any longer: the other server is stopped, whatever its handler does."""
+    compare = comparing(partial(Task, TARGET, False, ".", "uvicorn", "asyncio", False), Redaction())
+    before = children()
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            await compare(Asked(Request("GET", "/blocking"), "fin", 60))
+
+        tasks.start_soon(wait)
+        await eventually(lambda: children() - before)
+        tasks.cancel_scope.cancel()
+    await eventually(lambda: children() <= before)
+
+
+def children() -> set[str]:
+    """This process's children, whichever thread has started them."""
+    found = [file.read_text().split() for file in Path("/proc/self/task").glob("*/children")]
+    return {number for numbers in found for number in numbers}
 
 
 async def test_a_server_that_is_missing_is_told_with_its_remedy() -> None:

@@ -9,6 +9,7 @@ from microasgi_server.taps import Redaction
 
 from microasgi import Request, Router, WebSocket
 from microasgi.inspector.leaving import WAYS
+from microasgi.inspector.page.visits import ways
 from tests.conftest import LOOPS
 from tests.harness import eventually
 from tests.inspector.inspected import Inspected, inspecting
@@ -90,6 +91,15 @@ async def test_it_leaves_in_every_way(way: str, inspected: Inspected) -> None:
     assert (found["left"] is not None) == (way != "stay" or any("close()" in label for lane, label in lanes(found) if lane == 0))
     if status == 499:
         assert any(row.get("hot") and row["to"] == 4 for row in found["rows"]), found["sum"]
+
+
+async def test_who_leaves_with_its_answer_needs_no_time(inspected: Inspected) -> None:
+    """As the form has it, which offers no time where the way to leave has its own."""
+    offered = {way["name"]: way["waits"] for way in ways()}
+    assert [name for name, waits in offered.items() if not waits] == ["before-last-byte", "after", "stay"]
+    for way in ("before-last-byte", "after", "stay"):
+        await inspected.visit("GET", "/hello", way, after=None)
+    await eventually(lambda: not inspected.session.visits.going_on)
 
 
 async def test_it_waits_until_it_is_told_to_leave(inspected: Inspected) -> None:

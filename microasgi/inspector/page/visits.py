@@ -32,7 +32,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "WEBSOCKE
 class Asked:
     """What a visit is to be.
 
-    after: seconds until it leaves; None: when it is told to.
+    after: seconds until it leaves; None: when it is told to, or when its way to leave says so.
     """
 
     request: Request
@@ -41,7 +41,9 @@ class Asked:
 
     @property
     def seconds(self) -> float:
-        return PATIENCE if self.after is None else self.after
+        if self.after is not None:
+            return self.after
+        return 0.0 if WAYS[self.way].leaves is Leaves.WITH_ITS_ANSWER else PATIENCE
 
 
 @dataclass(eq=False)
@@ -197,13 +199,12 @@ def ways() -> list[dict[str, Any]]:
 
     waits: whether it leaves when it is told to.
     """
-    return [{"name": name, "title": TITLES.get(name, name), "help": _help(way), "waits": _waits(way)} for name, way in WAYS.items()]
+    return [
+        {"name": name, "title": TITLES.get(name, name), "help": _help(way), "waits": way.leaves is Leaves.IN_TIME}
+        for name, way in WAYS.items()
+    ]
 
 
 def _help(way: Way) -> str:
     """What it means; a page has no options."""
     return way.means.replace("--size", f"{Request.size:,}")
-
-
-def _waits(way: Way) -> bool:
-    return way.leaves is Leaves.IN_TIME and way.sends is not Sends.HALF_A_HEAD
