@@ -67,7 +67,7 @@ def main() -> None:
     with inspected() as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         data = anyio.run(shot, address, Path(folder))
     small = io.BytesIO()
-    Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
         small, "PNG", optimize=True
     )
     if small.tell() > LARGEST:
