@@ -12,7 +12,8 @@ from typing import Any
 
 from microasgi_server import StartupError
 from microasgi_server.command.parser import Parser, add_target
-from microasgi_server.options import FLAG, OPTIONS, PATH, TEXT, Groups, Kind, Option, choice
+from microasgi_server.kinds import FLAG, PATH, TEXT, Kind, choice
+from microasgi_server.options import OPTIONS, Groups, Option
 
 from microasgi.checks import encode_header
 from microasgi.command.hosted import Task
