@@ -5,9 +5,10 @@ from typing import Any
 
 from microasgi_server.command.levels import LOG_LEVEL
 from microasgi_server.command.parser import Parser, add_target
-from microasgi_server.options import FLAG, GROUPS, NAMES, PORT, Groups, Kind, Option
+from microasgi_server.kinds import FLAG, NAMES, PORT, Kind
+from microasgi_server.options import GROUPS, Groups, Option
 
-from microasgi.command.serve import GROUP
+from microasgi.command import serve
 
 LOOPBACK = Kind(
     "127.0.0.1 or localhost, since the inspector shows everything to whoever reaches it",
@@ -30,7 +31,7 @@ OPTIONS: Groups = {
         Option("bodies", FLAG, "show the beginning of bodies"),
     ),
     "how it runs the app": (*(_KNOWN[name] for name in ("loop", "lifespan", "root_path", "half_close", "limit_body")), LOG_LEVEL),
-    **GROUP,
+    **serve.GROUPS,
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -47,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "limit_body": 0,
     "log_level": "info",
     "cancel_on_disconnect": False,
+    "lint": False,
 }
 
 

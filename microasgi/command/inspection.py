@@ -42,7 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
     config = chosen_config(None, {name: getattr(arguments, name) for name in names})
     config = prepare(config, log_level=arguments.log_level, log_format="text", log_config=None, loggers=LOGGERS)
     app = loaded(
-        arguments.target, factory=arguments.factory, app_dir=arguments.app_dir, cancel_on_disconnect=arguments.cancel_on_disconnect
+        arguments.target,
+        factory=arguments.factory,
+        app_dir=arguments.app_dir,
+        cancel_on_disconnect=arguments.cancel_on_disconnect,
+        lint=arguments.lint,
     )
     redaction = Redaction(arguments.hide, hide_query=arguments.hide_query, bodies=arguments.bodies)
     session = Session(subject(app, arguments.target, chosen_loop(config), redaction), compares=OTHER)
