@@ -110,7 +110,7 @@ def _hidden(told: Any, redaction: Redaction) -> Any:
     for name, value in told.items():
         match name, value:
             case "headers", list():
-                found[name] = redaction.fields(value)
+                found[name] = [list(field) for field in redaction.fields(value)]
             case "query_string", str() if value and redaction.hide_query:
                 found[name] = HIDDEN
             case "body" | "bytes" | "text", dict() if not redaction.bodies:
