@@ -22,10 +22,10 @@ from microasgi.command.inspecting import cuts
 from microasgi.exceptions import HTTPException
 from microasgi.inspector.client import Client
 from microasgi.inspector.leaving import WAYS
-from microasgi.inspector.page.reasons import Seen
 from microasgi.inspector.page.routes import Compare
 from microasgi.inspector.page.sheet import Sheet
 from microasgi.inspector.page.visits import Asked
+from microasgi.inspector.reasons import Seen
 from microasgi.inspector.told import Recording, Shown, in_order
 
 PATIENCE = 60.0

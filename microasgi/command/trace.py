@@ -25,7 +25,8 @@ from microasgi.inspector.exports import as_json, as_perfetto
 from microasgi.inspector.har import as_har
 from microasgi.inspector.ladder import Style, ladder, sentences
 from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
-from microasgi.inspector.summary import summary
+from microasgi.inspector.reasons import Seen, reasons
+from microasgi.inspector.summary import story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.inspector.told import Recording, Shown, in_order
 
@@ -165,8 +166,14 @@ def trace(arguments: argparse.Namespace) -> None:
 
 
 def shown(events: Sequence[Shown], style: Style) -> str:
-    """The ladder, and the sentences below it."""
-    return f"{ladder(timeline(events), style)}\n{sentences(summary(events), style)}"
+    """The ladder, and the sentences below it: what happened, and why the handler hasn't stopped, if it should have."""
+    told = [summary(events), *reasons(_to_the_end(events), story(events), Seen())]
+    return "\n".join([ladder(timeline(events), style), *(sentences(each.replace("`", ""), style) for each in told)])
+
+
+def _to_the_end(events: Sequence[Shown]) -> list[Shown]:
+    """The events, and the present behind them: who computes still does."""
+    return [*events, {**events[-1], "lane": "core", "what": "now", "facts": {}}]
 
 
 def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:

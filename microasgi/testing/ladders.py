@@ -1,7 +1,8 @@
 """A call of the test client as a ladder."""
 
 from microasgi.inspector.ladder import NARROW, WIDE, Style, ladder, sentences
-from microasgi.inspector.summary import summary
+from microasgi.inspector.reasons import Seen, reasons
+from microasgi.inspector.summary import story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.testing.recording import Records
 
@@ -15,4 +16,6 @@ def told(records: Records, *, width: int = NARROW, colours: bool = False) -> tup
     record = records.kept[-1]
     which = f", the last of the test's {records.count} calls" if records.count > 1 else ""
     events, style = record.events(), Style(max(40, min(width, WIDE)), colours)
-    return f"{record.title}{which}", f"{ladder(timeline(events), style)}\n{sentences(summary(events), style)}"
+    said = [summary(events), *reasons(events, story(events), Seen())]
+    lines = [ladder(timeline(events), style), *(sentences(each.replace("`", ""), style) for each in said)]
+    return f"{record.title}{which}", "\n".join(lines)

@@ -8,7 +8,7 @@ import pytest
 import sniffio
 
 from microasgi import CancelOnDisconnect
-from microasgi.inspector.page.reasons import Blocked, Seen, reasons
+from microasgi.inspector.reasons import Blocked, Seen, reasons
 from microasgi.inspector.summary import story
 from tests.conftest import LOOPS
 from tests.inspector import stubborn

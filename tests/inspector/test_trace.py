@@ -97,10 +97,11 @@ def test_the_posts_experiment_is_a_ladder(trace: Run, tmp_path: Path) -> None:
 
 def test_a_handler_that_works_on_is_an_exit_code(trace: Run) -> None:
     """3, when patience is over; one that blocks its loop can't hold the command up."""
-    code, out, _ = trace("shop:routes", "GET", "/compute", "--leave-after", "100ms", "--patience", "200ms", "--ascii")
+    code, out, _ = trace("shop:routes", "GET", "/compute", "--leave-after", "100ms", "--patience", "600ms", "--ascii")
     assert code == STILL_AT_WORK
     assert "still at work for nobody" in " ".join(out.split())
     assert "behind shop.py:N in compute" in normal(" ".join(out.split()))
+    assert "It computed for N ms without an await" in normal(" ".join(out.split()))
     assert out.isascii()
 
 
@@ -119,6 +120,7 @@ def test_on_another_server_the_app_is_watched(trace: Run, server: str) -> None:
     assert (code, err) == (STILL_AT_WORK, "")
     assert "waits at starlette_shop.py:N in query" in normal(out)
     assert "The handler never heard of it: it was still at work for nobody" in " ".join(out.split())
+    assert "Nobody in this app has asked to be told of a departure" in " ".join(out.split())
 
 
 def test_a_missing_server_says_how_to_get_it(trace: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ It is served in a thread of its own, with an event loop of its own: so it answer
     pages.py      what each open page is still to be told, bounded
     visits.py     requests that are made here
     beats.py      whether the app's loop turns; standing.py  where a thread stands
-    sheet.py      a request as the page shows it; reasons.py  why its handler hasn't stopped
+    sheet.py      a request as the page shows it
     session.py    all of it together
 
 It knows no server: `microasgi/command/inspection.py` serves it, and puts the tap in place.

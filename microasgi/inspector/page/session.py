@@ -14,11 +14,11 @@ from microasgi.exceptions import HTTPException
 from microasgi.inspector.page.beats import Beats
 from microasgi.inspector.page.feed import Feed
 from microasgi.inspector.page.pages import News, Page, Pages
-from microasgi.inspector.page.reasons import Blocked, Seen
 from microasgi.inspector.page.recording import Entry, Recording
 from microasgi.inspector.page.sheet import Sheet
 from microasgi.inspector.page.standing import standing, workers
 from microasgi.inspector.page.visits import Asked, Visit, Visits, ways
+from microasgi.inspector.reasons import Blocked, Seen
 from microasgi.inspector.told import Cut, Shown, in_order, shown
 
 LOOK = 0.05

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from microasgi.inspector.client import Request
-from microasgi.inspector.page.reasons import CLIENT_CLOSED_REQUEST, SOON, Seen, reasons
 from microasgi.inspector.page.visits import Asked
+from microasgi.inspector.reasons import CLIENT_CLOSED_REQUEST, SOON, Seen, reasons
 from microasgi.inspector.summary import Story, clock, span, story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.inspector.told import Shown
