@@ -9,7 +9,6 @@ from microasgi.inspector.states import ends_it, is_turn
 from microasgi.inspector.told import Shown
 from microasgi.inspector.wording import is_reset
 
-CLOSED = "it closed its connection"
 PARTED = {"FIN": "left", "RST": "left by a reset", "half": "shut its sending side", "goodbye": "said goodbye", "leave": "left"}
 NOTICED = {"FIN": "Its FIN was read", "lost": "The reset was noticed", "hang_up": "The kernel told of it", "": "The server noticed"}
 """By what the server noticed; while it isn't reading, the kernel tells (EPOLLRDHUP)."""
@@ -22,6 +21,7 @@ _STATUS = re.compile(rb"HTTP/1\.\d (101|[2-9]\d\d)")
 class Story:
     """The moments of one connection that a sentence is made of, in milliseconds; None, if they didn't come.
 
+    called: the app was; refused: it wasn't, and the server answered with this status.
     left: the client left, in this way.
     noticed: something of the server's knew, by this event.
     told: the request was told.
@@ -32,6 +32,8 @@ class Story:
     status: of the response; 0: none.
     at: where the handler waited last; computes: it has gone on since, and not waited again.
     cleanup: how often it waited after it had heard.
+    error: what the handler raised, while its client was there.
+    websocket: whether it was one.
     """
 
     called: float | None = None

@@ -6,7 +6,7 @@ What stands between backticks in a label is code, or bytes. The rules are told i
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from microasgi.inspector.told import Shown
+from microasgi.inspector.told import LANES, Shown
 
 CLIENT, SOCKET, SERVER, ASGI, HANDLER = range(5)
 """The lanes as a ladder shows them, by their place in `Lane`."""
@@ -62,7 +62,7 @@ def told(event: Shown) -> Words:
     """What to say of an event. What nobody has words for is called by its name."""
     known = WORDS.get((event["lane"], event["what"]))
     if known is None:
-        lane = ("client", "wire", "core", "asgi", "handler").index(event["lane"])
+        lane = LANES.index(event["lane"])
         return Words(lane, lane, event["what"])
     return known(event["facts"])
 
