@@ -244,4 +244,4 @@ def test_a_failure_shows_the_last_call(report: str) -> None:
     assert NEWS in re.sub(r"^ *\d+\.\d{3}  ", "", report, flags=re.MULTILINE)
     assert "The client left at" in report
     assert "GET /first" not in report
-    assert report.count("app(scope, receive, send)") == len(re.findall(r"^FAILED test_bad", report, re.MULTILINE))
+    assert report.count("GET /bad, the last of") == len(re.findall(r"^FAILED test_bad", report, re.MULTILINE))
