@@ -9,10 +9,11 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tests.lessons.form import ROOT, Break, Lesson, experiments, run
+from tests.lessons.form import FOLDER, ROOT, Break, Lesson, experiments, run
 
-AFRESH = ("microasgi", "microasgi_server", "tests.harness", "tests.lessons.lesson_")
-"""What is imported once more while something is changed; everything else is as it was."""
+LESSONS = ("tests.lessons.lesson_",)
+ALL = ("microasgi", "microasgi_server", "tests.harness", *LESSONS)
+"""What is imported once more while something of it is changed; everything else is as it was."""
 
 
 class StillHolds(Exception):
@@ -36,11 +37,12 @@ class Changed(SourceFileLoader):
 class Finder(MetaPathFinder):
     """Finds that file, when it is imported."""
 
-    def __init__(self, changed: Changed) -> None:
+    def __init__(self, changed: Changed, afresh: tuple[str, ...]) -> None:
         self._changed = changed
+        self._afresh = afresh
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name.startswith(AFRESH) else None
+        spec = PathFinder.find_spec(name, path, target) if name.startswith(self._afresh) else None
         if spec is None or spec.origin != self._changed.path:
             return None
         self._changed.name, spec.loader = name, self._changed
@@ -49,10 +51,11 @@ class Finder(MetaPathFinder):
 
 @contextmanager
 def changed(file: Path, old: str, new: str) -> Iterator[str]:
-    """The packages and the lessons are imported afresh in this block, and this file with `new` where it has `old`; gives its text."""
+    """The lessons are imported afresh in this block, and the packages if need be; this file with `new` for `old`. Gives its text."""
     loader = Changed(file, old, new)
-    finder = Finder(loader)
-    before = {name: module for name, module in sys.modules.items() if name.startswith(AFRESH)}
+    afresh = LESSONS if file.parent == FOLDER else ALL
+    finder = Finder(loader, afresh)
+    before = {name: module for name, module in sys.modules.items() if name.startswith(afresh)}
     for name in before:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
@@ -60,7 +63,7 @@ def changed(file: Path, old: str, new: str) -> Iterator[str]:
         yield loader.text
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.startswith(AFRESH)]:
+        for name in [name for name in sys.modules if name.startswith(afresh)]:
             del sys.modules[name]
         sys.modules.update(before)
 
