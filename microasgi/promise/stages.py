@@ -20,7 +20,7 @@ OPEN, CALLED, SENT, HEARD, OVER = Stage  # in Python 3.11, `Stage.OPEN` costs fi
 TRANSITIONS: dict[Stage, set[Stage]] = {
     OPEN: {CALLED},  # a call that nobody cancels ends as it is
     CALLED: {SENT, HEARD, OVER},  # HEARD: from its thread, or from a scope that was cancelled at the same time
-    SENT: {HEARD, CALLED, OVER},  # CALLED: what it waited for has swallowed the cancellation
+    SENT: {HEARD, CALLED},  # CALLED: what it waited for has swallowed the cancellation
     HEARD: {SENT, OVER},  # SENT: a group had other errors in its place
     OVER: set(),
 }
