@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 import anyio
+import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
@@ -99,6 +100,21 @@ class Lesson:
     def title(self) -> str:
         """Its own, without a full stop."""
         return self.paragraphs()[0].rstrip(".")
+
+    @property
+    def idea(self) -> str:
+        """What it is about, in one sentence."""
+        return self.paragraphs()[1]
+
+    @property
+    def question(self) -> str:
+        """What to guess before one reads on."""
+        return self.paragraphs()[2]
+
+    def needs(self) -> str:
+        """Why it can't be run here, if it can't."""
+        mark: pytest.MarkDecorator | None = getattr(self.load(), "pytestmark", None)
+        return str(mark.kwargs["reason"]) if mark is not None and mark.args[0] else ""
 
     def code_lines(self) -> int:
         """Lines with code on them: neither empty, nor comments, docstrings or imports, nor the two lists at the end."""
