@@ -35,7 +35,7 @@ async def ask_and_leave(app: ASGIApp, working: anyio.Event, ended: anyio.Event) 
 
 # First, the handler that everybody writes: it reads its body, and then waits for something slow. What it waits for is the nap, and nobody
 # but the nap can end that. The client's FIN has long arrived. In lesson 2's server it lies in the kernel, because only `receive()` reads;
-# a busier server would have read it, and kept it for whoever asks. Either way the first `receive()` after the nap tells.
+# most servers have read it by now, and keep the news for whoever asks. Either way, the first `receive()` after the nap tells.
 
 
 async def test_nobody_is_in_receive() -> None:
@@ -118,7 +118,7 @@ async def test_the_watcher_eats_the_body() -> None:
 
 # The way out: whoever watches must keep what it reads, and hand it on. And it must know when to stop, or a client could fill the memory
 # with a body that the handler never wanted (lesson 6). A Router does that on any server, and so does `CancelOnDisconnect` around any app.
-# This server doesn't need it: it calls back, so that there is no task, and nothing to eat.
+# On the server of this repository nobody has to watch: it calls back, so that there is no task, and nothing to eat.
 
 
 async def test_a_router_hears_it_and_keeps_the_body() -> None:

@@ -127,8 +127,8 @@ def test_a_fin_waits_behind_what_has_no_room() -> None:
         assert one.fileno() in departures(epoll, one)
 
 
-# This server puts every socket that it pauses into one such epoll, and makes the kernel's room as large as it may, some 3 MB: so much may
-# be sent behind a handler that reads nothing, and it still hears its client leave.
+# The server of this repository puts every socket that it pauses into one such epoll, and has the kernel make as much room as it may, some
+# 3 MB: so much may lie there unread, and a handler that reads nothing still hears its client leave.
 
 
 async def test_a_handler_that_reads_nothing_hears_it() -> None:

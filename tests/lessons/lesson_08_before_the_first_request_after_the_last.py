@@ -111,7 +111,7 @@ async def test_a_startup_is_waited_for() -> None:
 
 
 # The spec has a strange rule for apps that know nothing of all this: they raise, and so say that they have no lifespan. A server can't tell
-# that from a startup with a bug in it. That is why this one says in its log which exception it was, and can be told to insist.
+# that from a startup with a bug in it. So ours says in its log which exception it was, and can be told to insist.
 
 
 async def test_an_app_without_a_lifespan_is_served() -> None:

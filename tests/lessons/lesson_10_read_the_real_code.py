@@ -89,7 +89,7 @@ async def test_the_life_of_a_request_is_as_written() -> None:
 
 # Functions are many. What one wants to see is fewer: bytes, HTTP, ASGI's messages, the handler's waits. Four lanes, and a request goes down
 # through all of them and up again. The server tells of that, if one hands it a connection class that does: no line of the core is there
-# for it. `microasgi inspect` shows the same on a page.
+# for it. (Any lesson with such a server shows this, too: `python -m tests.lessons 7 --timeline`.)
 
 
 async def test_a_request_goes_down_and_up_again() -> None:
