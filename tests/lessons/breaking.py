@@ -2,18 +2,24 @@
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tests.lessons.form import FOLDER, ROOT, Break, Lesson, experiments, run
+from tests.lessons.form import ROOT, Break, Lesson, experiments, run
 
-LESSONS = ("tests.lessons.lesson_",)
-ALL = ("microasgi", "microasgi_server", "tests.harness", *LESSONS)
-"""What is imported once more while something of it is changed; everything else is as it was."""
+Afresh = Callable[[str], bool]
+"""Which modules are imported once more while something is changed; all others are as they were."""
+
+
+def afresh(file: Path) -> Afresh:
+    """The lessons; and if it is our code that is changed, its package, and what the lessons have from that."""
+    package = file.relative_to(ROOT).as_posix().removeprefix("server/").partition("/")[0]
+    names = [f"{__package__}.lesson_", *(["tests.harness", f"{package}."] if package != "tests" else [])]
+    return lambda name: f"{name}.".startswith(tuple(names))
 
 
 class StillHolds(Exception):
@@ -37,12 +43,13 @@ class Changed(SourceFileLoader):
 class Finder(MetaPathFinder):
     """Finds that file, when it is imported."""
 
-    def __init__(self, changed: Changed, afresh: tuple[str, ...]) -> None:
+    def __init__(self, changed: Changed) -> None:
         self._changed = changed
-        self._afresh = afresh
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name.startswith(self._afresh) else None
+        if not self._changed.path.endswith(f"{name.rpartition('.')[2]}.py"):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.origin != self._changed.path:
             return None
         self._changed.name, spec.loader = name, self._changed
@@ -51,21 +58,35 @@ class Finder(MetaPathFinder):
 
 @contextmanager
 def changed(file: Path, old: str, new: str) -> Iterator[str]:
-    """The lessons are imported afresh in this block, and the packages if need be; this file with `new` for `old`. Gives its text."""
+    """In this block the lessons are imported afresh, and the changed package; this file with `new` for `old`. Gives its text."""
     loader = Changed(file, old, new)
-    afresh = LESSONS if file.parent == FOLDER else ALL
-    finder = Finder(loader, afresh)
-    before = {name: module for name, module in sys.modules.items() if name.startswith(afresh)}
-    for name in before:
-        del sys.modules[name]
+    finder, is_afresh = Finder(loader), afresh(file)
+    before = _forgotten(is_afresh)
     sys.meta_path.insert(0, finder)
     try:
         yield loader.text
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.startswith(afresh)]:
-            del sys.modules[name]
-        sys.modules.update(before)
+        _forgotten(is_afresh)
+        _remember(before)
+
+
+def _forgotten(is_afresh: Afresh) -> dict[str, ModuleType]:
+    """Forget modules as if nobody had imported them. They are also attributes of the packages that they are in."""
+    found = {name: sys.modules.pop(name) for name in list(sys.modules) if is_afresh(name)}
+    for name in found:
+        package, _, own = name.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(own, None)
+    return found
+
+
+def _remember(modules: dict[str, ModuleType]) -> None:
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        package, _, own = name.rpartition(".")
+        if package:
+            setattr(sys.modules[package], own, module)
 
 
 def broken(lesson: Lesson, change: Break) -> None:

@@ -62,6 +62,15 @@ def test_a_change_that_breaks_nothing_is_found() -> None:
         pass
 
 
+def test_a_change_leaves_nothing_behind() -> None:
+    """Behind a change, every module is the one that it was before."""
+    first = LESSONS[0]
+    modules, module = dict(sys.modules), first.load()
+    broken(first, module.BREAK)
+    assert {name: module for name, module in sys.modules.items() if name in modules} == modules
+    assert getattr(sys.modules[__package__], first.file.stem) is module
+
+
 def test_every_lesson_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a number, the command lists the lessons' titles."""
     assert main([]) == 0
