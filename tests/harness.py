@@ -390,9 +390,11 @@ class Sleeper:
 def refuses_connections(port: int) -> bool:
     """Whether nobody listens there."""
     try:
-        socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("127.0.0.1", port), 0.1).close()
     except ConnectionRefusedError:
         return True
+    except TimeoutError:  # it is about to close, and makes no connections
+        return False
     return False
 
 

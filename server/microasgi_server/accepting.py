@@ -19,6 +19,7 @@ import anyio
 
 from microasgi_server.deadlines import Wait
 from microasgi_server.running import RunningServer
+from microasgi_server.sealing import settle
 from microasgi_server.transports.peers import peer_options
 
 logger = logging.getLogger("microasgi_server")
@@ -52,7 +53,10 @@ UntilShort = Callable[[socket.socket, Callable[[socket.socket], str]], Awaitable
 
 @asynccontextmanager
 async def accepting(running: RunningServer, sockets: list[socket.socket], serve: Serve, until_short: UntilShort) -> AsyncIterator[None]:
-    """Accept on these sockets as long as the block lasts, and call `serve` with each new one and its client's address. Closes them."""
+    """Accept on these sockets as long as the block lasts, and call `serve` with each new one and its client's address. Closes them.
+
+    Those who are just connecting at the end are accepted, too, if the block ends without an error.
+    """
     acceptor = Acceptor(running, serve, until_short)
     try:
         async with anyio.create_task_group() as tasks:
@@ -64,6 +68,7 @@ async def accepting(running: RunningServer, sockets: list[socket.socket], serve:
                 sock.listen(running.config.backlog)
                 tasks.start_soon(acceptor.run, sock)
             yield
+            await settle(sockets)
             tasks.cancel_scope.cancel()
     finally:
         for sock in sockets:

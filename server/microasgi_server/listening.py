@@ -13,6 +13,7 @@ from microasgi_server.config import Config
 from microasgi_server.errors import StartupError
 from microasgi_server.inherited import inherited
 from microasgi_server.places import Place, place
+from microasgi_server.sealing import Bound
 
 
 def places(config: Config) -> list[Place]:
@@ -114,7 +115,7 @@ def _bind_tcp(host: str, port: int, shared: bool) -> list[socket.socket]:
     try:
         for family, kind, proto, _, address in dict.fromkeys(found):
             try:
-                sock = socket.socket(family, kind, proto)
+                sock = Bound(family, kind, proto)
             except OSError:  # IPv6 has addresses on this machine, but no support
                 continue
             sockets.append(sock)
@@ -134,8 +135,8 @@ def _bind_tcp(host: str, port: int, shared: bool) -> list[socket.socket]:
             port = sock.getsockname()[1]
             sock.setblocking(False)
     except BaseException:
-        for sock in sockets:
-            sock.close()
+        while sockets:
+            sockets.pop().close()
         raise
     if not sockets:
         raise StartupError(f"can't listen on {host}:{port}: this machine has none of its addresses")
@@ -167,26 +168,18 @@ def _bind_unix(path: str, permissions: int) -> Iterator[socket.socket]:
 
     :param permissions: of its file. Who may write to it may connect
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with sock:
+    with Bound(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         _clear_stale(path)
         try:
             sock.bind(path)
             os.chmod(path, permissions)  # before it listens: nobody has connected yet
         except OSError as error:
             raise StartupError(f"can't listen on unix socket {path!r}: {error.strerror or error}") from error
-        bound = os.stat(path)
         sock.setblocking(False)
         try:
             yield sock
         finally:
-            # Another server may have taken the path over meanwhile: then it is theirs to remove.
-            try:
-                now = os.stat(path)
-                if (now.st_ino, now.st_dev) == (bound.st_ino, bound.st_dev):
-                    os.unlink(path)
-            except FileNotFoundError:
-                pass
+            sock.remove_file()
 
 
 def _clear_stale(path: str) -> None:

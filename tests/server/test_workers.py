@@ -21,6 +21,7 @@ from microasgi_server.workers.wear import Wear, memory_used
 
 import microasgi
 from tests.framework.test_cli import PATIENCE, Running, check_refusal, run, say, script, serving
+from tests.harness import refuses_connections
 from tests.needs import needs_package, path_of
 
 APP = """
@@ -245,10 +246,12 @@ def test_a_second_signal_cancels_requests_and_the_lifespan_still_has_its_say(app
     with serving(app_dir, "main:routes", "--workers", "1", BREAKS_AT_THE_END="1") as server:
         settled(server, 1)
         with server.connect() as sock:
-            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+            sock.sendall(b"GET /slow?seconds=9 HTTP/1.1\r\nHost: test\r\n\r\n")
             server.wait_for(r"^slow in \d+$")
             server.process.send_signal(signal.SIGINT)
             server.wait_for("SIGINT: stopping; once more stops at once")
+            port = urlsplit(server.address).port or 0
+            until(lambda: refuses_connections(port), "who comes now is sent elsewhere, rather than kept waiting for a reset")
             server.process.send_signal(signal.SIGINT)
             assert b" 503 " in sock.makefile("rb").read()
         assert server.process.wait(PATIENCE) == 1

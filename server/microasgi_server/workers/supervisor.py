@@ -19,6 +19,7 @@ from microasgi_server.certificates import certificates_of
 from microasgi_server.config import Config
 from microasgi_server.errors import OptionError, ShutdownError, StartupError
 from microasgi_server.listening import bound_sockets, describe
+from microasgi_server.sealing import seal
 from microasgi_server.shutdown import longest
 from microasgi_server.workers import reloading
 from microasgi_server.workers.channel import Word
@@ -127,7 +128,7 @@ class Supervisor:
         started: Callable[[list[str]], object] | None,
     ) -> None:
         self._job, self._config = job, config
-        self._scheme = "http" if certificates_of(config) is None else "https"  # each worker reads them for itself
+        self._addresses = describe(listeners, "http" if certificates_of(config) is None else "https")  # each worker reads them for itself
         self._listeners, self._numbers, self._selector, self._started = listeners, numbers, selector, started
         self._children: dict[Worker, Child] = {}
         self._spare: Child | None = None
@@ -153,6 +154,8 @@ class Supervisor:
         roster = self._roster
         while not roster.over:
             now = time.monotonic()
+            if roster.ending is not None:
+                self._stop_listening()
             for order, worker in list(roster.orders(now)):
                 self._carry_out(order, worker)
             if self._config.reload and roster.rests and self._spare is None:
@@ -170,6 +173,12 @@ class Supervisor:
             raise self._failure
         if self._interrupted:
             raise KeyboardInterrupt
+
+    def _stop_listening(self) -> None:
+        """Leave the door to the workers: it closes when the last of them has accepted whom it can. Here nobody ever would."""
+        seal(self._listeners)
+        while self._listeners:
+            self._listeners.pop().close()
 
     def abandon(self) -> None:
         """End what is left, whatever it does: nothing, unless this process fails."""
@@ -229,10 +238,9 @@ class Supervisor:
                 self._roster.started(worker, now)
                 if self._roster.complete and not self._ready:
                     self._ready = True
-                    addresses = describe(self._listeners, self._scheme)
-                    notify.ready(addresses)
+                    notify.ready(self._addresses)
                     if self._started is not None:
-                        self._started(addresses)
+                        self._started(self._addresses)
             elif word is Word.WORN and self._roster.worn(worker, now):
                 logger.info("%s %s: another takes over", named(worker, child), text)
             elif word is Word.FAILED:

@@ -66,11 +66,18 @@ def _serve(assignment: Assignment, sockets: list[socket.socket], channel: socket
         # Who takes one connection at a time leaves the next to others that are awake.
         config = replace(config, limit_max_requests=None, limits=replace(config.limits, accept=1))
         app = job.load()
-        shared = Shared(sockets[: assignment.listeners], sockets[assignment.listeners :], partial(_live, channel, app, job.config))
-        run_until_signal(app, config, started=lambda _: say(channel, Word.STARTED), shared=shared)
+        listeners, numbers = sockets[: assignment.listeners], sockets[assignment.listeners :]
+        shared = Shared(listeners, numbers, partial(_live, channel, app, job.config))
+        run_until_signal(app, config, started=lambda _: _started(channel, listeners), shared=shared)
     except (StartupError, ShutdownError) as error:
         say(channel, Word.FAILED, explained(error))
         raise SystemExit(1) from None
+
+
+def _started(channel: socket.socket, listeners: list[socket.socket]) -> None:
+    for sock in listeners:  # the server has handles of its own; what is left open would listen as long as the process lives
+        sock.close()
+    say(channel, Word.STARTED)
 
 
 async def _live(channel: socket.socket, app: ASGIApp, config: Config) -> None:
