@@ -55,6 +55,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-seconds", type=float, default=600.0, help="how long the slow one of tests/deployment/test_faults.py lasts")
     parser.addoption("--no-skips", action="store_true", help="a test that can't run here has failed")
     parser.addoption("--lint", action="store_true", help="our server's tests fail if it breaks a rule of ASGI")
     parser.addoption("--tapped", action="store_true", help="every server that a test starts in its own process tells what it does")

@@ -237,7 +237,11 @@ class Served:
         try:
             sock.connect(("127.0.0.1", self.port))
         except BlockingIOError:
-            await anyio.wait_writable(sock)
+            try:
+                await anyio.wait_writable(sock)
+            except BaseException:
+                sock.close()
+                raise
         return Client(sock)
 
 

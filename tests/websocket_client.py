@@ -111,7 +111,11 @@ class Talker:
 
 async def talk(served: Served, *, handshake: bytes = HANDSHAKE, **options: Any) -> Talker:
     """Connect, and have the handshake done."""
-    client = await served.connect(**options)
+    return await shake_hands(await served.connect(**options), handshake)
+
+
+async def shake_hands(client: Client, handshake: bytes = HANDSHAKE) -> Talker:
+    """The same on a connection of the caller's."""
     await client.send(handshake)
     data = b""
     with anyio.fail_after(PATIENCE):

@@ -20,8 +20,9 @@ from typing import Any
 
 import anyio
 
-SETTLING = 0.02
-"""Seconds in which handshakes that have begun come to their end: several round trips within a data centre."""
+SETTLING = 0.002
+"""Seconds in which handshakes that have begun come to their end: a round trip or two within a data centre. Who begins one meanwhile waits
+for a second, until his system tries again; that is better than to be lost, but not to be had more often than it must be."""
 
 _SO_ATTACH_FILTER = 26
 """socket(7). Python has no name for it."""

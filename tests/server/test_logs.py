@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from microasgi_server import Config, identity, request_id
 from microasgi_server.access import VALUES
 from microasgi_server.access_fields import FIELDS
 from microasgi_server.log_formats import JSONFormatter, TextFormatter
+from microasgi_server.log_stream import LogStream
 from microasgi_server.logs import TRACE
 
 from tests.harness import Client, access_lines, eventually, serving
@@ -54,6 +58,28 @@ def test_a_line_names_the_worker(worker: int | None, text: str, monkeypatch: pyt
     assert TextFormatter().format(record) == text
     assert json.loads(JSONFormatter().format(record)).get("worker") == worker
     assert VALUES["worker"](None, None, 0.0) == worker  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="nothing here is as full as Linux's /dev/full")
+def test_what_a_full_disk_swallowed_is_told_when_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that can't be written leaves no traceback, and the next that can is followed by how many there were."""
+    with open("/dev/full", "w", buffering=1) as stderr, (tmp_path / "log").open("wb") as file:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        stream = LogStream()
+        for number in range(3):
+            stream.handle(logging.makeLogRecord({"msg": f"line {number}"}))
+        os.dup2(file.fileno(), stderr.fileno())
+        for number in range(3, 5):
+            stream.handle(logging.makeLogRecord({"msg": f"line {number}"}))
+        assert stream.stream is stderr
+    told = "3 line(s) of this log came late, or not at all: No space left on device"
+    assert (tmp_path / "log").read_text().splitlines()[-3:] == ["line 3", told, "line 4"]
+
+
+def test_a_record_that_is_no_line_is_somebodys_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has Python's own traceback."""
+    LogStream().handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
+    assert "TypeError" in capsys.readouterr().err
 
 
 async def test_a_line_says_what_its_format_asks_for(caplog: pytest.LogCaptureFixture) -> None:

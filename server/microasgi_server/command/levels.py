@@ -1,12 +1,12 @@
 """The levels of the log, and what sets it up where nobody has."""
 
 import logging
-import sys
 from collections.abc import Sequence
 
 from microasgi_server.errors import ServerError, TargetError
 from microasgi_server.kinds import choice
 from microasgi_server.log_formats import FORMATTERS
+from microasgi_server.log_stream import LogStream
 from microasgi_server.logs import TRACE
 from microasgi_server.options import Option
 
@@ -33,7 +33,7 @@ def set_up_logging(level: str | None, loggers: Sequence[str], written: str = "te
     :param written: as what, a key of `FORMATTERS`
     """
     configured = any(logging.getLogger(name).hasHandlers() or logging.getLogger(name).level for name in loggers)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogStream()
     handler.setFormatter(FORMATTERS[written]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if level is None and configured:
