@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 import anyio
@@ -139,11 +140,19 @@ class Acceptor:
             logger.warning("Can't accept connections for now: %s", why)
 
     async def _make_room(self) -> None:
-        """Close the connections that have been idle for longest, and wait until one has closed, whichever, or for a moment."""
+        """Close the connections that have been idle for longest, and wait until one has closed, whichever, or for a moment.
+
+        On one that was busy just now the next request is on its way, and would be lost: where there are no others, some of those that come
+        next are told with the answer that their connection closes behind it.
+        """
         running, before = self._running, self._running.arrived
         idle = [connection for connection in running.connections if connection.wait is Wait.NEXT_REQUEST]
-        for connection in heapq.nsmallest(ROOM, idle, key=lambda connection: connection.deadline):
+        until = running.clock() + running.config.timeout_keep_alive - running.config.limits.farewell
+        quiet = heapq.nsmallest(ROOM, [connection for connection in idle if connection.deadline <= until], key=attrgetter("deadline"))
+        for connection in quiet:
             connection.close()
+        if not quiet:
+            running.close_behind(ROOM)
         with anyio.move_on_after(PAUSE):
             await running.changed.wait_until(lambda: running.arrived < before)
 

@@ -179,8 +179,8 @@ class Connection:
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
         else:
             running.calls.add(call)
-            if running.stopping:  # it is the last on its connection, and nothing for who would converse
-                call.shut_down()
+            if running.choosy:
+                running.has_begun(call)
 
     def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""

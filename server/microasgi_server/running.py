@@ -135,8 +135,9 @@ class RunningServer:
     arriving: those that are accepted, but aren't connections yet.
     calls: every call of the app that runs, including those whose response is complete; shutdown waits for them.
     stopping: every connection closes after its response.
-    choosy: whether a new request has to be admitted: the server stops, or there are limits.
+    choosy: whether a new request has to be admitted: the server stops, there are limits, or connections have to make room.
     requests: how many had to be.
+    last_ones: how many of the next ones are the last on their connections.
     enough: set by the last one that is to be served.
     changed: notified when `connections`, `arriving` or, while stopping, `calls` shrink.
     paused: watches the sockets that aren't being read.
@@ -157,6 +158,7 @@ class RunningServer:
     stopping: bool = False
     choosy: bool = False
     requests: int = 0
+    last_ones: int = 0
     enough: anyio.Event = field(default_factory=anyio.Event)
     changed: Signal = field(default_factory=Signal)
     paused: PausedSockets = field(default_factory=PausedSockets)
@@ -196,6 +198,10 @@ class RunningServer:
         """From now on every connection closes after its response."""
         self.stopping = self.choosy = True
 
+    def close_behind(self, requests: int) -> None:
+        """Let so many of the requests that begin next be the last on their connections: others want the room."""
+        self.last_ones, self.choosy = requests, True
+
     def admits(self) -> bool:
         """Whether a new request may run now. While stopping it may: it hears of that as soon as it has begun."""
         limit = self.config.limit_concurrency
@@ -205,6 +211,17 @@ class RunningServer:
         if self.requests == self._last_request:
             self.enough.set()
         return True
+
+    def has_begun(self, call: Called) -> None:
+        """A call is made for a request that had to be admitted. It may be the last on its connection.
+
+        While the server stops it is, and nothing for who would converse.
+        """
+        if self.stopping:
+            call.shut_down()
+        elif self.last_ones:
+            self.last_ones -= 1
+            call.exchange.closing = True
 
     def identity(self) -> list[Field]:
         """The fields of every response, made once a second. Not to be changed in place."""

@@ -70,7 +70,7 @@ def descriptors(spare: int) -> Iterator[None]:
 
 async def test_more_clients_than_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     """Sixty clients and eight descriptors: each client is served, idle connections make room, and one line a second is all that is said."""
-    async with serving(App(), lifespan="off", timeout_keep_alive=60) as served, AsyncExitStack() as stack:
+    async with serving(App(), lifespan="off", limits=Limits(farewell=0.01)) as served, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(socket.socket())) for _ in range(60)]
         with descriptors(spare=8):
             began, busy = time.monotonic(), time.process_time()
@@ -109,6 +109,22 @@ async def test_idle_connections_make_room() -> None:
         async with await served.connect() as client:
             assert await ask(client) == 200
             assert await clients[0].receive() == b""
+
+
+async def test_who_is_busy_is_told_to_make_room() -> None:
+    """A connection with one request behind another isn't closed between two of them: the last answer says that it closes."""
+    async with serving(App(), lifespan="off", limit_connections=1) as served, await served.connect() as busy:
+        assert await ask(busy) == 200
+        async with await served.connect() as client:
+            await client.send(GET)
+            for _ in range(10_000):
+                await busy.send(GET)
+                answer = await busy.response()
+                assert answer.status == 200
+                if answer.header(b"connection") == b"close":
+                    break
+            assert answer.header(b"connection") == b"close"
+            assert (await client.response()).status == 200
 
 
 async def test_nobody_who_is_served_makes_room(caplog: pytest.LogCaptureFixture) -> None:

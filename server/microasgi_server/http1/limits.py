@@ -26,7 +26,7 @@ class Limits:
         any number. What is slower is no upload, but somebody who wants to hold a connection
     :param body_window: seconds of such waiting over which that is judged
     :param farewell: seconds, at the beginning of a shutdown, in which a connection without a request may still bring one that was on its
-        way: about the longest way there is
+        way: about the longest way there is. So long a connection must have been idle, too, before it is closed to make room
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
     :param cancelled: seconds behind that for those that were cancelled, by force now; who goes on then is left behind
     :param message: bytes of a WebSocket's message, after inflating: what one client can have us hold
