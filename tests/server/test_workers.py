@@ -20,8 +20,9 @@ from microasgi_server import Config, TargetError
 from microasgi_server.workers.wear import Wear, memory_used
 
 import microasgi
+from tests.certificates import Files
 from tests.framework.test_cli import PATIENCE, Running, check_refusal, run, say, script, serving
-from tests.harness import refuses_connections
+from tests.harness import refuses_connections, unsuspicious
 from tests.needs import needs_package, path_of
 
 APP = """
@@ -221,6 +222,28 @@ def test_a_killed_supervisor_leaves_nothing_behind(server: Running) -> None:
     until(lambda: not any(map(lives, everyone)), "all are gone")
     with socket.create_server(("127.0.0.1", urlsplit(server.address).port or 0)):
         pass
+
+
+def test_killed_behind_a_unix_socket_with_tls(app_dir: Path, certificates: Files) -> None:
+    """A worker is killed, and its successor is there; the supervisor is killed, nothing lives on, and the next server has the same path."""
+    files = ("--ssl-certfile", certificates.certificate, "--ssl-keyfile", certificates.key)
+    options = ("main:routes", "--workers", "2", "--uds", "app.sock", *files)
+    with serving(app_dir, *options, port=False) as server:
+        victim, other = settled(server, 2)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for(rf"^ERROR: Worker \d \(process {victim}\) was ended by SIGKILL; another starts$")
+        everyone = settled(server, 2)
+        assert other in everyone
+        server.process.kill()
+        until(lambda: not any(map(lives, everyone)), "all are gone")
+    assert (app_dir / "app.sock").exists()
+    with serving(app_dir, *options, port=False) as server:
+        settled(server, 2)
+        with unsuspicious().wrap_socket(server.connect(), server_hostname="localhost") as sock:
+            sock.sendall(b"GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in sock.makefile("rb").read()
+        assert server.stop() == 0
+    assert not (app_dir / "app.sock").exists()
 
 
 @pytest.mark.parametrize(("number", "loop"), [(signal.SIGINT, "trio"), (signal.SIGTERM, "asyncio")])
