@@ -6,14 +6,20 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Sequence
 
 logger = logging.getLogger("microasgi_server")
 
 
 def ready(addresses: Sequence[str]) -> None:
-    """The server accepts, at these addresses: what waits for it may go on."""
+    """The server accepts, at these addresses: what waits for it may go on. Also, it has done what `reloading` has begun."""
     tell("READY=1", f"STATUS=Serving on {', '.join(addresses)}")
+
+
+def reloading() -> None:
+    """SIGHUP has come, and what follows from it begins. systemd's `Type=notify-reload` waits for that, and then for `ready`."""
+    tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:

@@ -125,20 +125,22 @@ class _Progress:
     """How far `serve` is, for the signals; a `TaskStatus`.
 
     accepting: whether there is something to end gracefully.
+    addresses: where it accepts.
     interrupted: whether Ctrl+C came before that.
     """
 
     def __init__(self, announce: Callable[[list[str]], object] | None, *, alone: bool) -> None:
         self.accepting = self.interrupted = False
+        self.addresses: list[str] = []
         self._announce = announce
         self._alone = alone
 
     def started(self, value: list[str] | None = None) -> None:
-        self.accepting = True
+        self.accepting, self.addresses = True, value or []
         if self._alone:
-            notify.ready(value or [])
+            notify.ready(self.addresses)
         if self._announce is not None:
-            self._announce(value or [])
+            self._announce(self.addresses)
 
 
 async def _serve_until_signal(
@@ -183,7 +185,7 @@ async def _serve(
     """Serve, and the numbers beside it, if they are wanted."""
     certificates = certificates_of(config)
     if certificates is not None and shared is None and hasattr(signal, "SIGHUP"):  # a worker is replaced then
-        tasks.start_soon(_read_certificates_at_sighup, certificates)
+        tasks.start_soon(_read_certificates_at_sighup, certificates, progress)
     if config.metrics_port is not None:
         numbers = Config(host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header)
         # A worker's successor answers for the same numbers as soon as the worker is to stop.
@@ -205,10 +207,14 @@ async def _serve(
     )
 
 
-async def _read_certificates_at_sighup(certificates: Certificates) -> None:
+async def _read_certificates_at_sighup(certificates: Certificates, progress: _Progress) -> None:
     with anyio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
+            if progress.accepting:
+                notify.reloading()
             certificates.read_again()
+            if progress.accepting:
+                notify.ready(progress.addresses)
 
 
 async def _listen_to_signals(

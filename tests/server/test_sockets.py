@@ -1,14 +1,16 @@
 """Where it listens: several addresses, other people's sockets, systemd's; and who learns that it does."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -202,32 +204,71 @@ def test_systemds_sockets_are_those_for_this_process(environment: dict[str, str]
 ACTIVATED = """
 import os, socket, sys
 from microasgi_server.command.main import main
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-main(["tests.server.test_sockets:who", "--lifespan", "off"])
+for number, own in enumerate([int(text) for text in sys.argv[1].split(",")], 3):
+    os.dup2(own, number)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(number - 2), "LISTEN_FDNAMES": "web:local"}
+main(["tests.server.test_sockets:who", "--lifespan", "off", *sys.argv[2:]])
 """
+
+
+@contextmanager
+def activated(tmp_path: Path, listeners: Sequence[socket.socket], *options: str) -> Iterator[tuple[Any, Callable[[], list[str]]]]:
+    """A service with these sockets of systemd's: its process, and what gives the next that it tells the service manager."""
+    path = tmp_path / f"notify-{uuid4()}"
+    numbers = [listener.fileno() for listener in listeners]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NOTIFY_SOCKET": str(path)}
+    command = [sys.executable, "-c", ACTIVATED, ",".join(map(str, numbers)), *options]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(20)
+        with subprocess.Popen(command, env=environment, pass_fds=numbers, stderr=subprocess.DEVNULL) as server:
+            try:
+                yield server, lambda: manager.recv(1000).decode().splitlines()
+            finally:
+                server.kill()
+
+
+def ask(sock: socket.socket) -> str:
+    """One request on a connection of its own, and its answer's body."""
+    with sock:
+        sock.settimeout(20)
+        sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        return sock.makefile("rb").read().decode().partition("\r\n\r\n")[2]
+
+
+def test_workers_share_systemds_sockets_and_a_restart_refuses_nobody(tmp_path: Path) -> None:
+    """All sockets are served; a roll and a stop are told; who comes between two services waits for the second."""
+    path = str(tmp_path / "app.sock")
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.socket(socket.AF_UNIX) as local:
+        local.bind(path)
+        local.listen()
+        ready = ["READY=1", f"STATUS=Serving on http://127.0.0.1:{web.getsockname()[1]}, unix:{path}"]
+        with activated(tmp_path, [web, local], "--workers", "1") as (server, told):
+            assert told() == ready
+            assert ask(socket.create_connection(web.getsockname())).startswith("('127.0.0.1', ")
+            server.send_signal(signal.SIGHUP)
+            assert [line.partition("=")[0] for line in told()] == ["RELOADING", "MONOTONIC_USEC"]
+            assert told() == ready
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                assert ask(client) == f"None ('{path}', None)"
+            server.terminate()
+            assert told()[0] == "STOPPING=1"
+            assert server.wait(20) == 0
+        between = socket.create_connection(web.getsockname())
+        with activated(tmp_path, [web, local], "--workers", "1") as (server, told):
+            assert ask(between).startswith("('127.0.0.1', ")
 
 
 def test_a_service_is_activated_and_says_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
     """A socket of systemd's is served without an option; the service manager hears that it is ready, and that it stops."""
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with manager, socket.create_server(("127.0.0.1", 0)) as listener:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NOTIFY_SOCKET": str(tmp_path / "notify")}
-        command = [sys.executable, "-c", ACTIVATED, str(listener.fileno())]
-        with subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as server:
-            try:
-                port = listener.getsockname()[1]
-                assert manager.recv(1000).decode().splitlines() == ["READY=1", f"STATUS=Serving on http://127.0.0.1:{port}"]
-                with socket.create_connection(("127.0.0.1", port), 20) as client:
-                    client.sendall(GET)
-                    assert client.recv(100).startswith(b"HTTP/1.1 200")
-                server.terminate()
-                assert manager.recv(1000).startswith(b"STOPPING=1\n")
-                assert server.wait(20) == 0
-            finally:
-                server.kill()
+    with socket.create_server(("127.0.0.1", 0)) as listener, activated(tmp_path, [listener]) as (server, told):
+        port = listener.getsockname()[1]
+        assert told() == ["READY=1", f"STATUS=Serving on http://127.0.0.1:{port}"]
+        assert ask(socket.create_connection(("127.0.0.1", port))).startswith("('127.0.0.1', ")
+        server.terminate()
+        assert told()[0] == "STOPPING=1"
+        assert server.wait(20) == 0
 
 
 def test_nobody_is_told_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

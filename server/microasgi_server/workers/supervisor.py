@@ -132,7 +132,7 @@ class Supervisor:
         self._listeners, self._numbers, self._selector, self._started = listeners, numbers, selector, started
         self._children: dict[Worker, Child] = {}
         self._spare: Child | None = None
-        self._ready = self._interrupted = False
+        self._ready = self._renewing = self._interrupted = False
         self._failure: StartupError | ShutdownError | None = None
         self._roster = Roster(
             wanted=config.workers or 1,
@@ -169,6 +169,9 @@ class Supervisor:
             for worker, child in list(self._children.items()):
                 if child.process.poll() is not None:
                     self._lose(worker, child)
+            if self._renewing and roster.settled:
+                self._renewing = False
+                notify.ready(self._addresses)
         if self._failure is not None:
             raise self._failure
         if self._interrupted:
@@ -202,6 +205,8 @@ class Supervisor:
             elif received is signal.SIGHUP:
                 logger.info("SIGHUP: replacing every worker")
                 self._roster.renew()
+                self._renewing = True
+                notify.reloading()
             elif received in (signal.SIGTTIN, signal.SIGTTOU):
                 self._resize(received)
 
