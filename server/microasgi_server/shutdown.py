@@ -1,7 +1,7 @@
 """Down again, in order: first what runs may finish, then it is told to stop, then it is made to.
 
 stop ──► who wants to know hears of it     microasgi.shutdown, receive() ┐
-         what is on its way is answered    `farewell`                    ├ `timeout_graceful_shutdown` in all
+         what is on its way is answered    `farewell`, once or twice     ├ `timeout_graceful_shutdown` in all
          what runs may end                                               ┘
      ──► 503, or the response breaks off; handlers are told as of a departure; background and finishing ones get `cleanup`, too
      ──► cancelled by force                `cancelled`
@@ -18,13 +18,14 @@ from anyio.abc import TaskGroup
 
 from microasgi_server.config import Config
 from microasgi_server.deadlines import Wait
-from microasgi_server.errors import single_error
+from microasgi_server.errors import Refusal, single_error
 from microasgi_server.logs import request_line
 from microasgi_server.running import Connected, RunningServer
 
 logger = logging.getLogger("microasgi_server")
 
 WHY = "the server stopped"
+REQUEST_TIMEOUT = 408
 
 
 async def until_any(*events: anyio.Event | None) -> None:
@@ -63,16 +64,28 @@ def _has_only_to_read(connection: Connected) -> bool:
     return connection.wait is Wait.READING
 
 
+QUIET = (Wait.HANDSHAKE, Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
+
+
 async def _say_farewell(running: RunningServer) -> None:
-    """Close the connections without a request, but not at once: on a busy one the next is on its way, and would be lost."""
+    """Close the connections without a request, but not at once: on a busy one the next is on its way, and would be lost.
 
-    def idle() -> list[Connected]:
-        return [connection for connection in running.connections if connection.wait in (Wait.HANDSHAKE, Wait.FIRST_BYTE, Wait.NEXT_REQUEST)]
+    A head that has begun has as long again: it came with the way's last packet, or its client takes its time. Proxies and browsers connect
+    before they have anything to say, and some say half of it: nobody should wait for them until the graceful time is over.
+    """
 
-    with anyio.move_on_after(running.config.limits.farewell):
-        await running.changed.wait_until(lambda: not idle() and not running.arriving)
-    for connection in idle():
+    def those(*waits: Wait) -> list[Connected]:
+        return [connection for connection in running.connections if connection.wait in waits]
+
+    seconds = running.config.limits.farewell
+    with anyio.move_on_after(seconds):
+        await running.changed.wait_until(lambda: not those(*QUIET, Wait.HEAD) and not running.arriving)
+    for connection in those(*QUIET):
         connection.close()
+    with anyio.move_on_after(seconds):
+        await running.changed.wait_until(lambda: not those(Wait.HEAD))
+    for connection in those(Wait.HEAD):
+        connection.refuse(Refusal(REQUEST_TIMEOUT, "the server stops, and the request's head isn't complete (RFC 9110 §15.5.9)"))
 
 
 async def end(running: RunningServer) -> None:

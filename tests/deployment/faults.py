@@ -117,7 +117,8 @@ class Faults:
             for number in range(12):
                 client = await stack.enter_async_context(await self._served.connect(receive_buffer=4096))
                 stack.callback(client.leave, "RST")
-                await client.send(BEGINNINGS[number % len(BEGINNINGS)])
+                with suppress(BrokenPipeError, ConnectionResetError):  # its worker has just been killed
+                    await client.send(BEGINNINGS[number % len(BEGINNINGS)])
             await anyio.sleep(0.01)
 
     async def stop_a_client(self) -> None:

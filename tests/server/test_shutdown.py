@@ -233,6 +233,27 @@ async def test_a_request_on_its_way_is_answered() -> None:
         await within(served.ended)
 
 
+async def test_half_a_head_holds_up_no_stop() -> None:
+    """A head that doesn't come to its end gets a 408 soon, whatever the graceful time, and be it the first one or a later one."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    async with (
+        serving(app, lifespan="off", timeout_graceful_shutdown=60, limits=Limits(farewell=0.05)) as served,
+        await served.connect() as first,
+        await served.connect() as later,
+    ):
+        await first.send(GET[:9])
+        await later.send(GET + GET[:9])
+        assert (await later.response()).body == b"ok"
+        served.stop.set()
+        for client in (first, later):
+            assert (await client.response()).status == 408
+            client.leave()
+        await within(served.ended)
+
+
 async def test_a_body_that_nobody_wants_holds_up_no_stop() -> None:
     """The response is out, and the rest of the request's body isn't here: the server stops without it, with FIN behind the response."""
     running: list[RunningServer] = []
