@@ -20,6 +20,10 @@ from enum import Enum, IntEnum, auto
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before a worker is replaced that didn't last: the first time, the second in a row, and so on."""
 
+TRIES = 3
+"""Times in a row that a place was filled in vain, after which one more is the end of all, if nobody serves. What a machine is short of for
+a moment is no reason for that; of what lasts, whoever has started the supervisor may know more."""
+
 LASTING = 10.0
 """Seconds after which a worker that serves has lasted."""
 
@@ -69,7 +73,7 @@ class Loss(Enum):
     WAITS = auto()
     """Another will start when the code has changed."""
     FATAL = auto()
-    """It couldn't start, and no other serves: all is over."""
+    """It couldn't start, at first, or again and again while no other serves: all is over."""
 
 
 @dataclass(eq=False)
@@ -193,7 +197,8 @@ class Roster:
                 for other in self.workers:
                     other.retiring = False
                 return Loss.STAYS
-            if not self.complete or not any(other.state is State.SERVING for other in self.workers):
+            hopeless = self._failures.get(worker.number, 0) >= TRIES and not any(other.state is State.SERVING for other in self.workers)
+            if hopeless or not self.complete:
                 self.ending = Order.STOP
                 return Loss.FATAL
         self._postpone(worker, now)
