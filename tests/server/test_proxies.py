@@ -16,6 +16,7 @@ from microasgi_server.proxies.headers import USUAL, Proxies
 from microasgi_server.proxies.trust import LOCAL, Trusted, is_trustable
 
 from tests.harness import GET, access_lines, call, eventually, serving
+from tests.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.anyio
 
@@ -357,3 +358,5 @@ async def test_the_server_checks_the_name_that_the_proxy_was_asked_for() -> None
         await client.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-Host: example.com\r\n\r\n"))
         assert (await client.response()).status == 200
         assert stats(show).responses == stats().responses
+        await client.send(HANDSHAKE)
+        assert (await client.response()).status == 421

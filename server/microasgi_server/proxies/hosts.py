@@ -44,13 +44,16 @@ class Hosts:
 
 async def misdirected(scope: Scope, receive: Receive, send: Send) -> None:
     """The app that answers in the place of the one that wasn't meant."""
+    kind = "http"
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close"})  # before it was accepted: the server answers with 403
-        return
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close"})  # before it was accepted: the server answers with 403
+            return
+        kind = "websocket.http"
     fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_REASON))]
-    await send({"type": "http.response.start", "status": MISDIRECTED, "headers": fields})
-    await send({"type": "http.response.body", "body": _REASON})
+    await send({"type": f"{kind}.response.start", "status": MISDIRECTED, "headers": fields})
+    await send({"type": f"{kind}.response.body", "body": _REASON})
 
 
 class AllowedHosts:
