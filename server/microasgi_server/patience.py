@@ -4,7 +4,7 @@ Around requests a connection waits for one thing at a time, and sets its own dea
 then is whether its client does its part. `deadlines.py` has how long each may take, and what follows.
 
     the app waits in receive() ──► something of the body comes       else 408; also if all of it together is too little
-    the app's bytes wait       ──► the client takes some of them     else it counts as gone
+    the app's bytes wait       ──► the client takes some of them     else it counts as gone; also if all of them together are too few
     a WebSocket's client       ──► it says something                 else it is asked by a ping; if it doesn't answer, it counts as gone
 
 Time in which nobody asks, or in which this server has paused reading, is not the client's fault: it doesn't count.
@@ -106,30 +106,51 @@ class Upload:
         return slow
 
 
+class Download(Standstill):
+    """A response that waits to be taken, as long as there is more of it than the client takes.
+
+    moved: bytes that were taken, as far as it can be seen: whenever there is room the app may write more, so that both ways count.
+    """
+
+    __slots__ = ("_flow", "moved")
+
+    def __init__(self, now: float, mark: int) -> None:
+        super().__init__(now, mark)
+        self.moved = 0
+        self._flow = Upload(now, 0)
+
+    def seconds(self, now: float, mark: int) -> float:
+        self.moved += abs(mark - self.mark)
+        return super().seconds(now, mark)
+
+    def is_too_slow(self, now: float, window: float, rate: int) -> bool:
+        """Whether less was taken in a whole window than `rate` bytes a second."""
+        return self._flow.is_too_slow(now, self.moved, True, window, rate)
+
+
 class Patience:
     """What was seen of every client at the last look: of a connection, whether it takes; of a call, whether it sends."""
 
     def __init__(self, running: RunningServer) -> None:
         self._running = running
         self._now = running.clock()
-        self._standstills: dict[Connected | Called, Standstill] = {}
+        self._standstills: dict[Called, Standstill] = {}
+        self._downloads: dict[Connected, Download] = {}
         self._uploads: dict[Called, Upload] = {}
         self._silences: dict[Called, Silence] = {}
 
     def look(self) -> None:
         """Look at every connection, and do what its deadline asks for, if that has passed."""
         self._now, limits = self._running.clock(), self._running.config.limits
-        standstills, uploads, silences = self._standstills, self._uploads, self._silences
-        self._standstills, self._uploads, self._silences = {}, {}, {}
+        standstills, downloads, uploads, silences = self._standstills, self._downloads, self._uploads, self._silences
+        self._standstills, self._downloads, self._uploads, self._silences = {}, {}, {}, {}
         for connection in list(self._running.connections):
             if connection.deadline <= self._now:
                 self._act(connection, connection.wait, "the request's head took too long")
                 continue
             call, transport = connection.call, connection.transport
             if transport.congested and connection.wait in (Wait.APP, Wait.TAKING):
-                taken = -transport.untaken()
-                self._standstills[connection] = standstill = standstills.get(connection) or Standstill(self._now, taken)
-                self._judge(connection, Wait.TAKING, standstill, taken, "the client took nothing of its response for {:g} s")
+                self._await_taking(connection, downloads.get(connection))
             if call is not None and call.exchange.converses:
                 if not transport.paused:
                     self._listen(connection, call, silences.get(call))
@@ -145,6 +166,14 @@ class Patience:
                         and slow
                     ):
                         self._act(connection, Wait.BODY, f"the request's body came at less than {limits.body_rate} bytes a second")
+
+    def _await_taking(self, connection: Connected, download: Download | None) -> None:
+        """Give up who takes nothing of what is written, or next to nothing."""
+        limits, mark = self._running.config.limits, -connection.transport.untaken()
+        self._downloads[connection] = download = download or Download(self._now, mark)
+        given_up = self._judge(connection, Wait.TAKING, download, mark, "the client took nothing of its response for {:g} s")
+        if not given_up and download.is_too_slow(self._now, limits.body_window, limits.write_rate):
+            self._act(connection, Wait.TAKING, f"the client took less than {limits.write_rate} bytes a second of its response")
 
     def _judge(self, connection: Connected, wait: Wait, standstill: Standstill, mark: int, why: str) -> bool:
         """How long nothing moved decides: true, if that was too long. `why` has a place for the seconds."""

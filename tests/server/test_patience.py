@@ -1,13 +1,13 @@
 """Clients that don't do their part are waited for as long as the options say, by a clock that the test winds."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 from microasgi_server import Config, Limits, serve
-from microasgi_server.patience import Standstill, Upload
+from microasgi_server.patience import Download, Standstill, Upload
 
 from tests.harness import Served, access_lines, eventually, loud_lines, shared_of, within
 from tests.websocket_client import HANDSHAKE
@@ -179,6 +179,28 @@ async def test_a_stream_that_nobody_takes_is_given_up(caplog: pytest.LogCaptureF
     assert loud_lines(caplog) == []
 
 
+@pytest.mark.parametrize("floor", [0, 2000])
+async def test_a_stream_that_is_sipped_is_given_up(floor: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Something now and then keeps no handler, if it is less than so many bytes a second over a minute. Without a floor it is enough."""
+    app, clock = App(reads=True), Clock()
+    limits = Limits(look=0.002, write_rate=floor)
+    async with served(app, clock, limits=limits) as server, await server.connect(receive_buffer=4096) as client:
+        await client.send(GET)
+        await within(app.begun)
+        transport = app.receive.__self__._connection.transport
+        await eventually(lambda: transport.congested)
+        for _ in range(7):
+            await settled(transport)
+            await clock.pass_by(9.9)
+            before = transport.untaken()
+            while transport.untaken() >= before and not app.ended.is_set():
+                await client.receive(500)
+                await anyio.sleep(0.001)
+        assert app.ended.is_set() == bool(floor)
+    assert not floor or access_lines(caplog)[0].endswith("the client took less than 2000 bytes a second of its response")
+    assert loud_lines(caplog) == []
+
+
 async def settled(transport: Any) -> None:
     """Wait until nothing moves any more on its way to the client."""
     seen = [0, 1]
@@ -240,3 +262,23 @@ def test_only_waiting_counts_against_an_upload(anyio_backend: str) -> None:
     assert [upload.is_too_slow(now, 0, awaited, 60, 240) for now, awaited in looks] == [False] * 6
     assert upload.is_too_slow(211, 60 * 240, True, 60, 240)
     assert not upload.is_too_slow(272, 60 * 240 + 61 * 240, True, 60, 240)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_what_moves_of_a_download_counts(anyio_backend: str) -> None:
+    """What was taken, and what was written because of that, are both movement; a window with too little of it is too slow."""
+
+    def slow(amounts: Sequence[int]) -> bool:
+        download, mark = Download(0.0, 0), 0
+        for now, amount in enumerate(amounts):
+            mark += amount
+            download.seconds(now, mark)
+            if download.is_too_slow(now, 60, 240):
+                return True
+        return False
+
+    assert not slow([240, -240] * 100)
+    assert not slow([14_400, *[0] * 59] * 3)
+    assert not slow([0] * 60)
+    assert slow([0] * 62)
+    assert slow([200, -200] * 31)

@@ -24,7 +24,9 @@ class Limits:
     :param flush: seconds that a client gets to take what is still unsent when the connection closes: 64 KiB at most
     :param body_rate: bytes of a body that must come in each second that the app waits for it, on the average over `body_window`; 0 is
         any number. What is slower is no upload, but somebody who wants to hold a connection
-    :param body_window: seconds of such waiting over which that is judged
+    :param write_rate: the same of a response: bytes that a client must take in each second in which more is written than it has taken; 0
+        is any number
+    :param body_window: seconds of such waiting over which both are judged
     :param farewell: seconds, at the beginning of a shutdown, in which a connection without a request may still bring one that was on its
         way: about the longest way there is. So long a connection must have been idle, too, before it is closed to make room
     :param cleanup: seconds, at the end of a shutdown, for the cleanup of requests that were told to stop
@@ -61,6 +63,7 @@ class Limits:
     linger: float = 1.0
     flush: float = 10.0
     body_rate: int = 240
+    write_rate: int = 240
     body_window: float = 60.0
     farewell: float = 0.5
     cleanup: float = 5.0
