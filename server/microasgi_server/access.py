@@ -44,6 +44,7 @@ VALUES: dict[str, _Value] = {
     "duration": lambda client, exchange, seconds: round(seconds, 3),
     "bytes": lambda client, exchange, seconds: _written(exchange),
     "outcome": lambda client, exchange, seconds: logs.outcome(exchange) if exchange.gone else None,
+    "close_code": lambda client, exchange, seconds: exchange.close_code or None,
     "request_id": lambda client, exchange, seconds: getattr(request_of(exchange), "request_id", None),
     "worker": lambda client, exchange, seconds: identity.worker,
     "user_agent": _field(b"user-agent"),
@@ -100,7 +101,7 @@ def _but_quiet(write: Write, paths: Collection[str]) -> Write:
 
 def usual(chosen: str) -> str:
     """The format, or the usual one where every line is to have fields: in JSON."""
-    return chosen or USUAL + " {outcome}"
+    return chosen or USUAL + " {close_code} {outcome}"
 
 
 def fields_of(record: Any) -> dict[str, Any]:

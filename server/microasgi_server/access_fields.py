@@ -15,6 +15,7 @@ FIELDS = {
     "duration": "seconds from the request's head to the response's last byte, or to the handler's end",
     "bytes": "bytes of its response, those of the head included; of a WebSocket, only those of a denial",
     "outcome": "what ended it early, and whether that cancelled the handler",
+    "close_code": "the code that a WebSocket was closed with (RFC 6455 §7.4)",
     "request_id": "its X-Request-ID, or what was made up instead; switches the option request_id on",
     "worker": "the number of the worker that served it, where there are workers",
     "user_agent": "its User-Agent",

@@ -74,6 +74,18 @@ class IdentifiedExchange(NotedExchange):
         return super()._start(message)
 
 
+class NotedProtocol(Protocol):
+    """A protocol that counts a refusal as written for the request that it refuses."""
+
+    __slots__ = ()
+
+    def refuse(self, status: int, reason: str) -> bytes:
+        data = super().refuse(status, reason)
+        if self.exchange is not None:
+            request_of(self.exchange).written += len(data)
+        return data
+
+
 class IdentifiedProtocol(UpgradingProtocol):
     """A protocol whose answers to handshakes carry the request's id, too, unless the app gives them one of its own."""
 
@@ -103,7 +115,7 @@ def noted(base: type[Connection], config: Config) -> type[Connection]:
     if not (identified or parts) or not issubclass(protocol, Protocol):
         return base
     exchange: type[Exchange] = IdentifiedExchange if identified else NotedExchange
-    mixins = [IdentifiedProtocol] if identified and issubclass(protocol, UpgradingProtocol) else []
+    mixins = [NotedProtocol, *([IdentifiedProtocol] if identified and issubclass(protocol, UpgradingProtocol) else [])]
     changed: dict[str, Any] = {"protocol_class": _mixed(protocol, *mixins, exchange_class=_mixed(protocol.exchange_class, exchange))}
     if identified:
         changed["call_class"] = _mixed(base.call_class, IdentifiedCall)

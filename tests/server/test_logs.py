@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from microasgi_server import Config, identity, request_id
+from microasgi_server import Config, Limits, identity, request_id
 from microasgi_server.access import VALUES
 from microasgi_server.access_fields import FIELDS
 from microasgi_server.log_formats import JSONFormatter, TextFormatter
@@ -178,7 +178,7 @@ async def test_a_handshake_has_an_id(headers: Any, kept: str, caplog: pytest.Log
         await send({"type": "websocket.close"})
 
     handshake = with_fields(b"X-Request-ID: 4711")
-    async with serving(app, request_id=True, access_log_format="{status} {request_id} {bytes}") as served:
+    async with serving(app, request_id=True, access_log_format="{status} {request_id} {bytes} {close_code}") as served:
         async with await talk(served, handshake=handshake) as client:
             assert f"x-request-id: {kept}\r\n" in client.head.decode().lower() + "\r\n"
             assert await client.closed_with() == 1000
@@ -187,7 +187,22 @@ async def test_a_handshake_has_an_id(headers: Any, kept: str, caplog: pytest.Log
             answer = await bare.receive_until_closed()
             assert f"x-request-id: {kept}\r\n" in answer.decode().lower()
         await eventually(lambda: len(access_lines(caplog)) == 2)
-    assert access_lines(caplog) == ["101 4711 -", f"451 4711 {len(answer)}"]
+    assert access_lines(caplog) == ["101 4711 - 1000", f"451 4711 {len(answer)} -"]
+
+
+@pytest.mark.parametrize("ids", [True, False])
+async def test_a_refusal_is_written_for_its_request(ids: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The bytes of the server's own answer to a request that is over a limit are counted."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    options: dict[str, Any] = {"request_id": ids, "limits": Limits(body=1)}
+    async with serving(app, access_log_format="{status} {bytes}", **options) as served, await served.connect() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nab")
+        written = len(await client.receive_until_closed())
+        await eventually(lambda: access_lines(caplog))
+    assert access_lines(caplog) == [f"413 {written}"]
 
 
 async def test_who_traces_sees_ids_too(caplog: pytest.LogCaptureFixture) -> None:
