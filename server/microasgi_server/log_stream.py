@@ -5,7 +5,10 @@ one can be written again, the log says how many are missing.
 """
 
 import logging
+import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 
 class LogStream(logging.StreamHandler):  # type: ignore[type-arg]  # it is generic for type checkers alone
@@ -32,3 +35,18 @@ class LogStream(logging.StreamHandler):  # type: ignore[type-arg]  # it is gener
             return
         self._missing += 1
         self._why = str(error.strerror)
+
+
+def let_out(stream: TextIO | None) -> None:
+    """Let out what stdout or stderr still holds. What can't be written is dropped, or Python would try again, and exit with 120.
+
+    :raises OSError: something was dropped
+    """
+    if stream is None or stream.closed:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):  # it is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise

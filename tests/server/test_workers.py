@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from microasgi_server.workers.wear import Wear, memory_used
 
 import microasgi
 from tests.certificates import Files
-from tests.framework.test_cli import PATIENCE, Running, check_refusal, run, say, script, serving
+from tests.framework.test_cli import PATIENCE, Running, check_refusal, environment, run, say, script, serving
 from tests.harness import refuses_connections, unsuspicious
 from tests.needs import needs_package, path_of
 
@@ -294,6 +294,28 @@ def test_a_worker_that_hangs_is_killed_and_the_log_says_where_it_stood(app_dir: 
                 rf"\({app_dir}/main\.py, line {line} in block; from .*\); another starts$"
             )
         assert server.get("/pid")[0] == 200
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="nothing here is as full as Linux's /dev/full")
+@pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_a_full_disk_changes_no_exit_code(app_dir: Path, options: list[str]) -> None:
+    """What ended in order has 0, also where neither the log nor anything else could be written."""
+    command = [sys.executable, "-m", "microasgi", "serve", "main:routes", "--uds", "app.sock", *options]
+    with open("/dev/full", "wb") as full, subprocess.Popen(command, cwd=app_dir, env=environment(), stdout=full, stderr=full) as process:
+        try:
+            server = Running(process, app_dir)
+
+            def answers() -> bool:
+                with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+                    sock.connect(str(app_dir / "app.sock"))
+                    sock.sendall(b"GET /slow?seconds=0 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    return b"HTTP/1.1 " in sock.makefile("rb").read()
+                return False
+
+            until(answers, "it serves")
+            assert server.stop(signal.SIGTERM) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("how", BROKEN)

@@ -1,6 +1,8 @@
 """WebSockets without a loop: bytes in, messages out, and the states in between (RFC 6455)."""
 
+import gc
 import struct
+import weakref
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from microasgi_server import AppError, Limits
 from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Next
 from microasgi_server.http1.fields import Field
+from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.protocol import UpgradingProtocol
 from microasgi_server.websocket.session import Session
 from microasgi_server.websocket.states import ARRIVALS, TRANSITIONS, Phase, Step
@@ -597,3 +600,16 @@ def test_what_is_untaken_counts_and_what_is_incomplete_does_not() -> None:
     assert talk.protocol.look_ahead == 100
     assert talk.answers() == [(PONG, b"x" * 98)]
     assert talk.protocol.look_ahead == 0
+
+
+def test_a_conversation_leaves_nothing_for_the_collector() -> None:
+    """What it held is free when it is over, and not when somebody collects garbage, which is rare."""
+    frames = Frames(100_000, "", 0)
+    frames.receive(frame(BINARY, bytes(50_000))[:40_000])
+    parser = weakref.ref(frames._parser)
+    gc.disable()
+    try:
+        del frames
+        assert parser() is None
+    finally:
+        gc.enable()

@@ -2,10 +2,9 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from microasgi_server.command.checking import CHECK, checked_config, plan
@@ -15,6 +14,7 @@ from microasgi_server.command.run import run
 from microasgi_server.command.targets import a, load_app
 from microasgi_server.config import Config
 from microasgi_server.errors import OptionError, ShutdownError, StartupError
+from microasgi_server.log_stream import let_out
 from microasgi_server.places import place
 from microasgi_server.signals import INTERRUPTED
 
@@ -66,6 +66,8 @@ def serve(run: Callable[..., None], arguments: argparse.Namespace, **more: Any) 
         **config_fields(arguments),
         **more,
     )
+    with suppress(OSError):  # what the app has printed is its own business
+        let_out(sys.stdout)
 
 
 def _picks_port(arguments: argparse.Namespace) -> bool:
@@ -79,6 +81,17 @@ def _print_addresses(addresses: list[str]) -> None:
     print(*addresses, sep="\n", flush=True)
 
 
+def _let_out() -> None:
+    with suppress(OSError):  # the log has done what it could
+        let_out(sys.stderr)
+    try:
+        let_out(sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StartupError(f"the output can't be written: {error.strerror}") from error
+
+
 @contextmanager
 def ending() -> Iterator[None]:
     """Around a command: what ends it early is one line, or none, and an exit code."""
@@ -86,7 +99,7 @@ def ending() -> Iterator[None]:
         try:
             yield
         finally:
-            print(end="", flush=True)  # here, where its error can be caught
+            _let_out()
     except (StartupError, ShutdownError) as error:
         told = as_flags(str(error)) if isinstance(error, OptionError) else explained(error)
         print(f"error: {told}", file=sys.stderr)
@@ -94,5 +107,4 @@ def ending() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
         raise SystemExit(NOBODY_READS) from None

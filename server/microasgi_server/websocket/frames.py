@@ -67,6 +67,11 @@ class Frames:
             self._parser = ServerProtocol(state=OPEN, max_size=self._max_size)
         return self._parser
 
+    def __del__(self) -> None:
+        """Break a cycle: the parser holds a generator that holds the parser, and what came last, until somebody collects garbage."""
+        if self._parser is not None:
+            self._parser.parser.close()
+
     def receive(self, data: bytes) -> list[Found]:
         """Take what the socket gave: whole messages, and at the end perhaps the client's goodbye, or the rule it has broken."""
         if self._unknown:

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -18,6 +19,7 @@ from microasgi_server.asgi import ASGIApp
 from microasgi_server.command.levels import explained
 from microasgi_server.config import Config
 from microasgi_server.errors import ShutdownError, StartupError
+from microasgi_server.log_stream import let_out
 from microasgi_server.signals import Shared, run_until_signal
 from microasgi_server.stats import stats
 from microasgi_server.workers.channel import Assignment, Surroundings, Word, be_told, say
@@ -47,7 +49,12 @@ def main(descriptor: int) -> NoReturn:
     except EOFError:
         raise SystemExit(0) from None
     die_with(surroundings.parent, channel)
-    _serve(assignment, sockets, channel)
+    try:
+        _serve(assignment, sockets, channel)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                let_out(stream)
     raise SystemExit(0)
 
 
