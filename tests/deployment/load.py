@@ -70,19 +70,19 @@ class Visitor:
         self._load = load
         self._chance = chance
         self._visits: list[Callable[[], Awaitable[None]]] = [self._ask, self._ask, self._upload, self._depart, self._converse]
-        self._what = ""
+        self._what = self._step = ""
         self._used = False
         self._connected = 0.0
 
     async def run(self) -> None:
         while True:
             visit = self._chance.choice(self._visits)
-            self._what, self._used, self._connected = visit.__name__, False, time.monotonic()
+            self._what, self._step, self._used, self._connected = visit.__name__, "connecting", False, time.monotonic()
             try:
                 with anyio.fail_after(DEADLINE):
                     await visit()
             except TimeoutError:
-                self._load.stuck.append(self._what)
+                self._load.stuck.append(f"{self._what}, {self._step}, after {time.monotonic() - self._connected:.1f} s")
             except ConnectionRefusedError as error:
                 self._load.wrong.append(f"{self._what}: {error}")
             except OSError as error:
@@ -123,6 +123,7 @@ class Visitor:
 
     async def _is_answered(self, client: Client, kind: str, expected: bytes, *, used: bool) -> bool:
         """Whether the answer is the right one, and the connection can be used again."""
+        self._step = "waiting for the answer"
         answer = await client.response()
         if answer.status == 0 or not answer.complete:
             self._used = used and answer.status == 0
@@ -146,6 +147,7 @@ class Visitor:
     async def _converse(self) -> None:
         """Messages on a WebSocket, each of which comes back; then a goodbye, or none."""
         async with await self._load.served.connect() as client:
+            self._step = "shaking hands"
             try:
                 talker = await shake_hands(client)
             except AssertionError as error:
@@ -154,6 +156,7 @@ class Visitor:
                 raise
             for _ in range(self._chance.randrange(1, 20)):
                 message = content(self._chance.getrandbits(30), self._chance.choice([1, 125, 70_000]))
+                self._step = f"a message of {len(message)} bytes"
                 await talker.send(frame(BINARY, message))
                 opcode, payload = await self._heard(talker)
                 if opcode != BINARY:
@@ -165,6 +168,7 @@ class Visitor:
                     self._load.wrong.append(f"a message of {len(message)} bytes came back with {len(payload)}")
                 await anyio.sleep(self._chance.choice([0, 0.05]))
             if self._chance.random() < 0.5:
+                self._step = "saying goodbye"
                 await talker.client.send(goodbye(1000))
                 await self._heard(talker)
             else:

@@ -124,6 +124,7 @@ class Life:
 
 EXPECTED = (
     r"ERROR: Worker \d+ .*(was ended by SIGKILL|Too many open files)",
+    r"ERROR: Worker \d+ .*was ended by SIGABRT .*in new_event_loop",  # uvloop's own way to say that there are no descriptors
     r"WARNING \[worker \d+\]: Can't accept connections for now: Too many open files",
     r"WARNING( \[worker \d+\])?: \d+ line\(s\) of this log came late, or not at all: File too large",
 )
