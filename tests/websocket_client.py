@@ -52,11 +52,12 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 class Talker:
-    """A client that is connected, and reads frame by frame. `head` is what its handshake was answered with."""
+    """A client that is connected, and reads frame by frame. `head` is what its handshake was answered with, `patience` what it has."""
 
-    def __init__(self, client: Client, data: bytes, head: bytes) -> None:
+    def __init__(self, client: Client, data: bytes, head: bytes, patience: float = PATIENCE) -> None:
         self.client = client
         self.head = head
+        self.patience = patience
         self.leave = client.leave
         self._data = data
 
@@ -66,7 +67,7 @@ class Talker:
 
     async def receive(self) -> tuple[int, bytes]:
         """The next frame; `(0, b"")` at the connection's end."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(self.patience):
             while True:
                 size = self._size()
                 if size and len(self._data) >= size:
@@ -114,14 +115,14 @@ async def talk(served: Served, *, handshake: bytes = HANDSHAKE, **options: Any) 
     return await shake_hands(await served.connect(**options), handshake)
 
 
-async def shake_hands(client: Client, handshake: bytes = HANDSHAKE) -> Talker:
+async def shake_hands(client: Client, handshake: bytes = HANDSHAKE, patience: float = PATIENCE) -> Talker:
     """The same on a connection of the caller's."""
     await client.send(handshake)
     data = b""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(patience):
         while b"\r\n\r\n" not in data:
             data += await client.receive()
     head, _, rest = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert ACCEPT in head
-    return Talker(client, rest, head)
+    return Talker(client, rest, head, patience)

@@ -204,6 +204,7 @@ class Faults:
         try:
             yield
         finally:
-            for pid in {*processes, *children(self.supervisor)}:  # those that came meanwhile have it from the supervisor
+            resource.prlimit(self.supervisor, what, resource.getrlimit(what))
+            for pid in children(self.supervisor):  # those that came meanwhile had it from the supervisor
                 with suppress(*GONE):
                     resource.prlimit(pid, what, resource.getrlimit(what))

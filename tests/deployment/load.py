@@ -149,7 +149,7 @@ class Visitor:
         async with await self._load.served.connect() as client:
             self._step = "shaking hands"
             try:
-                talker = await shake_hands(client)
+                talker = await shake_hands(client, patience=DEADLINE)
             except AssertionError as error:
                 if " 503 " in str(error):  # it came to a worker that stops
                     return
