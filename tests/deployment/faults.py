@@ -186,17 +186,16 @@ class Faults:
 
     async def fill_the_disk(self) -> None:
         """For a time nothing can be written into a file, such as the log."""
-        async with self._limited(resource.RLIMIT_FSIZE, lambda pid: 0):
+        async with self._limited(resource.RLIMIT_FSIZE, [self.supervisor, *children(self.supervisor)], lambda pid: 0):
             await anyio.sleep(PAUSE)
 
     async def take_descriptors(self) -> None:
-        """For a time there are none but those that are in use."""
-        async with self._limited(resource.RLIMIT_NOFILE, descriptors):
+        """For a time there are none for the workers but those that are in use."""
+        async with self._limited(resource.RLIMIT_NOFILE, children(self.supervisor), descriptors):
             await anyio.sleep(PAUSE)
 
     @asynccontextmanager
-    async def _limited(self, what: int, limit: Callable[[int], int]) -> AsyncIterator[None]:
-        processes = [self.supervisor, *children(self.supervisor)]
+    async def _limited(self, what: int, processes: list[int], limit: Callable[[int], int]) -> AsyncIterator[None]:
         _, most = resource.getrlimit(what)
         for pid in processes:
             with suppress(*GONE):

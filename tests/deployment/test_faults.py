@@ -137,7 +137,13 @@ def surprises(log: str) -> list[str]:
     return [line for line in loud if not any(re.match(pattern, line) for pattern in EXPECTED)]
 
 
-@pytest.fixture(params=[2.4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(0)])], ids=["seconds", "minutes"])
+@pytest.fixture(
+    params=[
+        pytest.param(2.4, marks=pytest.mark.timeout(180)),  # beside much else the workers may take long to start
+        pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(0)]),
+    ],
+    ids=["seconds", "minutes"],
+)
 def seconds(request: pytest.FixtureRequest) -> float:
     """How long it lasts: a moment, or what `--fault-seconds` says."""
     return float(request.param or request.config.getoption("--fault-seconds"))
