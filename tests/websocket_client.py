@@ -121,7 +121,9 @@ async def shake_hands(client: Client, handshake: bytes = HANDSHAKE, patience: fl
     data = b""
     with anyio.fail_after(patience):
         while b"\r\n\r\n" not in data:
-            data += await client.receive()
+            if not (more := await client.receive()):
+                raise ConnectionResetError("the connection was closed in the handshake")
+            data += more
     head, _, rest = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert ACCEPT in head
