@@ -71,7 +71,7 @@ class Faults:
     """Has one after another happen to a server with workers, and to its clients.
 
     supervisor: its process.
-    kills, rolls: when workers were killed, and when workers began to be replaced, by `time.monotonic`.
+    kills, rolls, shortages: when workers were killed, when some began to be replaced, when descriptors were taken, by `time.monotonic`.
     damage: what went wrong that shouldn't.
     """
 
@@ -79,6 +79,7 @@ class Faults:
         self.supervisor = supervisor
         self.kills: list[float] = []
         self.rolls: list[float] = []
+        self.shortages: list[float] = []
         self.damage: list[str] = []
         self._served = served
         self._chance = chance
@@ -178,9 +179,9 @@ class Faults:
         """Whether a worker was killed in this time, which may be why a connection ended."""
         return any(since - 0.1 <= kill <= until + 0.1 for kill in self.kills)
 
-    def was_rolled(self, since: float, until: float) -> bool:
-        """Whether workers were on their way out in this time."""
-        return any(since - 20 <= roll <= until for roll in self.rolls)
+    def closes_idle_ones(self, since: float, until: float) -> bool:
+        """Whether a server had reason to close idle connections in this time: it stopped, or was short of descriptors."""
+        return any(since - 20 <= roll <= until for roll in self.rolls) or any(since - 1 <= short <= until for short in self.shortages)
 
     # To the machine.
 
@@ -190,7 +191,8 @@ class Faults:
             await anyio.sleep(PAUSE)
 
     async def take_descriptors(self) -> None:
-        """For a time there are none for the workers but those that are in use."""
+        """For a time there are none for the workers but those that are in use: who has been idle for half a second makes room."""
+        self.shortages.append(time.monotonic())
         async with self._limited(resource.RLIMIT_NOFILE, children(self.supervisor), descriptors):
             await anyio.sleep(PAUSE)
 
