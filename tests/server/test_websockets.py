@@ -1,6 +1,7 @@
 """WebSockets on real sockets: who leaves in which way, who hears of it and when, and what the client sees."""
 
 import struct
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,7 +14,9 @@ from microasgi_server.connection import Connection
 from microasgi_server.running import RunningServer
 from microasgi_server.websocket import protocol
 
+from tests.framework.test_cli import environment
 from tests.harness import GET, PATIENCE, Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of, within
+from tests.needs import ROOT
 from tests.websocket_client import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Talker, frame, frames, goodbye, talk
 
 pytestmark = pytest.mark.anyio
@@ -466,3 +469,34 @@ async def test_without_websockets_an_upgrade_is_ignored_and_said_once(
     finally:
         protocol._session_class.cache_clear()
     assert loud_lines(caplog) == ["a client asks for a WebSocket, which needs the package websockets: pip install 'microasgi[websockets]'"]
+
+
+FIRST = """
+import resource, socket
+import anyio
+from microasgi_server import Config, serve
+from tests.websocket_client import HANDSHAKE
+
+async def main():
+    async with anyio.create_task_group() as tasks:
+        (address,) = await tasks.start(serve, None, Config(port=0, lifespan="off"))
+        listening = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        await anyio.sleep(0.05)  # it is accepted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        listening.sendall(HANDSHAKE)
+        print((await anyio.to_thread.run_sync(listening.recv, 12)).decode())
+        listening.close()
+        tasks.cancel_scope.cancel()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a limit of 0 may be refused")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_the_first_websocket_where_no_file_can_be_opened(anyio_backend: str) -> None:
+    """What it needs is imported when one comes. Where that can't be read for now, the answer is a 503, and no closed connection."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "HTTP/1.1 503\n", done.stderr

@@ -73,4 +73,6 @@ def _session_class() -> Any:
     except ImportError:
         logger.warning("a client asks for a WebSocket, which needs the package websockets: pip install 'microasgi[websockets]'")
         return None
+    except OSError as error:  # the first in a process that has no descriptors left to read the code with: the next may fare better
+        raise Refusal(503, f"no WebSocket can be had for now: {error.strerror}") from error
     return Session
