@@ -177,7 +177,7 @@ def claim(data: Data) -> str:
     always = listed([row for row in matrix if row.stops_always], matrix)
     never = listed([row for row in matrix if not row.ways(State.STOPPED, State.LATE)], matrix)
     return (
-        "**Who stops.** We let clients leave in eight ways, FIN and RST among them, and with more sent than was read. Of"
+        "**Who stops.** We let clients leave in eight ways. Of"
         f" {len(matrix)} stacks (a framework on a server and an event loop), the handler stops in all eight with {always}. It stops in"
         f" none with {never}."
     )

@@ -141,8 +141,7 @@ def _setting(data: Data) -> str:
     return (
         f"A service whose work needs one of {data['slots']} slots for {1000 * work.SLOT_SECONDS:.0f} ms can answer"
         f" {data['capacity']:.0f} clients a second. {data['rate']:.0f} a second come, and {data['burst_rate']:.0f} between seconds"
-        f" {begin:g} and {end:g}; each leaves if it has no answer after 0.2 to 0.8 s. A slot that works for a client that has left is"
-        " missing for one that waits."
+        f" {begin:g} and {end:g}; each leaves if it has no answer after 0.2 to 0.8 s."
     )
 
 
