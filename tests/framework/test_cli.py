@@ -555,6 +555,8 @@ def test_the_trace_shows_that_a_handler_stops_when_its_client_leaves(app_dir: Pa
     with serving(app_dir, "microasgi.demo:routes", "--loop", loop, "--log-level", "trace") as server:
         server.leave("/sleep", after="started scope", wait=0.3)
         server.wait_for("connection lost")
+        server.wait_for('"GET /sleep')
+        server.wait_for("completed")
         lines = [line for line in server.stderr.splitlines() if "Serving on" not in line]
     client = re.escape(lines[0].split()[1])
     scope = rf"TRACE: {client} - started scope=\{{'type': 'http', .*'method': 'GET', .*'path': '/sleep', .*'headers': '<\.\.\.>'.*\}}"

@@ -77,7 +77,7 @@ async def test_a_request_is_sent_left_and_explained(tab: Tab) -> None:
     """The form's client leaves; the page shows when the handler was told, in which line it was, and reads that aloud."""
     await tab.until("document.getElementById('path').value == '/report/1'")  # the first of the app's routes
     await left(tab)
-    assert "the handler was told at stubborn.py:" in await tab.evaluate("document.querySelector('#view .sum').textContent")
+    await tab.until("document.querySelector('#view .sum').textContent.includes('the handler was told at stubborn.py:')")
     await tab.until("document.getElementById('say').textContent.includes('The client left at')")
     shown = await tab.evaluate("document.getElementById('detail').textContent")
     assert "Delivery of the cancellation" in shown
