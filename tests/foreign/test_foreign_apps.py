@@ -182,7 +182,17 @@ async def leave_streaming(client: Client, witness: Witness, how: Departure) -> N
     client.leave(how)
 
 
+@pytest.fixture
+def light_collector() -> Iterator[None]:
+    """A whole collection looks at what the test itself has made, and at nothing else: it is quick, however much there is."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @every_framework
+@pytest.mark.usefixtures("light_collector")
 # Starlette and Django leave the generator of a stream, and Django a file, to the garbage collector if `send()` raises.
 @pytest.mark.filterwarnings("ignore:.*(async_generator|SpooledTemporaryFile):pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["FIN", "RST"])
