@@ -1,6 +1,6 @@
 """What a connection may be waited for, how long, and what follows when that was too long."""
 
-from enum import Enum, auto
+from enum import Enum
 
 from microasgi_server.config import Config
 
@@ -12,41 +12,26 @@ class Wait(Enum):
 
     __hash__ = object.__hash__  # as http1.phases.Phase's
 
-    HANDSHAKE = auto()
-    """The end of TLS's."""
-    FIRST_BYTE = auto()
-    """Of the first request; its head's time runs from here."""
-    HEAD = auto()
-    """The end of a request's head."""
-    BODY = auto()
-    """More of a body that the app asks for: as long as nothing comes."""
-    APP = auto()
-    """The app: it may take as long as it likes."""
-    NEXT_REQUEST = auto()
-    """Nothing is going on."""
-    UNWANTED_BODY = auto()
-    """The rest of a body, behind its response: at its end the next request can begin."""
-    TAKING = auto()
-    """The client is to take what is written, so that the app can write more, or the next request begin: as long as it takes nothing."""
-    PONG = auto()
-    """A WebSocket's client, asked by a ping, says something."""
-    READING = auto()
-    """The client is to read the last response, though it may still be sending."""
-    FLUSHING = auto()
-    """The client is to take what is unsent before the connection closes."""
+    HANDSHAKE = "the end of TLS's"
+    FIRST_BYTE = "the first of the first request; its head's time runs from here"
+    HEAD = "the end of a request's head"
+    BODY = "more of a body that the app asks for: as long as nothing comes"
+    APP = "the app: it may take as long as it likes"
+    NEXT_REQUEST = "nothing is going on"
+    UNWANTED_BODY = "the rest of a body, behind its response: at its end the next request can begin"
+    TAKING = "the client is to take what is written, for the app to write more or the next request to begin: as long as it takes nothing"
+    PONG = "a WebSocket's client, asked by a ping, says something"
+    READING = "the client is to read the last response, though it may still be sending"
+    FLUSHING = "the client is to take what is unsent before the connection closes"
 
 
 class Consequence(Enum):
     """What follows when it took too long."""
 
-    CLOSE = auto()
-    """The connection closes: nobody has asked for anything."""
-    REFUSE = auto()
-    """The client learns that it was too slow (RFC 9110 §15.5.9)."""
-    HANG_UP = auto()
-    """It counts as gone."""
-    ABORT = auto()
-    """It is given up, whatever is unsent."""
+    CLOSE = "the connection closes: nobody has asked for anything"
+    REFUSE = "the client learns that it was too slow (RFC 9110 §15.5.9)"
+    HANG_UP = "it counts as gone"
+    ABORT = "it is given up, whatever is unsent"
 
 
 Deadlines = dict[Wait, tuple[float, Consequence]]
