@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
-from microasgi_server.http1.body import Chunked, Sized
+from microasgi_server.http1.body import Sized
+from microasgi_server.http1.chunked import Chunked
 from microasgi_server.http1.limits import Limits
 
 LIMITS = Limits()

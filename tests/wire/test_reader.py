@@ -96,7 +96,7 @@ def fast(data: bytes) -> Head | None:
 
 def arbiter(data: bytes) -> Head:
     """What the arbiter makes of a whole head."""
-    return reader._judge(reader._arbitrate(data), LIMITS)
+    return reader._judged(data, LIMITS)
 
 
 def what(head: Head) -> dict[str, Any]:

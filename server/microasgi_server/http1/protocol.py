@@ -14,7 +14,8 @@ No I/O, no event loop, no clock: every function here returns at once, and whoeve
 from collections.abc import Callable
 
 from microasgi_server.exchange import Next
-from microasgi_server.http1.body import NO_BODY, Body, Chunked, Sized
+from microasgi_server.http1.body import NO_BODY, Body, Sized
+from microasgi_server.http1.chunked import Chunked
 from microasgi_server.http1.exchange import Exchange, plain_text
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.heads import STATUS_LINES

@@ -2,7 +2,7 @@
 
                     ┌─ an ordinary head ──► one regular expression ────────────┐
     Reader.read ────┤                                                          ├──► Head
-                    └─ anything else ─────► `framing`, h11, `_judge`, `targets`┘      or Refusal, in the words of `faults`
+                    └─ anything else ─────► `arbiter`: h11, and what it leaves ┘      or Refusal, in the words of `faults`
 
 The fast way takes the strict grammar of what browsers and programs send, and nothing else. Whatever it doesn't take is h11's to
 decide: rare but legal forms, and the reasons for refusals. What the fast way takes, the other takes too, and makes the same of it: the
@@ -12,14 +12,13 @@ tests hold each against the other. Nothing downstream checks again.
 import re
 from functools import lru_cache
 
-import h11
-
 from microasgi_server.errors import Refusal
-from microasgi_server.http1.faults import fault, stranger
+from microasgi_server.http1.arbiter import arbitrate, too_large
+from microasgi_server.http1.faults import stranger
 from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
-from microasgi_server.http1.framing import DIGITS, body_length, check_raw
+from microasgi_server.http1.framing import DIGITS, body_length
 from microasgi_server.http1.limits import Limits
-from microasgi_server.http1.targets import is_authority, is_known_authority, split_target
+from microasgi_server.http1.targets import is_known_authority
 
 # Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
 _ORDINARY = re.compile(rb"(?!CONNECT )(%b) (/[!\"$-~]*+) HTTP/1\.1\r\n((?:%b:%b\r\n)++)\r\n" % (TOKEN, TOKEN, VALUE)).match
@@ -113,7 +112,7 @@ class Reader:
             return None
         data = bytes(held[: end.end()])
         match = _ORDINARY(data)
-        head = (match and _ordinary(match, self._limits)) or _judge(_arbitrate(data), self._limits)
+        head = (match and _ordinary(match, self._limits)) or _judged(data, self._limits)
         rest = bytes(held[end.end() :])
         self._held = bytearray()
         self._searched = 0
@@ -125,11 +124,7 @@ class Reader:
         if size > limits.request_line and self._held.find(b"\n", 0, limits.request_line) < 0:
             raise Refusal(414, f"a request line has at most {limits.request_line} bytes here (RFC 9110 §15.5.15)")
         if size > limits.head:
-            raise _too_large(limits)
-
-
-def _too_large(limits: Limits) -> Refusal:
-    return Refusal(431, f"a request's head has at most {limits.head} bytes here, and {limits.fields} fields (RFC 6585 §5)")
+            raise too_large(limits)
 
 
 def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
@@ -176,48 +171,17 @@ def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
     return True
 
 
-def _arbitrate(data: bytes) -> h11.Request:
-    """What h11 makes of a whole head, if it is clear where its body ends.
+def _judged(data: bytes, limits: Limits) -> Head:
+    """The head that the arbiter makes of these bytes, and what its fields say of the body and of the connection.
 
-    :raises Refusal: 501 for codings that aren't known, else 400
+    :raises Refusal: it makes none, or they don't go together
     """
-    check_raw(data)
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data))
-    parser.receive_data(data)
-    try:
-        request = parser.next_event()
-    except h11.RemoteProtocolError as error:
-        raise fault(data, str(error)) from error
-    assert isinstance(request, h11.Request)
-    return request
-
-
-def _judge(request: h11.Request, limits: Limits) -> Head:
-    """What h11's grammar leaves open: versions, forms of a target, what Host is, which framings can be believed.
-
-    :raises Refusal: 505 for a version other than 1.0 and 1.1, 501 for CONNECT, 431, and 400 for the rest
-    """
-    version = request.http_version
-    if version not in (b"1.1", b"1.0"):
-        raise Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0 (RFC 9110 §15.6.6)")
-    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
-    if len(fields) > limits.fields:
-        raise _too_large(limits)
-    for name, value in fields:
-        if not _FIELD_VALUE(value):  # h11 lets most control characters pass
-            raise Refusal(400, f"the field {name[:100].decode()} has a control character in its value (RFC 9110 §5.5)")
-        if name == b"host" and not is_authority(value):
-            raise Refusal(400, "a Host is a name or an address, and a port at most (RFC 9112 §3.2)")
-    raw_path, query, authority = split_target(request.method, request.target)
-    if authority is not None:
-        fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
-    head = Head(request.method, request.target, version, fields, raw_path, query)
-    head.length = body_length(fields, old=version == b"1.0")
-    # RFC 9112 §9.3, RFC 9110 §10.1.1: HTTP/1.0 persists only if that was agreed on, and knows no 100.
-    head.closes = version == b"1.0" or b"close" in options(fields)
-    head.upgrades = version == b"1.1" and b"upgrade" in options(fields)
-    head.expects = version == b"1.1" and b"100-continue" in options(fields, b"expect")
+    request, fields, raw_path, query = arbitrate(data, limits)
+    head = Head(request.method, request.target, request.http_version, fields, raw_path, query)
+    old = head.version == b"1.0"  # persists only if that was agreed on, and knows no 100 (RFC 9112 §9.3, RFC 9110 §10.1.1)
+    head.length = body_length(fields, old=old)
+    named = options(fields)
+    head.closes = old or b"close" in named
+    head.upgrades = not old and b"upgrade" in named
+    head.expects = not old and b"100-continue" in options(fields, b"expect")
     return head
-
-
-_FIELD_VALUE = re.compile(VALUE).fullmatch
