@@ -16,23 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from microasgi.addresses import URL, Address
 from microasgi.around import CallNext, NextResponse
+from microasgi.background import BackgroundTask
 from microasgi.conversing import WebSocketRoute
 from microasgi.datastructures import Headers, MutableHeaders, QueryParams, State
 from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisconnect, WebSocketException
 from microasgi.forms import FormData
+from microasgi.middleware import Middleware
 from microasgi.reach import RouteWarning
 from microasgi.requests import Request
-from microasgi.responses import (
-    BackgroundTask,
-    HTMLResponse,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-)
-from microasgi.routes import Middleware, Mount, Route
+from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from microasgi.routes import Mount, Route
 from microasgi.routing import Router
 from microasgi.uploads import UploadFile
 from microasgi.urls import NoMatchFound

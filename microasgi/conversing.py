@@ -20,7 +20,7 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import is_async
 from microasgi.errors import answer, answering, plain_answer
 from microasgi.exceptions import HTTPException, WebSocketException
-from microasgi.levels import LEVELS, Level, route_path
+from microasgi.levels import LEVELS, Level, below, route_path
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect, check_policy, told_policy
 from microasgi.promise.conversation import Conversation, converse_while_connected
@@ -148,10 +148,8 @@ class Conversing:
                 conversation.close_grace = route.close_grace
             await _converse(route.call, WebSocket(scope, receive, send))
             return
-        root: str = scope.get("root_path", "")
-        whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
         app = route.app if isinstance(route.app, Conversing) else answering(_foreign(route.app))
-        await app({**scope, "path": whole, "root_path": root + path[:matched]}, receive, send)
+        await app(below(scope, path, matched), receive, send)
 
 
 def _foreign(app: ASGIApp) -> ASGIApp:

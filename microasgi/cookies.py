@@ -1,16 +1,48 @@
-"""A cookie as a response's header field has it (RFC 6265 §4.1)."""
+"""A response's cookies, as its header fields have them (RFC 6265 §4.1)."""
 
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, Literal
 
 _NOT_IN_ATTRIBUTES = re.compile(r"[;\x00-\x1f\x7f]")  # RFC 6265 §4.1.1, av-octet
 _SAMESITE = ("lax", "strict", "none")
 
 
-def set_cookie_field(key: str, value: str, *, secure: bool, httponly: bool, **attributes: Any) -> bytes:
+class SetsCookies:
+    """The part of a Response that sets cookies."""
+
+    raw_headers: list[tuple[bytes, bytes]]
+
+    def set_cookie(
+        self,
+        key: str,
+        value: str = "",
+        max_age: int | None = None,
+        expires: datetime | str | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+    ) -> None:
+        """Set a cookie (RFC 6265).
+
+        :param max_age: seconds until it goes; 0 removes it; None: when the browser closes
+        :param expires: the time when it goes; without a time zone, UTC is meant
+        :raises TypeError: key or value isn't text, or max_age isn't a number
+        :raises ValueError: what cookies don't have, or what would end an attribute early and begin another
+        """
+        attributes = {"max_age": max_age, "expires": expires, "path": path, "domain": domain, "samesite": samesite}
+        self.raw_headers.append((b"set-cookie", _field(key, value, secure=secure, httponly=httponly, **attributes)))
+
+    def delete_cookie(self, key: str, path: str | None = "/", domain: str | None = None) -> None:
+        """Make the client forget a cookie. Path and domain must be those it was set with."""
+        self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
+
+
+def _field(key: str, value: str, *, secure: bool, httponly: bool, **attributes: Any) -> bytes:
     """The value of a `Set-Cookie` field.
 
     :param attributes: max_age, expires, path, domain and samesite, as `Response.set_cookie` takes them; None leaves one away

@@ -1,13 +1,13 @@
 """How a Router is written down: its routes, its mounts, what answers its exceptions, what goes around it."""
 
-from collections.abc import Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import copy
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from microasgi.around import Around, MiddlewareFunction
 from microasgi.asgi import ASGIApp
-from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path
+from microasgi.checks import check_exception_handler, check_lifespan, check_middleware_function, check_options, check_path, check_state
 from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocketRoute
 from microasgi.errors import ExceptionHandler, answering, check_answerable
 from microasgi.instead import Instead
@@ -204,6 +204,18 @@ class Declarations(Conversing, Instead):
         :raises ValueError: a value doesn't fit into the path
         """
         return path_for(self.routes, name, params)
+
+    @asynccontextmanager
+    async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:
+        """This router's lifespan, and those of the routers mounted in it; yields the state of all."""
+        state: dict[str, Any] = {}
+        async with AsyncExitStack() as stack:
+            if self._lifespan is not None:
+                state.update(check_state(await stack.enter_async_context(self._lifespan(self))))
+            for route in self.routes:
+                if isinstance(route, Mount) and isinstance(route.app, Declarations):
+                    state.update(await stack.enter_async_context(route.app.lifespan_context()))
+            yield state
 
 
 def _nothing(request: Any, error: Any) -> None:

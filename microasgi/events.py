@@ -23,11 +23,12 @@ import anyio
 
 from microasgi.addresses import URL
 from microasgi.asgi import Receive, Scope, Send
+from microasgi.background import Background
 from microasgi.exceptions import SentElsewhere
 from microasgi.iterating import iterated
 from microasgi.promise.delivery import Block
 from microasgi.promise.visit import VISIT, Visit
-from microasgi.responses import Background, JSONResponse, Response
+from microasgi.responses import JSONResponse, Response
 
 SHUTDOWN = "microasgi.shutdown"
 """The server's extension that tells of its end: `subscribe(callback)`, which returns the undo."""

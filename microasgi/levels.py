@@ -22,3 +22,10 @@ def route_path(scope: Mapping[str, Any]) -> str:
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :]
     return path
+
+
+def below(scope: Mapping[str, Any], path: str, matched: int) -> dict[str, Any]:
+    """The scope of an app that is mounted where so much of the `route_path` ends."""
+    root: str = scope.get("root_path", "")
+    whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
+    return {**scope, "path": whole, "root_path": root + path[:matched]}

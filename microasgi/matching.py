@@ -74,15 +74,8 @@ class RouteTable:
 
     def _matches(self, path: str) -> Iterator[Match]:
         """Every route for this path, whatever its method."""
-        literals = iter(self._literals.get(path, ()))
-        literal = next(literals, None)
-        for index, route in self._patterns:
-            while literal is not None and literal[0] < index:
-                yield literal[1], {}, len(path)
-                literal = next(literals, None)
+        literals = self._literals.get(path)
+        for _, route in sorted([*literals, *self._patterns]) if literals else self._patterns:
             match = route.template.match(path)
             if match is not None:
                 yield route, *match
-        while literal is not None:
-            yield literal[1], {}, len(path)
-            literal = next(literals, None)

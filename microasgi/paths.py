@@ -80,8 +80,3 @@ class PathTemplate:
             return {name: self._converters[name](text) for name, text in found.groupdict().items()}, found.end()
         except ValueError:  # digits by the thousand, which Python won't turn into an int
             return None
-
-
-def fits(kind: str, text: str) -> bool:
-    """Whether a converter would take this text out of a path."""
-    return re.fullmatch(CONVERTERS[kind][0], text, re.DOTALL) is not None

@@ -1,35 +1,18 @@
 """Responses. Each is an ASGI app: calling it sends it."""
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from datetime import datetime
-from functools import lru_cache, partial
-from typing import Any, Literal
+from collections.abc import AsyncIterable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
 from urllib.parse import quote
 
 from microasgi.addresses import URL
 from microasgi.asgi import Message, Receive, Scope, Send
-from microasgi.calling import call_any
+from microasgi.background import Background
 from microasgi.checks import check_status, encode_headers
-from microasgi.cookies import set_cookie_field
+from microasgi.cookies import SetsCookies
 from microasgi.datastructures import MutableHeaders
 from microasgi.encoding import encode
 from microasgi.iterating import iterated
-
-Background = Callable[[], Any]
-
-
-class BackgroundTask:
-    """A call for later, with its arguments: `BackgroundTask(send_mail, to="a@b.example")`. Plain functions run in a thread."""
-
-    def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self._call = partial(func, *args, **kwargs)
-
-    def __repr__(self) -> str:
-        func = self._call.func
-        return f"<BackgroundTask {getattr(func, '__qualname__', None) or repr(func)}>"
-
-    async def __call__(self) -> None:
-        await call_any(self._call)
 
 
 @lru_cache(maxsize=128)
@@ -39,7 +22,7 @@ def _content_type(media_type: str) -> tuple[bytes, bytes]:
     return b"content-type", media_type.encode("latin-1")
 
 
-class Response:
+class Response(SetsCookies):
     """An HTTP response with its body at hand.
 
     :param content: the body; text is encoded as UTF-8
@@ -98,41 +81,6 @@ class Response:
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
         raise TypeError(f"a {type(self).__name__}'s content is str or bytes, not {type(content).__name__}; JSONResponse takes others")
-
-    def set_cookie(
-        self,
-        key: str,
-        value: str = "",
-        max_age: int | None = None,
-        expires: datetime | str | None = None,
-        path: str | None = "/",
-        domain: str | None = None,
-        secure: bool = False,
-        httponly: bool = False,
-        samesite: Literal["lax", "strict", "none"] | None = "lax",
-    ) -> None:
-        """Set a cookie (RFC 6265).
-
-        :param max_age: seconds until it goes; 0 removes it; None: when the browser closes
-        :param expires: the time when it goes; without a time zone, UTC is meant
-        :raises TypeError, ValueError: what cookies don't have, see cookies.py
-        """
-        field = set_cookie_field(
-            key,
-            value,
-            max_age=max_age,
-            expires=expires,
-            path=path,
-            domain=domain,
-            secure=secure,
-            httponly=httponly,
-            samesite=samesite,
-        )
-        self.raw_headers.append((b"set-cookie", field))
-
-    def delete_cookie(self, key: str, path: str | None = "/", domain: str | None = None) -> None:
-        """Make the client forget a cookie. Path and domain must be those it was set with."""
-        self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(self._start())

@@ -1,4 +1,4 @@
-"""What a Router is made of: routes, mounts, middleware. Each is checked when it is made, so that a mistake shows at import."""
+"""What a Router is made of: routes and mounts. Each is checked when it is made, so that a mistake shows at import."""
 
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -7,29 +7,16 @@ from typing import Any, TypeAlias
 from microasgi.asgi import ASGIApp
 from microasgi.calling import call_any, is_async
 from microasgi.checks import check_app, check_endpoint, check_methods
-from microasgi.limits import check_limit
 from microasgi.paths import PathTemplate
-from microasgi.policy import OnDisconnect, check_policy, told_policy
+from microasgi.policy import OnDisconnect
 from microasgi.requests import Request
 from microasgi.returns import Result
-from microasgi.timeouts import check_timeout
+from microasgi.routed import Routed
 
 Handler: TypeAlias = Callable[[Request], Result | Awaitable[Result]]
 
 
-class Middleware:
-    """A middleware class with its arguments, for `Router(middleware=[Middleware(GZip, minimum_size=500)])`."""
-
-    def __init__(self, cls: Callable[..., ASGIApp], *args: Any, **kwargs: Any) -> None:
-        self.cls = cls
-        self.args = args
-        self.kwargs = kwargs
-
-    def __call__(self, app: ASGIApp) -> ASGIApp:
-        return self.cls(app, *self.args, **self.kwargs)
-
-
-class Route:
+class Route(Routed):
     """One path, its methods and its handler.
 
     call: the endpoint, to be awaited, whichever kind it is.
@@ -58,30 +45,20 @@ class Route:
         limit_body: int | None = None,
         timeout: float | None = None,
     ) -> None:
-        self.template = PathTemplate(path)
-        check_endpoint(endpoint, self.template.parameters)
-        check_policy(on_disconnect, cleanup_grace)
-        check_limit(limit_body)
-        check_timeout(timeout)
+        template = PathTemplate(path)
+        check_endpoint(endpoint, template.parameters)
+        name = name or str(getattr(endpoint, "__name__", type(endpoint).__name__))
+        super().__init__(template, name, on_disconnect, cleanup_grace, limit_body, timeout)
         self.endpoint = endpoint
         function: Callable[[Request], Any] = endpoint
         self.call: Callable[[Request], Awaitable[Any]] = function if is_async(endpoint) else partial(call_any, endpoint)
         self.methods = check_methods(methods)
-        self.name = name or str(getattr(endpoint, "__name__", type(endpoint).__name__))
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
-        self.limit_body = limit_body
-        self.timeout = timeout
 
     def __repr__(self) -> str:
-        return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
-
-    @property
-    def path(self) -> str:
-        return self.template.path
+        return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{self._policy}>"
 
 
-class Mount:
+class Mount(Routed):
     """An ASGI app under a prefix: a framework's app, static files, another Router.
 
     The app sees the prefix at the end of its `root_path`, as the ASGI spec has it; the path stays whole.
@@ -102,22 +79,11 @@ class Mount:
         limit_body: int | None = None,
         timeout: float | None = None,
     ) -> None:
-        check_policy(on_disconnect, cleanup_grace)
-        check_limit(limit_body)
-        check_timeout(timeout)
         check_app(app)
-        self.template = PathTemplate(path.rstrip("/"), is_prefix=True)
+        template = PathTemplate(path.rstrip("/"), is_prefix=True)
+        super().__init__(template, name or "", on_disconnect, cleanup_grace, limit_body, timeout)
         self.app = app
-        self.name = name or ""
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
-        self.limit_body = limit_body
-        self.timeout = timeout
 
     def __repr__(self) -> str:
         app = getattr(self.app, "__qualname__", None) or repr(self.app)
-        return f"<Mount {self.path or '/'} of {app}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
-
-    @property
-    def path(self) -> str:
-        return self.template.path
+        return f"<Mount {self.path or '/'} of {app}{self._policy}>"

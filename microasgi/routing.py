@@ -9,18 +9,18 @@ A Router within a Router adds to the block that is open already. Where it has no
 exception, the one around it decides.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
-from microasgi.checks import check_app, check_middleware, check_parts, check_state
+from microasgi.checks import check_parts
 from microasgi.conversing import WebSocketRoute
 from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
-from microasgi.levels import LEVELS, Level, route_path
+from microasgi.levels import LEVELS, Level, below, route_path
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import check_limit, limit_body
+from microasgi.middleware import MiddlewareFactory, inside
+from microasgi.mounting import Mounted
 from microasgi.nowhere import Nowhere
 from microasgi.policy import OnDisconnect, told_policy
 from microasgi.promise.unknown import missing
@@ -29,8 +29,6 @@ from microasgi.requests import Request
 from microasgi.returns import respond, to_response
 from microasgi.routes import Mount, Route
 from microasgi.timeouts import check_timeout, limit_time
-
-MiddlewareFactory: TypeAlias = Callable[[ASGIApp], ASGIApp]
 
 
 class Router(Declarations):
@@ -82,17 +80,8 @@ class Router(Declarations):
             self._add_exception_handler(key, handler)
         for route in routes:
             self.add(route)
-        if middleware:  # some, Sentry's for one, take a bound method for an app of ASGI 2
-
-            async def innermost(scope: Scope, receive: Receive, send: Send) -> None:
-                await self._dispatch(scope, receive, send)
-
-            app: ASGIApp = innermost
-            for wrap in reversed(middleware):
-                check_middleware(wrap)
-                app = wrap(app)
-                check_app(app)
-            self._app = answering(app)
+        if middleware:
+            self._app = answering(inside(middleware, self._dispatch))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.routes)} routes{told_policy(self.on_disconnect, self.cleanup_grace)}>"
@@ -134,7 +123,7 @@ class Router(Declarations):
                 response = await answer(error, scope, receive)
             if visit.time_limit is not None:
                 send = visit.time_limit.holding(send)
-            if isinstance(response, _Mounted):
+            if isinstance(response, Mounted):
                 await response(scope, receive, send)
             elif response is not None:
                 await respond(response, scope, receive, send)
@@ -163,37 +152,4 @@ class Router(Declarations):
             limit_time(found.timeout, visit, scope)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
-        root = scope.get("root_path", "")
-        whole = scope["path"] if path != scope["path"] else root + path  # some servers leave the root out of the path
-        return _Mounted(found.app, {**scope, "path": whole, "root_path": root + path[:matched]}, receive)
-
-    @asynccontextmanager
-    async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:
-        """This router's lifespan, and those of the routers mounted in it; yields the state of all."""
-        state: dict[str, Any] = {}
-        async with AsyncExitStack() as stack:
-            if self._lifespan is not None:
-                state.update(check_state(await stack.enter_async_context(self._lifespan(self))))
-            for route in self.routes:
-                if isinstance(route, Mount) and isinstance(route.app, Router):
-                    state.update(await stack.enter_async_context(route.app.lifespan_context()))
-            yield state
-
-
-class _Mounted:
-    """A mounted app with the scope and the `receive()` it gets."""
-
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        self._app = app
-        self._scope = scope
-        self._receive = receive
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if isinstance(self._app, Router):  # which answers exceptions itself, and asks those around it
-            await self._app(self._scope, self._receive, send)
-        else:
-            await answering(self._ask)(scope, self._receive, send)
-
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope[VISIT]
-        await self._app({**self._scope, LEVELS: ()}, *visit.foreign(receive, send))
+        return Mounted(found.app, below(scope, path, matched), receive)

@@ -1,12 +1,13 @@
 """From a route's name and parameters back to a path, for links."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote
 
 from microasgi.matching import RouteTable
-from microasgi.paths import CONVERTERS, PathTemplate, fits
+from microasgi.paths import CONVERTERS, PathTemplate
 from microasgi.routes import Mount, Route
 
 _SAFE = "!$&'()*+,;=:@~"  # RFC 3986 §3.3, pchar
@@ -84,7 +85,7 @@ def _filled(template: PathTemplate, params: Mapping[str, Any]) -> str:
         path += quote(literal, safe=_SAFE + "/")
         if name is not None:
             text = str(params[name])
-            if not fits(kind, text):
+            if re.fullmatch(CONVERTERS[kind][0], text, re.DOTALL) is None:
                 raise ValueError(f"{name}={params[name]!r} doesn't fit into path {template.path!r}: it must be like {CONVERTERS[kind][0]}")
             path += quote(text, safe=_SAFE + ("/" if kind == "path" else ""))
     return path

@@ -8,9 +8,8 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from microasgi import CallNext, Mount, Request, Response, Route, Router, StreamingResponse
+from microasgi import BackgroundTask, CallNext, Mount, Request, Response, Route, Router, StreamingResponse
 from microasgi.asgi import ASGIApp
-from microasgi.responses import BackgroundTask
 from tests.harness import GET, Sleeper, call, eventually, loud_lines, serving, within
 from tests.harness import Response as Answer
 
