@@ -91,3 +91,10 @@ class WebSocketDisconnect(ClientDisconnect):
 
 class SentElsewhere(RuntimeError):
     """What an app's `send()` raises in another task than the app's own, where middleware reads the response: not a handler's business."""
+
+
+def only_disconnects(error: BaseException) -> bool:
+    """Whether an exception says only that the client has left."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(only_disconnects(inner) for inner in error.exceptions)
+    return isinstance(error, ClientDisconnect)

@@ -23,11 +23,12 @@ from typing import Any
 import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi.exceptions import only_disconnects
 from microasgi.policy import OnDisconnect
 from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.conversation_pump import ConversationPump
-from microasgi.promise.pump import TrioTask
-from microasgi.promise.visit import EXTENSION, VISIT, Visit, only_disconnects
+from microasgi.promise.on_trio import TrioTask
+from microasgi.promise.visit import EXTENSION, VISIT, Visit
 
 logger = logging.getLogger("microasgi")
 

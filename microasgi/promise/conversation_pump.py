@@ -15,7 +15,7 @@ from microasgi.exceptions import ClientDisconnect
 from microasgi.promise import trio_scope
 from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.inbox import NO_STATUS, VANISHED, Inbox
-from microasgi.promise.pump import TrioTask
+from microasgi.promise.on_trio import TrioTask
 
 ANSWERS = ("websocket.close", "websocket.http.response.start")
 """What an app ends a conversation with. From then on its client can't leave it any more."""

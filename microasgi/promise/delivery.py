@@ -9,8 +9,7 @@ So on asyncio every task of the request is told by `task.cancel()`, once (tellin
 costs less than one, and hardly any request needs it: what anyio must know is put into its tree when the client has left. That needs
 names which anyio and asyncio keep to themselves (anyio_scopes.py, asyncio_tasks.py); without one of them, unknown.py does what it can.
 
-On trio there is but one scope, opened when the client leaves, and no edge: trio's libraries are written for levels, and shield the
-cleanup that awaits.
+On trio, Trio's own rules hold (on_trio.py).
 """
 
 import asyncio
@@ -20,10 +19,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from microasgi.promise import anyio_scopes, asyncio_tasks, trio_scope
+from microasgi.promise.on_trio import OnTrio
 from microasgi.promise.stages import CALLED, HEARD, OPEN, OVER, SENT, TRANSITIONS, Stage
 from microasgi.promise.telling import REASON, Telling, blocks
-from microasgi.promise.trio_scope import UNKNOWN
-from microasgi.promise.unknown import Asking, is_below_a_level, missing
+from microasgi.promise.unknown import UNKNOWN, Asking, is_below_a_level, missing
 
 logger = logging.getLogger("microasgi")
 
@@ -54,6 +53,7 @@ class Block:
     trap: what the call waits for, as it has told the loop or is about to; or `RUNNING`.
     enclosing: the block that this one is in, of the same task.
     stage: how far the cancellation has come. Only `_move` moves it.
+    way: how it is told: a `Telling` once the client has left; from the beginning another, on trio or where the tree isn't known.
     scope: around the call, where there is one: once the client has left, or from the beginning where the tree isn't known, or on asyncio
         where there may be a thread below somebody else's scope.
     """
@@ -63,10 +63,9 @@ class Block:
     trap: Any = RUNNING
     stage = OPEN
     enclosing: "Block | None" = None
+    way: Telling | Asking | OnTrio | None = None
     scope: Any = None
-    _on_trio = False
-    _at_begin: Any = None  # the scope that the task was in when the call began
-    _telling: Telling | Asking | None = None  # on asyncio, once the client has left, or where the tree isn't known
+    _at_begin: Any = None  # on asyncio, the scope that the task was in when the call began
     _before = 0  # the task's cancellations when the call began
     _sent = 0  # how many of those since then are ours
     _timer: asyncio.TimerHandle | None = None
@@ -101,7 +100,8 @@ class Block:
 
     def holds(self, task: Any) -> bool:
         """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
-        return self._on_trio or task is self.task or (self._at_begin is not UNKNOWN and anyio_scopes.is_within(task, self.task))
+        is_known = self._at_begin is not UNKNOWN
+        return isinstance(self.way, OnTrio) or task is self.task or (is_known and anyio_scopes.is_within(task, self.task))
 
     async def run(self, call: Call, attach: Attach = _nobody) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
@@ -118,22 +118,18 @@ class Block:
         """
         loop = asyncio_tasks.running_loop()
         task: Any = asyncio.current_task(loop) if loop is not None else None
-        if task is None:  # also where trio is a guest of asyncio's loop
-            task, self._on_trio = trio_scope.current_task(), True
-        self.task, self.call, self.enclosing = task, call, blocks.get(task)
+        is_trios = task is None  # also where that is a guest of asyncio's loop
+        self.task = task = trio_scope.current_task() if is_trios else task
+        self.call, self.enclosing = call, blocks.get(task)
         blocks[task] = self
-        if self._on_trio:
-            if self.enclosing is not None:
-                self.enclosing._open()  # or it would open between this block and what is around it
-            self._at_begin = trio_scope.scope_of(task)
-            if self._at_begin is UNKNOWN:
-                self._open()
+        if is_trios:
+            self.way = OnTrio(self)
         else:
             self._before = task.cancelling()
             if not missing():
                 self._at_begin = anyio_scopes.scope_of(task)
             else:
-                self._at_begin, self._telling = UNKNOWN, Asking(self)
+                self._at_begin, self.way = UNKNOWN, Asking(self)
         if self.stage is CALLED:  # before it has begun
             self._depart()
         try:
@@ -189,9 +185,9 @@ class Block:
             self._describe = str  # who says what runs here may hold this block
             for _ in range(self._sent):
                 self.task.uncancel()
-        if self._telling is not None:
-            self._telling.end()
-            self._telling = None
+        if self.way is not None:
+            self.way.end()
+            self.way = None
         self.task = None  # a cancellation that comes now finds nobody
         return self.scope is not None and bool(self.scope.__exit__(type(error) if error is not None else None, error, None))
 
@@ -230,7 +226,7 @@ class Block:
             undo()
             value = trap = None  # as in `_run`
 
-    # What `Telling` and `Asking` ask of their host, and what is asked of them.
+    # What the ways ask of their host, and what is asked of them.
 
     @property
     def around(self) -> Any:
@@ -264,23 +260,15 @@ class Block:
         logger.warning(text, self._describe(), self.cleanup_grace)
 
     def _depart(self) -> None:
-        if self._on_trio:
-            self._open()
-            self.scope.cancel(REASON)
-        elif isinstance(self._telling, Asking):
-            self._telling.ask()
+        if isinstance(self.way, Asking | OnTrio):
+            self.way.ask()
         else:
-            self._telling = Telling(self)
-
-    def _open(self) -> None:
-        """On trio: put a scope around the call, if there is none yet. Another task may run."""
-        if self.scope is None and self.task is not None:
-            self.scope = trio_scope.enter(self.task, self._at_begin)
+            self.way = Telling(self)
 
     def _is_about_to_wait(self, trap: Any) -> None:
-        if self._telling is not None:
-            self._telling.waits_again()
-        elif trap is None and self.scope is None and not self._on_trio and not Telling.has_told(self.task):
+        if self.way is not None:
+            self.way.waits_again()
+        elif trap is None and self.scope is None and not Telling.has_told(self.task):
             # A worker thread asks the scope that it was started in whether it is cancelled. That must be one of the call's, and anyio
             # starts threads behind a wait for nothing but the next turn.
             self.scope = anyio_scopes.enter(self.task, self.around)
@@ -288,8 +276,8 @@ class Block:
     def _woke(self, error: BaseException | None) -> None:
         """What the call waited for has ended since it was told. Without an error, it has swallowed the cancellation: once more, then."""
         self._move(HEARD if error is not None else CALLED)
-        if error is None and self._telling is not None:
-            self._telling.lost()
+        if error is None and self.way is not None:
+            self.way.lost()
 
 
 def _without_news(error: BaseException) -> BaseException | None:

@@ -15,6 +15,7 @@ Only one at a time is in the server's `receive()`: servers wake one waiter. And 
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
@@ -26,6 +27,7 @@ from anyio.lowlevel import checkpoint
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise import trio_scope
+from microasgi.promise.on_trio import TrioTask
 
 logger = logging.getLogger("microasgi")
 
@@ -96,12 +98,20 @@ class Pump:
         self._watch()
         return self._unsubscribe
 
-    async def settle(self) -> None:
-        """Let the pump end by itself, which is cheaper: most servers say `http.disconnect` when the response is complete."""
-        if self._answer is SENT and isinstance(self._task, asyncio.Task) and not self._task.done():
-            await asyncio.sleep(0)
+    async def run(self, rest: Awaitable[None], visit: Any) -> None:
+        """Await the rest of a visit's call, and log the departure: the server knows nothing of it."""
+        began = time.monotonic()
+        try:
+            await rest
+            if self._answer is SENT and isinstance(self._task, asyncio.Task) and not self._task.done():
+                # Cheaper than to cancel the pump: most servers say `http.disconnect` when the response is complete.
+                await asyncio.sleep(0)
+        finally:
+            await self._end()
+            if visit.gone:
+                logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
 
-    async def end(self) -> None:
+    async def _end(self) -> None:
         """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
         task, self._task = self._task, None  # or the two would hold each other
         if task is not None and not task.done():
@@ -253,32 +263,6 @@ class Pump:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
-
-
-class TrioTask:
-    """One that can be cancelled alone, as asyncio's can."""
-
-    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._work = work
-        # Not by its nursery: a call that is shielded from that goes on, too.
-        self._scope = anyio.CancelScope(shield=True)
-        self._ended = anyio.Event()
-
-    async def run(self) -> None:
-        try:
-            with self._scope:
-                await self._work()
-        finally:
-            self._ended.set()
-
-    def cancel(self) -> None:
-        self._scope.cancel()
-
-    def done(self) -> bool:
-        return self._ended.is_set()
-
-    async def wait(self) -> None:
-        await self._ended.wait()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

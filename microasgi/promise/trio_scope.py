@@ -3,7 +3,7 @@
 Each scope that is entered has a `CancelStatus`, which knows its parent; each task knows the innermost it is in. A scope that is
 entered late is put between two that are there already.
 
-Should a later Trio keep its tree elsewhere, it isn't known, and `delivery.py` does without: its block opens before the call begins.
+Should a later Trio keep its tree elsewhere, it isn't known, and `on_trio.py` does without: its scope opens before the call begins.
 """
 
 import sys

@@ -18,6 +18,9 @@ from microasgi.promise.telling import REASON
 
 logger = logging.getLogger("microasgi")
 
+UNKNOWN = object()
+"""In place of a scope, where the tree isn't known."""
+
 
 @cache
 def missing() -> tuple[str, ...]:

@@ -18,23 +18,19 @@ What the block promises:
 What it can't do: see through a server that doesn't report the departure.
 """
 
-import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
 
-from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.exceptions import ClientDisconnect
+from microasgi.asgi import ASGIApp, Receive, Scope, Send
+from microasgi.exceptions import ClientDisconnect, only_disconnects
 from microasgi.policy import OnDisconnect
-from microasgi.promise.delivery import Block, current_task
+from microasgi.promise.delivery import Block
+from microasgi.promise.foreign import Foreign
 from microasgi.promise.pump import Pump
-
-logger = logging.getLogger("microasgi")
 
 EXTENSION = "microasgi.disconnect"
 CLIENT_CLOSED_REQUEST = 499
@@ -44,7 +40,7 @@ VISIT = "microasgi.visit"
 """The scope's key for the request's `Visit`."""
 
 
-class Visit:
+class Visit(Foreign):
     """One client's presence during one request.
 
     block: lasts as long.
@@ -59,7 +55,6 @@ class Visit:
     """
 
     gone = False
-    answered = False
     route = ""
     afterwards: Callable[[], Awaitable[object]] | None = None
     instead: ASGIApp | None = None
@@ -67,7 +62,6 @@ class Visit:
     progress: Any = None
     extension: Any = None
     block_class = Block
-    _listeners: tuple[Any, ...] = ()
     _waiters: tuple[anyio.Event, ...] = ()
 
     def __init__(self, scope: Scope, on_disconnect: OnDisconnect, cleanup_grace: float) -> None:
@@ -88,39 +82,11 @@ class Visit:
             waiter.set()
         if self._on_disconnect != "cancel":
             return False
-        if all(self.block.holds(task) for task in self._listeners):
-            self.block.cancel(self.describe)
-        else:
-            # Quart and Django run the handler in a task of their own and wait for it and `receive()` at once. Cancelled there they
-            # leave that task behind; told there they stop it, and clean up. So: told first, and cancelled if that doesn't help.
+        if self._listens_elsewhere:  # it is told there, and cancelled if that doesn't help
             self.block.cancel_after(self.block.cleanup_grace, self.describe)
+        else:
+            self.block.cancel(self.describe)
         return True
-
-    def foreign(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """`receive()` and `send()` for another framework's app, which knows nothing of us.
-
-        Who waits in `receive()` is remembered. After the departure `send()` drops what it is given: the app is being cancelled, and an
-        exception would only be reported by it as one that nobody expected.
-        """
-
-        async def foreign_receive() -> Message:
-            task = current_task()
-            self._listeners += (task,)
-            try:
-                return await receive()
-            finally:
-                self._listeners = tuple(other for other in self._listeners if other is not task)
-
-        async def foreign_send(message: Message) -> None:
-            self.answered = self.answered or message["type"] == "http.response.start"
-            try:
-                await send(message)
-            except OSError:
-                if not self.block.cancelled:
-                    raise
-                await checkpoint()  # an app that only ever sends
-
-        return foreign_receive, foreign_send
 
     def set_policy(self, on_disconnect: OnDisconnect | None, cleanup_grace: float | None) -> None:
         """A route has been found, and has its own opinion; None is none."""
@@ -168,7 +134,7 @@ async def run_while_connected(
     try:
         rest = visit.block.start(app(scope, receive, send), attach)  # type: ignore[arg-type]
         if rest is not None:
-            await (rest if pump is None else _run_pumped(rest, visit, pump))
+            await (rest if pump is None else pump.run(rest, visit))
     except BaseException as error:
         if not visit.gone or not only_disconnects(error):
             raise
@@ -178,27 +144,8 @@ async def run_while_connected(
         await visit.afterwards()
 
 
-async def _run_pumped(rest: Awaitable[None], visit: Visit, pump: Pump) -> None:
-    """Await the rest of a call on another server, which says nothing about clients that left."""
-    began = time.monotonic()
-    try:
-        await rest
-        await pump.settle()
-    finally:
-        await pump.end()
-        if visit.gone:
-            logger.info("%s 499 %.3fs the client left", visit.describe(), time.monotonic() - began)
-
-
 async def _answer_nobody(send: Send) -> None:
     """Middleware around us expects an answer, and takes its absence for a fault. Behind it the server drops this one."""
     with suppress(Exception):  # who should care?
         await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
         await send({"type": "http.response.body", "body": b""})
-
-
-def only_disconnects(error: BaseException) -> bool:
-    """Whether an exception says only that the client has left."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(only_disconnects(inner) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnect)

@@ -14,9 +14,9 @@ STILL_TOO_LONG: dict[str, int] = {}
 HTTP1 = ("reader", "body", "protocol", "exchange", "encoder")
 SERVER = ("connection", "call", "deadlines", "transports/asyncio", "transports/paused", "server")
 FRAMEWORK = ("routing", "matching", "routes", "paths", "requests", "responses", "calling")
-BESIDE = ("pump", "conversation", "conversation_pump", "inbox")
+BESIDE = ("pump", "conversation", "conversation_pump", "inbox", "foreign", "unknown", "on_trio", "trio_scope")
 PROMISE = sorted(file for file in (ROOT / "microasgi/promise").glob("*.py") if file.stem not in BESIDE)
-"""All of it but what other servers need, and WebSockets."""
+"""All of it but what other servers and other frameworks need, WebSockets, and, as among transports, all ways but one."""
 
 READING_PATH = [
     *(ROOT / "server/microasgi_server/http1" / f"{name}.py" for name in HTTP1),
@@ -24,7 +24,7 @@ READING_PATH = [
     *(ROOT / "microasgi" / f"{name}.py" for name in FRAMEWORK),
     *PROMISE,
 ]
-READING_PATH_LINES = 3738
+READING_PATH_LINES = 3503
 """Their sum, to be lowered by whoever shortens one of them."""
 
 
