@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from microasgi_server.accepting import accepting, until_short_by_callbacks
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
+from microasgi_server.transports.factories import made_by
 from microasgi_server.transports.peers import unacknowledged, why_lost
 from microasgi_server.transports.waiters import Waiter
 
@@ -65,13 +66,7 @@ class AsyncioTransport:
         factory = loop.get_task_factory()
         if factory is None:
             return asyncio.Task(run(), loop=loop, name="request", context=context)  # numbering them would cost more
-        # Not every factory takes a context, and uvloop's `create_task` insists on giving one; but each finds it when it is called inside.
-        coroutine = _in_its_own_turn(run)
-        try:
-            return context.run(factory, loop, coroutine)  # type: ignore[arg-type]
-        except BaseException:
-            coroutine.close()
-            raise
+        return made_by(factory, loop, context, run)
 
     def unsent(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -103,12 +98,6 @@ class AsyncioTransport:
         del self.connection
         with suppress(AttributeError):
             self._transport._read_ready_cb = None  # type: ignore[attr-defined]
-
-
-async def _in_its_own_turn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """An eager factory runs what it is given at once: in the middle of the request before, and pipelined ones inside each other."""
-    await asyncio.sleep(0)
-    await run()
 
 
 class AsyncioProtocol(asyncio.Protocol):

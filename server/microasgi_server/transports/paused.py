@@ -14,13 +14,13 @@ An RST stands in no queue: it is seen behind any number of bytes.
 Where there is no epoll, nothing is watched, and a client that leaves behind a full look-ahead is noticed late.
 """
 
-import os
 import select
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import anyio
+
+from microasgi_server.transports.buffers import enlarge
 
 _RDHUP = 0x2000  # select.EPOLLRDHUP, which Python has only where epoll is
 _RESET_ONLY = 0
@@ -43,7 +43,7 @@ class PausedSockets:
         """
         if self._epoll is None or self._epoll.closed:
             return b""
-        first = _enlarge(sock, receive_buffer)
+        first = enlarge(sock, receive_buffer)
         fd = sock.fileno()
         self._callbacks[fd] = on_departure, _ERR if sock.family == socket.AF_UNIX else _ERR | _HUP
         self._epoll.register(fd, _RESET_ONLY if half_close else _RDHUP)
@@ -67,21 +67,3 @@ class PausedSockets:
                         self._epoll.unregister(fd)
                         on_departure, reset = watched
                         on_departure("the connection was reset (RST)" if events & reset else "the client closed its side (FIN)")
-
-
-def _enlarge(sock: socket.socket, size: int) -> bytes:
-    """Have the kernel hold up to `size` unread bytes of this socket. Returns a byte that had to be read for it, or none.
-
-    Not by SO_RCVBUF, which ends the kernel's own tuning and shrinks the buffer where net.core.rmem_max is small, as it is by
-    default. SO_RCVLOWAT makes room for the bytes it is set to, and the room stays when it is set back. Twice the size, because
-    the kernel counts its own overhead too.
-
-    A client that found the buffer full learns of the room after the next read, or else when it asks, after 0.2 s (measured).
-    """
-    if sock.family == socket.AF_UNIX or sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 * size:
-        return b""
-    with suppress(OSError):  # also when there is nothing to read, or when the client has reset the connection
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(2 * size, 2**31 - 1))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        return os.read(sock.fileno(), 1)
-    return b""
