@@ -24,8 +24,9 @@ from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisco
 from microasgi.forms import FormData
 from microasgi.middleware import Middleware
 from microasgi.reach import RouteWarning
+from microasgi.redirects import RedirectResponse
 from microasgi.requests import Request
-from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
 from microasgi.uploads import UploadFile

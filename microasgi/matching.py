@@ -31,12 +31,12 @@ class RouteTable:
         index = len(self.routes)
         patterns = [pattern for _, pattern in self._patterns]
         if isinstance(route, Route) and route.template.is_literal:
-            alike = self._literals.get(route.path, ())
+            alike = self._literals.setdefault(route.path, [])
             warn_if_unreachable(route, [*patterns, *(earlier for _, earlier in alike)])
             if not any(earlier.template.match(route.path) for earlier in patterns):
                 for method in route.methods:
                     self._direct.setdefault((method, route.path), (route, {}, len(route.path)))
-            self._literals.setdefault(route.path, []).append((index, route))
+            alike.append((index, route))
         else:
             warn_if_unreachable(route, patterns)
             self._patterns.append((index, route))

@@ -7,7 +7,7 @@ from microasgi.asgi import Receive, Scope, Send
 from microasgi.exceptions import HTTPException
 from microasgi.matching import RouteTable
 from microasgi.promise.visit import EXTENSION
-from microasgi.responses import RedirectResponse
+from microasgi.redirects import RedirectResponse
 
 _SAFE = "/!$&'()*+,;=:@~"
 
