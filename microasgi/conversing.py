@@ -21,6 +21,7 @@ from microasgi.calling import is_async
 from microasgi.errors import answer, answering, plain_answer
 from microasgi.exceptions import HTTPException, WebSocketException
 from microasgi.levels import LEVELS, Level, below, route_path
+from microasgi.nowhere import Nowhere
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect, check_policy, told_policy
 from microasgi.promise.conversation import Conversation, converse_while_connected
@@ -114,12 +115,16 @@ class Conversing:
 
     on_disconnect: OnDisconnect | None
     cleanup_grace: float | None
+    _nowhere: Nowhere
 
     def __init__(self) -> None:
         self.websocket_routes: list[WebSocketRoute | Mount] = []
 
     async def _call_websocket(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the block, if there is none yet. `app` is this Router's middleware with `_dispatch_websocket` in it."""
+        if not self.websocket_routes:
+            await self._nowhere.refuse_websocket(scope, receive, send)
+            return
         scope[LEVELS] = (Level(self, scope.get("root_path", "")), *scope.get(LEVELS, ()))
         if VISIT in scope:
             scope[VISIT].set_policy(self.on_disconnect, self.cleanup_grace)

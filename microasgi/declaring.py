@@ -12,8 +12,9 @@ from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocke
 from microasgi.errors import ExceptionHandler, answering, check_answerable
 from microasgi.instead import Instead
 from microasgi.matching import RouteTable
+from microasgi.opinions import Opinions
 from microasgi.paths import PathTemplate
-from microasgi.policy import OnDisconnect, check_policy
+from microasgi.policy import OnDisconnect
 from microasgi.routes import Handler, Mount, Route
 from microasgi.urls import path_for
 
@@ -47,7 +48,7 @@ class WebSocketOptions(TypedDict, total=False):
     origins: Origins | None
 
 
-class Declarations(Conversing, Instead):
+class Declarations(Conversing, Opinions, Instead):
     """The part of a Router that is used at import.
 
     routes: all of them, in order.
@@ -58,18 +59,22 @@ class Declarations(Conversing, Instead):
     :param lifespan: what is run around the serving
     """
 
-    def __init__(self, dispatch: ASGIApp, lifespan: Lifespan | None, on_disconnect: OnDisconnect | None, grace: float | None) -> None:
+    def __init__(
+        self,
+        dispatch: ASGIApp,
+        lifespan: Lifespan | None,
+        on_disconnect: OnDisconnect | None,
+        cleanup_grace: float | None,
+        limit_body: int | None,
+        timeout: float | None,
+    ) -> None:
         check_lifespan(lifespan)
-        check_policy(on_disconnect, grace)
-        super().__init__()
+        Opinions.__init__(self, on_disconnect, cleanup_grace, limit_body, timeout)
+        Conversing.__init__(self)
         self._table = RouteTable()
         self.routes = self._table.routes
         self.exception_handlers: dict[int | type[Exception], ExceptionHandler] = {}
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = grace
         self._lifespan = lifespan
-        self.limit_body: int | None = None
-        self.timeout: float | None = None
         self._dispatched = self._app = dispatch
         self._included_in: str | None = None
 

@@ -6,13 +6,13 @@ from typing import Any, Unpack, overload
 
 from anyio.lowlevel import checkpoint
 
-from microasgi.addressed import Addressed
 from microasgi.asgi import Receive, Scope
-from microasgi.datastructures import QueryParams, State, parse_cookies
+from microasgi.datastructures import State
 from microasgi.exceptions import ClientDisconnect
 from microasgi.forms import FormLimits, FormReading
 from microasgi.parsing import Model, allowed, gather, parse_json
 from microasgi.promise.visit import VISIT, Visit
+from microasgi.request_head import RequestHead
 
 _TURNS = 3
 """Turns of the event loop until what a socket has is known: the loop looks, then tells; asyncio tells of an RST a turn later."""
@@ -31,7 +31,7 @@ class Progress:
     form: FormReading | None = None
 
 
-class Request(Addressed):
+class Request(RequestHead):
     """One HTTP request.
 
     scope: the ASGI scope it was made from.
@@ -59,16 +59,6 @@ class Request(Addressed):
             return Progress()
         visit.progress = visit.progress or Progress()
         return visit.progress  # type: ignore[no-any-return]
-
-    @cached_property
-    def query_params(self) -> QueryParams:
-        """The query, decoded."""
-        return QueryParams(self.scope["query_string"])
-
-    @cached_property
-    def cookies(self) -> dict[str, str]:
-        """The cookies that the client sent."""
-        return parse_cookies("; ".join(self.headers.getlist("cookie")))
 
     @cached_property
     def state(self) -> State:

@@ -1,19 +1,15 @@
-"""What a route and a mount have in common: a path, a name, and an opinion where their Router's isn't meant. Checked when it is made."""
+"""What a route and a mount have in common."""
 
-from microasgi.limits import check_limit
+from microasgi.opinions import Opinions
 from microasgi.paths import PathTemplate
-from microasgi.policy import OnDisconnect, check_policy, told_policy
-from microasgi.timeouts import check_timeout
+from microasgi.policy import OnDisconnect
 
 
-class Routed:
-    """Something that has a place among a Router's routes.
+class Routed(Opinions):
+    """Something that has a place among a Router's routes, and opinions where the Router's aren't meant.
 
     template: the path's.
     name: what `url_path_for` finds it by.
-    on_disconnect, cleanup_grace, limit_body, timeout: its opinion, as `Route` takes it; None is none.
-
-    :raises ValueError: an option is out of its range
     """
 
     def __init__(
@@ -25,20 +21,10 @@ class Routed:
         limit_body: int | None,
         timeout: float | None,
     ) -> None:
-        check_policy(on_disconnect, cleanup_grace)
-        check_limit(limit_body)
-        check_timeout(timeout)
+        super().__init__(on_disconnect, cleanup_grace, limit_body, timeout)
         self.template = template
         self.name = name
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
-        self.limit_body = limit_body
-        self.timeout = timeout
 
     @property
     def path(self) -> str:
         return self.template.path
-
-    @property
-    def _policy(self) -> str:
-        return told_policy(self.on_disconnect, self.cleanup_grace)

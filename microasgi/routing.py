@@ -18,17 +18,17 @@ from microasgi.declaring import Declarations, Lifespan
 from microasgi.errors import ExceptionHandler, answer, answering
 from microasgi.levels import LEVELS, Level, below, route_path
 from microasgi.lifespan import run_lifespan
-from microasgi.limits import check_limit, limit_body
+from microasgi.limits import limit_body
 from microasgi.middleware import MiddlewareFactory, inside
 from microasgi.mounting import Mounted
 from microasgi.nowhere import Nowhere
-from microasgi.policy import OnDisconnect, told_policy
+from microasgi.policy import OnDisconnect
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, Visit, run_while_connected
 from microasgi.requests import Request
 from microasgi.returns import respond, to_response
 from microasgi.routes import Mount, Route
-from microasgi.timeouts import check_timeout, limit_time
+from microasgi.timeouts import limit_time
 
 
 class Router(Declarations):
@@ -69,11 +69,8 @@ class Router(Declarations):
         debug: bool = False,
     ) -> None:
         check_parts(routes, middleware, exception_handlers)
-        check_limit(limit_body)
-        check_timeout(timeout)
-        super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace)
+        super().__init__(self._dispatch, lifespan, on_disconnect, cleanup_grace, limit_body, timeout)
         self._alone = (Level(self, ""),)
-        self.limit_body, self.timeout = limit_body, timeout
         self.debug = debug
         self._nowhere = Nowhere(self._table, redirect_slashes=redirect_slashes)
         for key, handler in (exception_handlers or {}).items():
@@ -84,7 +81,7 @@ class Router(Declarations):
             self._app = answering(inside(middleware, self._dispatch))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self.routes)} routes{told_policy(self.on_disconnect, self.cleanup_grace)}>"
+        return f"<{type(self).__name__} of {len(self.routes)} routes{self._policy}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.limit_body is not None and scope["type"] == "http":
@@ -102,10 +99,8 @@ class Router(Declarations):
             case "lifespan":
                 missing()  # warns
                 await run_lifespan(self.lifespan_context, scope, receive, send)
-            case "websocket" if self.websocket_routes:
-                await self._call_websocket(self._app, scope, receive, send)
             case "websocket":
-                await self._nowhere.refuse_websocket(scope, receive, send)
+                await self._call_websocket(self._app, scope, receive, send)
             case other:
                 raise RuntimeError(f"a Router serves http and websocket, not {other!r}")
 

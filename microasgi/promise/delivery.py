@@ -22,7 +22,7 @@ from microasgi.promise import anyio_scopes, asyncio_tasks, trio_scope
 from microasgi.promise.on_trio import OnTrio
 from microasgi.promise.stages import CALLED, HEARD, OPEN, OVER, SENT, TRANSITIONS, Stage
 from microasgi.promise.telling import REASON, Telling, blocks
-from microasgi.promise.unknown import UNKNOWN, Asking, is_below_a_level, missing
+from microasgi.promise.unknown import Asking, is_below_a_level, missing
 
 logger = logging.getLogger("microasgi")
 
@@ -65,7 +65,7 @@ class Block:
     enclosing: "Block | None" = None
     way: Telling | Asking | OnTrio | None = None
     scope: Any = None
-    _at_begin: Any = None  # on asyncio, the scope that the task was in when the call began
+    _at_begin: Any = None  # the scope that the task was in when the call began, as far as that counts
     _before = 0  # the task's cancellations when the call began
     _sent = 0  # how many of those since then are ours
     _timer: asyncio.TimerHandle | None = None
@@ -100,8 +100,9 @@ class Block:
 
     def holds(self, task: Any) -> bool:
         """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
-        is_known = self._at_begin is not UNKNOWN
-        return isinstance(self.way, OnTrio) or task is self.task or (is_known and anyio_scopes.is_within(task, self.task))
+        if isinstance(self.way, Asking | OnTrio):
+            return self.way.holds(task)
+        return anyio_scopes.is_within(task, self.task)
 
     async def run(self, call: Call, attach: Attach = _nobody) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
@@ -124,12 +125,10 @@ class Block:
         blocks[task] = self
         if is_trios:
             self.way = OnTrio(self)
+        elif missing():
+            self._before, self.way = task.cancelling(), Asking(self)
         else:
-            self._before = task.cancelling()
-            if not missing():
-                self._at_begin = anyio_scopes.scope_of(task)
-            else:
-                self._at_begin, self.way = UNKNOWN, Asking(self)
+            self._before, self._at_begin = task.cancelling(), anyio_scopes.scope_of(task)
         if self.stage is CALLED:  # before it has begun
             self._depart()
         try:
@@ -170,7 +169,7 @@ class Block:
 
     def _is_below_a_level(self, task: Any) -> bool:
         """Whether a scope that cancels by level would reach the call's task."""
-        return is_below_a_level() if self._at_begin is UNKNOWN else anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
+        return is_below_a_level() if missing() else anyio_scopes.is_below_a_level(anyio_scopes.scope_of(task))
 
     def _end(self, error: BaseException | None) -> bool:
         """Leave the scopes, and let the block around this one be the task's again. True if a scope has swallowed the error."""
@@ -206,7 +205,7 @@ class Block:
         undo = attach()
         try:
             while True:
-                if self.stage is not OPEN or self._at_begin is not None:
+                if self.way is not None or self._at_begin is not None:
                     self._is_about_to_wait(trap)
                 self.trap = trap
                 try:

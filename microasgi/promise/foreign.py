@@ -4,12 +4,16 @@ Quart and Django run the handler in a task of their own and wait for it and for 
 behind; told there they stop it, and clean up. So who waits in `receive()` is remembered.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Message, Receive, Send
 from microasgi.promise.delivery import Block, current_task
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status, for logs: the client left before it had its response."""
 
 
 class Foreign:
@@ -49,3 +53,10 @@ class Foreign:
                 await checkpoint()  # an app that only ever sends
 
         return foreign_receive, foreign_send
+
+
+async def answer_nobody(send: Send) -> None:
+    """Middleware around us expects an answer, and takes its absence for a fault. Behind it the server drops this one."""
+    with suppress(Exception):  # who should care?
+        await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
+        await send({"type": "http.response.body", "body": b""})

@@ -36,6 +36,10 @@ class OnTrio:
     def waits_again(self) -> None:
         """The call is about to wait: Trio sees that by itself."""
 
+    def holds(self, task: Any) -> bool:
+        """Whether a task will be told with the call. There are no others."""
+        return True
+
     def lost(self) -> None:
         """The call goes on: so will Trio."""
 

@@ -18,9 +18,6 @@ from microasgi.promise.telling import REASON
 
 logger = logging.getLogger("microasgi")
 
-UNKNOWN = object()
-"""In place of a scope, where the tree isn't known."""
-
 
 @cache
 def missing() -> tuple[str, ...]:
@@ -64,6 +61,10 @@ class Asking:
         self._block.tell()
         self.end()
         self._timer = self._loop.call_later(self._block.cleanup_grace, self._end_grace)
+
+    def holds(self, task: Any) -> bool:
+        """Whether a task will be told with the call: only its own."""
+        return task is self._block.task
 
     def lost(self) -> None:
         """The call goes on: what it waited for has swallowed the cancellation. It says when it waits again."""

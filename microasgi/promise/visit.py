@@ -19,7 +19,6 @@ What it can't do: see through a server that doesn't report the departure.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -29,12 +28,10 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect, only_disconnects
 from microasgi.policy import OnDisconnect
 from microasgi.promise.delivery import Block
-from microasgi.promise.foreign import Foreign
+from microasgi.promise.foreign import Foreign, answer_nobody
 from microasgi.promise.pump import Pump
 
 EXTENSION = "microasgi.disconnect"
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status, for logs: the client left before it had its response."""
 
 VISIT = "microasgi.visit"
 """The scope's key for the request's `Visit`."""
@@ -139,13 +136,6 @@ async def run_while_connected(
         if not visit.gone or not only_disconnects(error):
             raise
     if visit.block.cancelled and not visit.answered:
-        await (_answer_nobody(server_send) if visit.instead is None else visit.instead(scope, receive, server_send))
+        await (answer_nobody(server_send) if visit.instead is None else visit.instead(scope, receive, server_send))
     if visit.afterwards is not None:
         await visit.afterwards()
-
-
-async def _answer_nobody(send: Send) -> None:
-    """Middleware around us expects an answer, and takes its absence for a fault. Behind it the server drops this one."""
-    with suppress(Exception):  # who should care?
-        await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
-        await send({"type": "http.response.body", "body": b""})

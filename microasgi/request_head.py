@@ -1,4 +1,4 @@
-"""Where a request was sent and where it came from, as far as its server knows; and links to other routes."""
+"""What a request's head says, and its server knows beside; and links, which begin as its URL does."""
 
 from functools import cached_property
 from typing import Any
@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from microasgi.addresses import URL, Address, origin
 from microasgi.asgi import Scope
-from microasgi.datastructures import Headers
+from microasgi.datastructures import Headers, QueryParams, parse_cookies
 from microasgi.levels import LEVELS
 
 
-class Addressed:
-    """The part of a Request that speaks of addresses."""
+class RequestHead:
+    """The part of a Request that is known before its body comes."""
 
     scope: Scope
 
@@ -19,6 +19,16 @@ class Addressed:
     def headers(self) -> Headers:
         """The header fields; names in any case."""
         return Headers(self.scope["headers"])
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        """The query, decoded."""
+        return QueryParams(self.scope["query_string"])
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that the client sent."""
+        return parse_cookies("; ".join(self.headers.getlist("cookie")))
 
     @property
     def client(self) -> Address | None:
