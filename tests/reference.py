@@ -136,11 +136,12 @@ def _parameter(parameter: ast.arg, default: ast.expr | None) -> str:
 
 
 def _members(cls: type) -> Iterator[Function]:
-    """Its public methods and properties, and those of what it is made of, if that has no entry of its own."""
-    names = [value for _, _, value in public() if value is not cls]  # one is a dict
+    """Its public methods and properties, and those of what it is made of, if neither that nor what that is part of has an entry."""
+    others = [value for _, _, value in public() if value is not cls]  # one is a dict
+    told = {part for base in cls.__mro__ if base in others for part in base.__mro__}
     seen: set[str] = set()
     for base in cls.__mro__:
-        if not base.__module__.startswith(_OURS) or base in names:
+        if not base.__module__.startswith(_OURS) or base in told:
             continue
         node = _syntax(base.__name__, base)
         assert isinstance(node, ast.ClassDef)
