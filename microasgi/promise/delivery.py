@@ -65,7 +65,7 @@ class Block:
     enclosing: "Block | None" = None
     way: Telling | Asking | OnTrio | None = None
     scope: Any = None
-    _at_begin: Any = None  # the scope that the task was in when the call began, as far as that counts
+    _at_begin: Any = None  # on asyncio, the innermost scope around the call as it began
     _before = 0  # the task's cancellations when the call began
     _sent = 0  # how many of those since then are ours
     _timer: asyncio.TimerHandle | None = None
@@ -100,9 +100,9 @@ class Block:
 
     def holds(self, task: Any) -> bool:
         """Whether a task will be told with the call, as far as the tree of scopes tells. On trio there are no others."""
-        if isinstance(self.way, Asking | OnTrio):
-            return self.way.holds(task)
-        return anyio_scopes.is_within(task, self.task)
+        if self.way is None or isinstance(self.way, Telling):
+            return anyio_scopes.is_within(task, self.task)
+        return self.way.holds(task)
 
     async def run(self, call: Call, attach: Attach = _nobody) -> None:
         """Await the call. The cancellation ends here; any other exception passes, also one that the cancellation made of cleanup."""
@@ -119,14 +119,16 @@ class Block:
         """
         loop = asyncio_tasks.running_loop()
         task: Any = asyncio.current_task(loop) if loop is not None else None
-        is_trios = task is None  # also where that is a guest of asyncio's loop
-        self.task = task = trio_scope.current_task() if is_trios else task
-        self.call, self.enclosing = call, blocks.get(task)
+        on_trio = task is None  # also where that is a guest of asyncio's loop
+        if on_trio:
+            task = trio_scope.current_task()
+        self.task, self.call, self.enclosing = task, call, blocks.get(task)
         blocks[task] = self
-        if is_trios:
+        if on_trio:
             self.way = OnTrio(self)
         elif missing():
             self._before, self.way = task.cancelling(), Asking(self)
+            self._at_begin = self.scope
         else:
             self._before, self._at_begin = task.cancelling(), anyio_scopes.scope_of(task)
         if self.stage is CALLED:  # before it has begun
@@ -205,7 +207,7 @@ class Block:
         undo = attach()
         try:
             while True:
-                if self.way is not None or self._at_begin is not None:
+                if self.stage is not OPEN or self._at_begin is not None:
                     self._is_about_to_wait(trap)
                 self.trap = trap
                 try:
@@ -259,10 +261,10 @@ class Block:
         logger.warning(text, self._describe(), self.cleanup_grace)
 
     def _depart(self) -> None:
-        if isinstance(self.way, Asking | OnTrio):
-            self.way.ask()
-        else:
+        if self.way is None:
             self.way = Telling(self)
+        elif not isinstance(self.way, Telling):  # which comes but once
+            self.way.ask()
 
     def _is_about_to_wait(self, trap: Any) -> None:
         if self.way is not None:

@@ -15,6 +15,8 @@ from microasgi.promise.telling import REASON
 class OnTrio:
     """In place of a `Telling`, from the call's beginning on. `block` (delivery.py) is told with all that is in its scope."""
 
+    __slots__ = ("_around", "_block")
+
     def __init__(self, block: Any) -> None:
         self._block = block
         if block.enclosing is not None:
