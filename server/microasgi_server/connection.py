@@ -79,8 +79,7 @@ class Connection:
     def wait_for(self, what: Wait) -> None:
         """Have so long for this from now on, as the table says."""
         self.wait = what
-        running = self.running
-        self.deadline = running.clock() + running.deadlines[what][0]
+        self.deadline = self.running.clock() + self.running.deadlines[what][0]
 
     # The transport calls these.
 
