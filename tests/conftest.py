@@ -2,8 +2,10 @@
 
 import gc
 import importlib
+import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +86,47 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _unskipped((yield), collector.config)  # type: ignore[no-any-return]
+
+
+# Workers: processes that share the tests among them. Every report of theirs goes to the process that began them.
+
+MOST_WORKERS = 4
+"""Each collects all the tests first, which takes seconds of its core."""
+
+
+def workers(asked: Sequence[str], marks: str, cores: int) -> int:
+    """How many there are where nobody says `-n`: one a core.
+
+    None for files or tests that are named, which are over before a worker is up; and none for the slow tests, which want the cores
+    for themselves.
+
+    :param asked: the files, folders and tests of the command line
+    :param marks: what is asked for with `-m`
+    """
+    named = all(Path(each.partition("::")[0]).suffix == ".py" for each in asked)
+    return 0 if named or marks != "not slow" else min(cores, MOST_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers(config.args, config.option.markexpr, cores)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape what is no UTF-8, which is all that workers can send: a log may have the bytes of a path."""
+    return _sendable((yield))
+
+
+def _sendable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {key: _sendable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return type(data)(map(_sendable, data))
+    return data
 
 
 def pytest_collection_finish() -> None:

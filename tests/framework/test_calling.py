@@ -11,6 +11,7 @@ import pytest
 
 from microasgi.calling import call_any, is_async
 from tests.harness import within
+from tests.naming import named
 
 pytestmark = pytest.mark.anyio
 
@@ -39,14 +40,14 @@ def handed_on(word: str) -> Awaitable[tuple[str, int]]:
 ASYNC: list[Callable[..., Any]] = [coroutine, functools.partial(coroutine), functools.partial(Called()), Called(), Called().method]
 
 
-@pytest.mark.parametrize("function", ASYNC, ids=str)
+@pytest.mark.parametrize("function", ASYNC, ids=named)
 async def test_what_is_async_runs_in_the_task(function: Callable[..., Any]) -> None:
     """A coroutine function, also in a partial, as a method or as `__call__`, is awaited where it is called."""
     assert is_async(function)
     assert await call_any(function, "a") == ("a", threading.get_ident())
 
 
-@pytest.mark.parametrize("function", [plain, functools.partial(plain)], ids=str)
+@pytest.mark.parametrize("function", [plain, functools.partial(plain)], ids=named)
 async def test_what_is_plain_runs_in_a_thread(function: Callable[..., Any]) -> None:
     """A plain function doesn't run in the loop's thread."""
     assert not is_async(function)

@@ -20,6 +20,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from microasgi import URL, Mount, Request, Response, Route, Router, RouteWarning
 from microasgi.asgi import Receive, Scope, Send
 from tests.harness import serving
+from tests.naming import named
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +174,7 @@ class Untold:
         self.__call__ = app
 
 
-@pytest.mark.parametrize("right", [app, Starlette(), Router(), HTTPEndpoint, functools.partial(app), Untold()], ids=str)
+@pytest.mark.parametrize("right", [app, Starlette(), Router(), HTTPEndpoint, functools.partial(app), Untold()], ids=named)
 def test_whatever_is_an_app_can_be_mounted(right: Any) -> None:
     """Functions, objects, partials, and classes that are called with scope, receive and send."""
     assert Mount("/a", right).app is right
@@ -238,7 +239,7 @@ async def without_router() -> AsyncIterator[None]:
         (right(Router()), "write it without calling it"),
         ("lifespan", "a lifespan is a function that gives an async context manager, not 'lifespan' (str)"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_wrong_lifespan_is_told(lifespan: Any, message: str) -> None:
     """What is no function that gives an async context manager is refused where the Router is made."""
@@ -344,7 +345,7 @@ def get(path: str, *methods: str) -> Route:
         (Mount("/a/b", app), Mount("/a", app), None),
         (Mount("/a", app), get("/ab"), None),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_route_that_is_never_reached_is_warned_of(first: Route | Mount, then: Route | Mount, told: str | None) -> None:
     """What comes first and takes all of a route's paths is named, at the line that added the route; what leaves it any isn't."""

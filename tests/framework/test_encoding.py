@@ -18,6 +18,7 @@ import pytest
 from microasgi import JSONResponse, Route, Router
 from microasgi.encoding import encode
 from tests.harness import call
+from tests.naming import named
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +80,7 @@ ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
         ({ID: 1, date(2026, 1, 2): {Colour.RED: Decimal("0.5")}}, f'{{"{ID}":1,"2026-01-02":{{"red":0.5}}}}'),
         ({1: "a", None: {True: 1}}, '{"1":"a","null":{"true":1}}'),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_handlers_have_at_hand_is_json(value: Any, text: str) -> None:
     """Dataclasses, models, times, UUIDs, decimals, sets, enums, as values and where it can be as keys, anywhere inside."""
@@ -129,7 +130,7 @@ LOOP.append(LOOP)
         ([Decimal("Infinity")], "content[0] is inf, and JSON has no such number"),
         (LOOP, "Circular reference"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_json_has_nothing_for_is_named_with_its_place(value: Any, message: str) -> None:
     """The message says what it is, and where in the content."""

@@ -15,6 +15,7 @@ from microasgi import HTTPException, Mount, PlainTextResponse, Request, Response
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from tests.harness import GET, call, loud_lines, serving, within
 from tests.harness import Response as Answer
+from tests.naming import named
 
 pytestmark = pytest.mark.anyio
 
@@ -286,7 +287,7 @@ async def async_generator() -> Any:
         (lambda: generator, "was it meant to be called?"),
         (lambda: 5, "write JSONResponse"),
     ],
-    ids=str,
+    ids=named,
 )
 async def test_a_wrong_result_names_its_handler_and_what_to_write(make: Any, message: str) -> None:
     """The route that returned it is named, and what was meant, as far as it shows."""

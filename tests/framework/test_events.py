@@ -12,6 +12,7 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.promise.delivery import current_task
 from microasgi.testing import Client
 from tests.harness import PATIENCE, Departure, access_lines, call, eventually, loud_lines, serving, within
+from tests.naming import named
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ BEGINNING = b":\nretry: 3000\n\n"
         (Event("a\x0bb\x0cc\x1cd\x85e\u2028f"), "data: a\x0bb\x0cc\x1cd\x85e\u2028f\n\n"),
         (Event(" indented"), "data:  indented\n\n"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_event(event: Event, sent: str) -> None:
     """Data is text as it is, a line for each of its own, split at CR, LF and CRLF alone; anything else is JSON."""
@@ -51,7 +52,7 @@ def test_an_event(event: Event, sent: str) -> None:
         ({"event": "a\rb"}, "an event's event can't"),
         ({"id": 7}, r"an event's id is text, not int: write id=str\(7\)"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_would_break_the_stream_is_refused(fields: Any, says: str) -> None:
     """A line end in a field would end it, and what follows would be another field: it is refused where the event is made."""
@@ -72,7 +73,7 @@ async def nothing() -> AsyncIterator[Event]:
         ([nothing()], {"ping": 0}, "ping is a number of seconds, more than 0, or None, not 0"),
         ([nothing()], {"retry": float("inf")}, "retry is a number of seconds"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_stream_that_makes_no_sense(arguments: Any, options: Any, says: str) -> None:
     """What isn't an async generator, and intervals that are none, are refused with what to write."""

@@ -1,6 +1,8 @@
 """The suite itself: what it needs is named, what can't run is skipped by name, and a failure is told as one."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import workers
 from tests.needs import BENCH, ROOT, Absent
 
 OURS = {"microasgi", "microasgi_server", "tests", "benchmarks"}
@@ -19,7 +22,11 @@ TEST = (
 """What is there with `.[test]`: named in the extra, what the packages themselves need, and what trio brings."""
 
 SKIPS = """
+import logging
 import pytest
+
+def test_that_logs_a_path_that_is_no_utf8():
+    logging.warning("/%s", b"\\xff".decode(errors="surrogateescape"))
 
 def test_that_skips():
     pytest.skip("the moon is missing")
@@ -76,12 +83,38 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
     assert names["found"] is None
 
 
-@pytest.mark.parametrize(("options", "outcomes"), [([], "1 skipped, 1 xfailed"), (["--no-skips"], "1 failed, 1 xfailed")], ids=str)
-def test_where_nothing_may_be_missing_a_skip_is_a_failure(options: list[str], outcomes: str, tmp_path: Path) -> None:
-    """`--no-skips` makes a failure of a skip, and shows its reason; what is expected to fail still may."""
+@pytest.mark.parametrize("number", ["0", "2"], ids="{} workers".format)
+@pytest.mark.parametrize(
+    ("options", "outcomes"), [([], "1 passed, 1 skipped, 1 xfailed"), (["--no-skips"], "1 failed, 1 passed, 1 xfailed")]
+)
+def test_where_nothing_may_be_missing_a_skip_is_a_failure(options: list[str], outcomes: str, number: str, tmp_path: Path) -> None:
+    """`--no-skips` makes a failure of a skip, and shows its reason; what is expected to fail still may. Workers report the same."""
     (tmp_path / "test_moon.py").write_text(SKIPS)
-    command = [sys.executable, "-m", "pytest", "-ra", "-p", "tests.conftest", f"--rootdir={tmp_path}", *options, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    plugins = ["-p", "xdist", "-p", "tests.conftest"]  # and no others, which each worker would import
+    command = [sys.executable, "-m", "pytest", "-ra", *plugins, f"--rootdir={tmp_path}", "-n", number, *options, str(tmp_path)]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert outcomes in done.stdout.splitlines()[-1], done.stdout
     assert "the moon is missing" in done.stdout
     assert done.returncode == len(options)
+
+
+@pytest.mark.parametrize(
+    ("asked", "marks", "expected"),
+    [
+        (["tests"], "not slow", 2),
+        (["tests/wire"], "not slow", 2),
+        (["tests/wire", "tests/server/test_tls.py"], "not slow", 2),
+        (["tests/wire/test_head.py"], "not slow", 0),
+        (["tests/wire/test_head.py::test_one[a/b.c]", "tests/wire/test_body.py"], "not slow", 0),
+        (["tests"], "slow", 0),
+    ],
+)
+def test_workers_share_what_takes_long(asked: list[str], marks: str, expected: int) -> None:
+    """There is one a core for folders; none for a file, which is read sooner than a worker is up, and none for slow tests."""
+    assert workers(asked, marks, cores=2) == expected
+
+
+def test_an_id_is_the_same_in_every_run(request: pytest.FixtureRequest) -> None:
+    """No test's id has an object's address in it: workers have to agree on what there is. `ids=named` leaves it out."""
+    assert [item.nodeid for item in request.session.items if re.search(r"\bat 0x[0-9a-f]+", item.nodeid)] == []

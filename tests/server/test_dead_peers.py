@@ -21,7 +21,8 @@ from tests.websocket_client import HANDSHAKE
 pytestmark = pytest.mark.anyio
 
 NAME = f"dead{os.getpid() % 100_000}"
-HERE, THERE = "198.51.100.1", "198.51.100.2"  # TEST-NET-2, RFC 5737
+NET = 4 * (os.getpid() % 64)  # a network of its own for each run of the tests on this machine, as far as there are
+HERE, THERE = f"198.51.100.{NET + 1}", f"198.51.100.{NET + 2}"  # TEST-NET-2, RFC 5737
 
 CLIENT = """
 import socket, sys
