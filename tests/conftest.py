@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import needs
+from tests import leftovers, needs
 from tests.certificates import Files
 from tests.harness import Linting
 
@@ -36,6 +36,13 @@ def server_logs(caplog: pytest.LogCaptureFixture) -> None:
     """Have everything the server logs in `caplog`, except its traces."""
     caplog.set_level("INFO", logger="microasgi")
     caplog.set_level("INFO", logger="microasgi_server")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Before all others of its scope, and so behind them when they end."""
+    with leftovers.none_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,18 +37,28 @@ def test_that_is_expected_to_fail():
     assert False
 """
 
+LEAVES = """
+import os, subprocess, sys
 
-def trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+def test_that_leaves_a_process():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    with open("pid", "w") as file:
+        file.write(str(process.pid))
+    process.returncode = 0  # nobody complains of it
+    END
+"""
+
+
+@cache
+def trees(folder: str) -> dict[str, ast.Module]:
     """The syntax of every module in there."""
-    for folder in folders:
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            yield str(file.relative_to(ROOT)), ast.parse(file.read_text())
+    return {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in sorted((ROOT / folder).rglob("*.py"))}
 
 
 def test_whatever_is_imported_is_in_an_extra() -> None:
     """Tests and benchmarks import what `test` or `bench` brings, so that a missing package is one that has a remedy."""
     found = set()
-    for _, tree in trees("tests", "benchmarks"):
+    for tree in [*trees("tests").values(), *trees("benchmarks").values()]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
@@ -61,7 +72,7 @@ def test_no_coroutine_calls_pytest_fail_or_skip() -> None:
     outcomes = {"fail", "skip", "xfail", "exit", "importorskip"}
     found = [
         f"{file}:{node.lineno}"
-        for file, tree in trees("tests")
+        for file, tree in trees("tests").items()
         for function in ast.walk(tree)
         if isinstance(function, ast.AsyncFunctionDef)
         for node in ast.walk(function)
@@ -83,6 +94,13 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
     assert names["found"] is None
 
 
+def run_pytest(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """The tests in there, with what our conftest.py adds, and no more plugins than that takes: each worker would import them."""
+    command = [sys.executable, "-m", "pytest", "-ra", "-p", "xdist", "-p", "tests.conftest", f"--rootdir={folder}", *options, "."]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize("number", ["0", "2"], ids="{} workers".format)
 @pytest.mark.parametrize(
     ("options", "outcomes"), [([], "1 passed, 1 skipped, 1 xfailed"), (["--no-skips"], "1 failed, 1 passed, 1 xfailed")]
@@ -90,13 +108,25 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
 def test_where_nothing_may_be_missing_a_skip_is_a_failure(options: list[str], outcomes: str, number: str, tmp_path: Path) -> None:
     """`--no-skips` makes a failure of a skip, and shows its reason; what is expected to fail still may. Workers report the same."""
     (tmp_path / "test_moon.py").write_text(SKIPS)
-    plugins = ["-p", "xdist", "-p", "tests.conftest"]  # and no others, which each worker would import
-    command = [sys.executable, "-m", "pytest", "-ra", *plugins, f"--rootdir={tmp_path}", "-n", number, *options, str(tmp_path)]
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = run_pytest(tmp_path, "-n", number, *options)
     assert outcomes in done.stdout.splitlines()[-1], done.stdout
     assert "the moon is missing" in done.stdout
     assert done.returncode == len(options)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux: /proc tells what has begun a process")
+@pytest.mark.parametrize(("end", "told"), [("os._exit(1)", False), ("pass", True)], ids=["timeout", "passes"])
+def test_no_process_outlives_its_test(end: str, told: bool, tmp_path: Path) -> None:
+    """What a test leaves is killed, also where a timeout has ended the tests with `os._exit`; at an ordinary end it is an error, too."""
+    (tmp_path / "test_leaves.py").write_text(LEAVES.replace("END", end))
+    done = run_pytest(tmp_path)
+    assert done.returncode == 1
+    assert ("tests have left these processes behind" in done.stdout) == told
+    left = Path("/proc") / (tmp_path / "pid").read_text() / "cmdline"
+    deadline = time.monotonic() + 10
+    while left.exists() and left.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
