@@ -139,6 +139,7 @@ async def test_a_missing_static_file_is_a_404(tmp_path: Path, caplog: pytest.Log
             assert (await client.response()).status == status
         await client.send(GET.replace(b" / ", b" /static/a.txt "))
         assert (await client.response()).body == b"here"
+        client.leave()
         served.stop.set()
         await within(served.ended)
     assert loud_lines(caplog) == []
