@@ -214,7 +214,7 @@ main(["tests.server.test_sockets:who", "--lifespan", "off", *sys.argv[2:]])
 @contextmanager
 def activated(tmp_path: Path, listeners: Sequence[socket.socket], *options: str) -> Iterator[tuple[Any, Callable[[], list[str]]]]:
     """A service with these sockets of systemd's: its process, and what gives the next that it tells the service manager."""
-    path = tmp_path / f"notify-{uuid4()}"
+    path = tmp_path / f"notify-{uuid4().hex[:6]}"  # 108 bytes are the most, and a worker has a folder of its own above this one
     numbers = [listener.fileno() for listener in listeners]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NOTIFY_SOCKET": str(path)}
     command = [sys.executable, "-c", ACTIVATED, ",".join(map(str, numbers)), *options]
