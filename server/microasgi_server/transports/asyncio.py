@@ -7,13 +7,13 @@ the loop at every write. A bare h11 loop costs 103 µs a request this way and ab
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
 from anyio.abc import TaskGroup
 
-from microasgi_server.accepting import accepting, until_short_by_callbacks
+from microasgi_server.accepting import accepting, run_without_task, until_short_by_callbacks
 from microasgi_server.listening import client_of, server_of
 from microasgi_server.running import RunningServer
 from microasgi_server.transports.factories import made_by
@@ -96,8 +96,8 @@ class AsyncioTransport:
         The collector would find them, but late: each that is open while it looks grows old in its eyes.
         """
         del self.connection
-        with suppress(AttributeError):
-            self._transport._read_ready_cb = None  # type: ignore[attr-defined]
+        if hasattr(self._transport, "_read_ready_cb"):
+            self._transport._read_ready_cb = None
 
 
 class AsyncioProtocol(asyncio.Protocol):
@@ -149,9 +149,9 @@ async def listening(running: RunningServer, sockets: list[socket.socket], tasks:
             sock.close()
 
     def serve(sock: socket.socket, _: Any) -> None:
-        beginning = asyncio.Task(begin(sock), loop=loop)  # by nobody's factory
+        beginning = begin(sock)
         running.arriving.add(beginning)
-        beginning.add_done_callback(running.has_arrived)
+        run_without_task(beginning, running.has_arrived)
 
     async with accepting(running, sockets, serve, partial(until_short_by_callbacks, loop)):
         yield

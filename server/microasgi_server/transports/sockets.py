@@ -66,6 +66,7 @@ class SocketTransport:
         self._running = running
         self._limits = running.config.limits
         self._socket = sock
+        sock.setblocking(False)
         self._reactor = reactor
         self._ending = NOTHING
         self._events = 0  # what the reactor watches for
