@@ -56,7 +56,7 @@ class Workload:
     @property
     def needs_wrk(self) -> bool:
         """The built-in generator can't ask this."""
-        return self.streamed or self.body > SMALL
+        return self.streamed or self.body > SMALL or ("Connection", "close") in self.headers
 
     def request(self) -> bytes:
         """Its bytes, for the built-in generator."""
@@ -90,26 +90,28 @@ def find_wrk(progress: Progress) -> str | None:
     return path
 
 
-def put_load(port: int, workload: Workload, seconds: float, wrk: str | None) -> Result:
-    """Ask one server for so long. Without wrk, the built-in generator does.
+def put_load(port: int, workload: Workload, seconds: float, wrk: str | None, scheme: str = "http") -> Result:
+    """Ask one server for so long. Without wrk, the built-in generator does, which speaks no TLS.
 
     :raises BenchmarkError: not all requests were answered with success
     """
     before = _cpu_of_children()
     if wrk is not None:
-        output = _ask_with_wrk(wrk, port, workload, seconds)
+        output = _ask_with_wrk(wrk, f"{scheme}://127.0.0.1:{port}{workload.target}", workload, seconds)
+    elif scheme == "https":
+        raise BenchmarkError("only wrk can ask over TLS")
     else:
         command = [sys.executable, "-m", "benchmarks.clients.generator", str(port), str(workload.connections), str(seconds)]
         output = _run(command, seconds + PATIENCE, workload.request())
     return parse(output, _cpu_of_children() - before)
 
 
-def _ask_with_wrk(wrk: str, port: int, workload: Workload, seconds: float) -> bytes:
+def _ask_with_wrk(wrk: str, url: str, workload: Workload, seconds: float) -> bytes:
     whole = math.ceil(seconds)  # wrk knows no others; interrupted, it ends and reports as ever
     command = [wrk, "-t1", f"-c{workload.connections}", f"-d{whole}s", "--timeout", "30s", "-s", str(SCRIPT)]
     for name, value in workload.headers:
         command += ["-H", f"{name}: {value}"]
-    command += [f"http://127.0.0.1:{port}{workload.target}", "--", str(workload.body)]
+    command += [url, "--", str(workload.body)]
     if whole > seconds:
         output = _run(command, seconds, interrupt=True)
         if output:

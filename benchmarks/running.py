@@ -3,8 +3,10 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.stacks import Stack
+from benchmarks.stacks import CERTIFICATE, KEY, Stack
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,11 +37,13 @@ class Running:
 
     pid: of the process that was started; workers descend from it.
     port: on 127.0.0.1.
+    folder: for its files.
     """
 
     stack: Stack
     pid: int
     port: int
+    folder: Path
     _output: IO[bytes]
 
     def said(self) -> str:
@@ -63,20 +67,17 @@ def running(stack: Stack, environment: Mapping[str, str] | None = None, *, optio
     token = f"hello from {os.urandom(8).hex()}"
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     variables = {**os.environ, **(environment or {}), TOKEN: token, "PYTHONPATH": path}
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as folder:
+        if stack.scheme == "https":
+            make_certificate(Path(folder))
+        command = stack.command(port, folder, options)
         # In a process group of its own, so that its workers can be stopped even if it dies before them.
         process = subprocess.Popen(
-            stack.command(port, options),
-            cwd=ROOT,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-        run = Running(stack, process.pid, port, output)
+        run = Running(stack, process.pid, port, Path(folder), output)
         try:
-            if not _answers(process, port, token.encode()):
+            if not _answers(process, port, token.encode(), stack.scheme):
                 raise BenchmarkError(f"{stack.name} doesn't answer on port {port} as it should; it said: {run.said() or 'nothing'}")
             yield run
             if gracefully:
@@ -89,21 +90,42 @@ def running(stack: Stack, environment: Mapping[str, str] | None = None, *, optio
             process.wait()
 
 
-def _answers(process: "subprocess.Popen[bytes]", port: int, expected: bytes) -> bool:
+def _answers(process: "subprocess.Popen[bytes]", port: int, expected: bytes, scheme: str) -> bool:
     deadline = time.monotonic() + STARTING
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError, http.client.HTTPException):
-            return get(port, "/") == expected
+            return get(port, "/", scheme) == expected
         time.sleep(0.02)
     return False
 
 
-def get(port: int, target: str) -> bytes:
+def make_certificate(folder: Path) -> None:
+    """Put a certificate and its key there, for tests of an hour: nobody checks who has signed it.
+
+    :raises BenchmarkError: there is no openssl to make it with
+    """
+    if (path := shutil.which("openssl")) is None:
+        raise BenchmarkError("TLS needs a certificate, and openssl makes it: apt-get install openssl")
+    wanted = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([path, *wanted, "-out", folder / CERTIFICATE, "-keyout", folder / KEY], check=True, capture_output=True)
+
+
+def trusting() -> ssl.SSLContext:
+    """For clients that believe whatever certificate they are shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def get(port: int, target: str, scheme: str = "http") -> bytes:
     """The body of one response, on a connection of its own.
 
     :raises OSError, http.client.HTTPException: there is none
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STARTING)
+    if scheme == "https":
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=STARTING, context=trusting())
     try:
         connection.request("GET", target)
         return connection.getresponse().read()
@@ -111,12 +133,12 @@ def get(port: int, target: str) -> bytes:
         connection.close()
 
 
-def notes(port: int) -> dict[str, Any]:
+def notes(port: int, scheme: str = "http") -> dict[str, Any]:
     """What the handlers have noted: {"notes": …, "counts": …}, as `benchmarks.apps.work.notes` has it.
 
     :raises OSError, http.client.HTTPException: there is no answer
     """
-    found: dict[str, Any] = json.loads(get(port, "/notes"))
+    found: dict[str, Any] = json.loads(get(port, "/notes", scheme))
     return found
 
 

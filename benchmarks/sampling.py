@@ -96,7 +96,7 @@ def take_turn(stack: Stack, number: int, workloads: Sequence[Workload], seconds:
     """Start one stack, and measure workloads on it. What fails is a result, too; the others go on."""
     try:
         with running(stack) as server:
-            put_load(server.port, WARM_UP, min(WARMING_UP, seconds), wrk)
+            put_load(server.port, WARM_UP, min(WARMING_UP, seconds), wrk, stack.scheme)
             return [_attempted(stack, number, server, workload, seconds, wrk) for workload in workloads]
     except BenchmarkError as error:
         return [_attempted(stack, number, error, workload, seconds, wrk) for workload in workloads]
@@ -116,7 +116,7 @@ def take_heat(
         for stack in stacks:
             try:
                 servers[stack] = server = block.enter_context(running(stack))
-                put_load(server.port, WARM_UP, min(WARMING_UP, seconds), wrk)
+                put_load(server.port, WARM_UP, min(WARMING_UP, seconds), wrk, stack.scheme)
             except BenchmarkError as error:
                 servers[stack] = error
         for workload in workloads:
@@ -157,7 +157,7 @@ def _attempted(stack: Stack, number: int, server: Running | BenchmarkError, work
 
 def _measured(name: str, number: int, server: Running, workload: Workload, seconds: float, wrk: str | None) -> Sample:
     before, (machine_before, _) = cpu_seconds(server.pid), machine_seconds()
-    result = put_load(server.port, workload, seconds + workload.opening, wrk)
+    result = put_load(server.port, workload, seconds + workload.opening, wrk, server.stack.scheme)
     used, (machine_after, _) = cpu_seconds(server.pid) - before, machine_seconds()
     moved = workload.body * result.requests if workload.body else result.received
     if not moved or used <= 0 or not (result.requests or workload.streamed):

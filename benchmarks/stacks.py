@@ -16,6 +16,9 @@ IDLE = 120
 MANY = 20_000
 """Connections and requests at once that a server is allowed, where it asks for a limit: more than any part opens."""
 
+CERTIFICATE, KEY, SOCKET = "certificate.pem", "key.pem", "socket"
+"""Files in a server's folder."""
+
 ASYNCIO = ("asyncio", "uvloop")
 EVERY = ("asyncio", "uvloop", "trio")
 
@@ -26,9 +29,12 @@ class Server:
 
     name: as tables show it.
     package: the distribution that must be installed.
-    command: what follows `python -m`; {app}, {port} and {loop} are filled in.
+    command: what follows `python -m`; {app}, {port}, {loop} and {folder} are filled in. The folder is empty, but for a certificate where
+        the server speaks TLS.
     loops: the event loops that it runs on; the first is what its users get.
     framework: the only framework that it serves; None for a server of any ASGI app.
+    manner: in which it runs, where that is what is compared.
+    scheme: of its URLs.
     """
 
     name: str
@@ -36,6 +42,8 @@ class Server:
     command: str
     loops: tuple[str, ...]
     framework: str | None = None
+    manner: str = ""
+    scheme: str = "http"
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,43 @@ class Framework:
 
 
 _QUIET = "--no-access-log --log-level warning"
+_TLS = f"--ssl-certfile {{folder}}/{CERTIFICATE} --ssl-keyfile {{folder}}/{KEY}"
 _OURS = f"microasgi serve {{app}} --port {{port}} --loop {{loop}} --timeout-keep-alive {IDLE}"
 _UVICORN = f"uvicorn {{app}} --port {{port}} --loop {{loop}} --timeout-keep-alive {IDLE}"
 _HYPERCORN = f"hypercorn {{app}} --bind 127.0.0.1:{{port}} -k {{loop}} --workers 0 --log-level warning --keep-alive {IDLE}"
 
 SERVERS = {
     "microasgi": Server("microasgi", "microasgi", f"{_OURS} {_QUIET}", EVERY),
-    "microasgi-logging": Server("microasgi with its access log", "microasgi", f"{_OURS} --access-log", EVERY),
+    "microasgi-logging": Server("microasgi with its access log", "microasgi", f"{_OURS} --access-log", EVERY, manner="with the access log"),
+    "microasgi-tls": Server("microasgi over TLS", "microasgi", f"{_OURS} {_QUIET} {_TLS}", EVERY, manner="over TLS", scheme="https"),
+    "microasgi-workers": Server("microasgi, two workers", "microasgi", f"{_OURS} {_QUIET} --workers 2", EVERY, manner="two workers"),
+    "microasgi-unix": Server(
+        "microasgi with a unix socket",
+        "microasgi",
+        f"microasgi serve {{app}} --bind 127.0.0.1:{{port}} --bind unix:{{folder}}/{SOCKET} --loop {{loop}}"
+        f" --timeout-keep-alive {IDLE} {_QUIET}",
+        EVERY,
+    ),
     "microasgi-limited": Server("microasgi", "microasgi", "benchmarks.apps.limited {app} {port} {loop}", EVERY),
     "uvicorn-h11": Server("uvicorn h11", "uvicorn", f"{_UVICORN} {_QUIET} --http h11", ASYNCIO),
     "uvicorn-httptools": Server("uvicorn httptools", "httptools", f"{_UVICORN} {_QUIET} --http httptools", ASYNCIO),
     "uvicorn-httptools-logging": Server(
-        "uvicorn httptools with its access log", "httptools", f"{_UVICORN} --access-log --http httptools", ASYNCIO
+        "uvicorn httptools with its access log",
+        "httptools",
+        f"{_UVICORN} --access-log --http httptools",
+        ASYNCIO,
+        manner="with the access log",
+    ),
+    "uvicorn-httptools-tls": Server(
+        "uvicorn httptools over TLS",
+        "httptools",
+        f"{_UVICORN} {_QUIET} --http httptools {_TLS}",
+        ASYNCIO,
+        manner="over TLS",
+        scheme="https",
+    ),
+    "uvicorn-httptools-workers": Server(
+        "uvicorn httptools, two workers", "httptools", f"{_UVICORN} {_QUIET} --http httptools --workers 2", ASYNCIO, manner="two workers"
     ),
     "uvicorn-websockets": Server("uvicorn websockets", "websockets", f"{_UVICORN} {_QUIET} --http h11 --ws websockets-sansio", ASYNCIO),
     "uvicorn-wsproto": Server("uvicorn wsproto", "wsproto", f"{_UVICORN} {_QUIET} --http h11 --ws wsproto", ASYNCIO),
@@ -143,11 +176,16 @@ class Stack:
         on = "" if server.framework is not None else f" on {server.name}"
         return f"{framework.name}{on}, {self.loop}"
 
-    def command(self, port: int, options: str = "") -> list[str]:
-        """The command that serves this stack on 127.0.0.1 at a port, with these options beside its own."""
+    def command(self, port: int, folder: str, options: str = "") -> list[str]:
+        """The command that serves this stack on 127.0.0.1 at a port, with its files in a folder, and with these options beside its own."""
         app = f"benchmarks.apps.{FRAMEWORKS[self.framework].app}"
-        command = SERVERS[self.server].command.format(app=app, port=port, loop=self.loop)
+        command = SERVERS[self.server].command.format(app=app, port=port, loop=self.loop, folder=folder)
         return [sys.executable, "-m", *command.split(), *options.split()]
+
+    @property
+    def scheme(self) -> str:
+        """Of its URLs."""
+        return SERVERS[self.server].scheme
 
     @property
     def missing(self) -> list[str]:

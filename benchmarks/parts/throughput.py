@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks import pricing
 from benchmarks.limits import allowed_connections
 from benchmarks.load import find_wrk
 from benchmarks.measuring import Data, Part, Run, Table, Target
@@ -56,7 +57,7 @@ def measure(run: Run) -> Data:
     for number, heat in run.turns(heats, rounds):
         with run.step(f"round {number + 1}: {' against '.join(named(stack) for stack in heat)}"):
             samples += take_heat(heat, number, [HELLO], seconds, wrk)
-    of_prices = list(prices.measure(run, priced, rounds_of_prices, seconds, wrk))
+    of_prices = list(pricing.measure(run, priced, rounds_of_prices, seconds, wrk))
     for stack in everybody:
         possible = [each for each in workloads(stack) if each.connections <= allowed and (wrk or not each.needs_wrk)]
         asked = [each for each in possible if each is not HELLO or stack not in fighters]

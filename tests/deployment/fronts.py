@@ -1,7 +1,5 @@
-"""nginx and HAProxy with the configurations of this folder, which the server's page shows, but for their addresses and their TLS."""
+"""nginx and HAProxy while they run."""
 
-import os
-import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,80 +9,9 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 
+from tests.deployment.configurations import command, free_ports
 from tests.harness import PATIENCE, Client, Served
 from tests.needs import path_of
-
-HERE = Path(__file__).parent
-
-FRONTS = ("nginx", "haproxy")
-
-NGINX = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {site}
-}}
-"""
-"""What Debian's own nginx.conf has around a site."""
-
-
-def nginx_conf(folder: Path, site: str) -> str:
-    """nginx's whole configuration for a site, with all that it writes in this folder."""
-    user = "user root;" if os.geteuid() == 0 else ""  # the worker must be able to write into the test's folder
-    return NGINX.format(user=user, folder=folder, site=site)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment, each another one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def _replaced(text: str, changes: Sequence[tuple[str, str]]) -> str:
-    """The text with these changes, each of which must be one."""
-    for pattern, replacement in changes:
-        text, count = re.subn(pattern, replacement, text)
-        assert count, pattern
-    return text
-
-
-def _nginx(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple[str, list[str]]:
-    changes = [
-        (r"listen 443 ssl http2;", f"listen 127.0.0.1:{listen[0]}; listen 127.0.0.1:{listen[1]} http2;"),
-        (r"ssl_certificate.*", ""),
-        (r"10\.0\.0\.11:8000", f"127.0.0.1:{servers[0]}"),
-        (r"10\.0\.0\.12:8000", f"127.0.0.1:{servers[1]}"),
-    ]
-    return nginx_conf(folder, _replaced((HERE / "nginx.conf").read_text(), changes)), [
-        "-e",
-        str(folder / "error.log"),
-        "-p",
-        str(folder),
-        "-c",
-    ]
-
-
-def _haproxy(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple[str, list[str]]:
-    changes = [
-        (r"bind :443 ssl.*", f"bind 127.0.0.1:{listen[0]}\n    bind 127.0.0.1:{listen[1]} proto h2"),
-        (r"inter 1s", "inter 50ms"),
-        (r"10\.0\.0\.11:8000", f"127.0.0.1:{servers[0]}"),
-        (r"10\.0\.0\.12:8000", f"127.0.0.1:{servers[1]}"),
-    ]
-    return _replaced((HERE / "haproxy.cfg").read_text(), changes), ["-db", "-f"]
 
 
 async def _answers(port: int, process: Process) -> None:
@@ -126,10 +53,8 @@ async def in_front(program: str, servers: Sequence[int], folder: Path, changes: 
     :param changes: in its configuration, each a pattern and what replaces it
     """
     listen = free_ports(2)
-    text, arguments = {"nginx": _nginx, "haproxy": _haproxy}[program](folder, listen, servers)
-    file = folder / f"{program}.conf"
-    file.write_text(_replaced(text, changes))
-    async with await anyio.open_process([path_of(program), *arguments, str(file)], stdin=None, stdout=None, stderr=None) as process:
+    arguments = command(program, folder, listen, servers, changes)
+    async with await anyio.open_process([path_of(program), *arguments], stdin=None, stdout=None, stderr=None) as process:
         try:
             for port in listen:
                 await _answers(port, process)

@@ -17,8 +17,9 @@ import anyio
 import pytest
 
 from tests.conftest import LOOPS
+from tests.deployment.configurations import free_ports
 from tests.deployment.faults import Faults, children, memory
-from tests.deployment.fronts import free_ports, get
+from tests.deployment.fronts import get
 from tests.deployment.load import Broken, Load
 from tests.framework.test_cli import environment
 from tests.harness import Served, eventually

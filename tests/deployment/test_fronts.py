@@ -11,7 +11,8 @@ import pytest
 
 from microasgi import Request, Response, Router, StreamingResponse
 from tests.conftest import LOOPS
-from tests.deployment.fronts import FRONTS, Front, free_ports, get, in_front
+from tests.deployment.configurations import FRONTS, free_ports
+from tests.deployment.fronts import Front, get, in_front
 from tests.harness import GET, PATIENCE, Client, Departure, Served, Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.needs import demand_package, needs_program
 

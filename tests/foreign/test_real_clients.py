@@ -21,7 +21,7 @@ from anyio import to_thread
 from microasgi import Request, Response, Router, StreamingResponse, WebSocket
 from tests.certificates import Files
 from tests.conftest import LOOPS
-from tests.deployment.fronts import nginx_conf
+from tests.deployment.configurations import nginx_conf
 from tests.harness import PATIENCE, Client, Departure, Served, Sleeper, eventually, serving, within
 from tests.needs import needs_program, path_of
 from tests.websocket_client import TEXT, talk
