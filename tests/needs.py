@@ -36,6 +36,7 @@ PROGRAMS = {
     "haproxy": "haproxy",
     "ip": "iproute2",
     "nginx": "nginx-light",
+    "openssl": "openssl",
     "redis-server": "redis-server",
     "systemd-analyze": "systemd",
     "wrk": "wrk",

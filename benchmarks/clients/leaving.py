@@ -10,18 +10,21 @@ The note says when a handler ended, so that this client may be slow without chan
 `lag` says how late this client itself was at that time.
 """
 
+import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
 
 from benchmarks.clients.connections import connect, reset_at_close
 from benchmarks.clients.messages import head
 from benchmarks.running import get, notes
 
-How = Literal["FIN", "RST", "half-close"]
+How = Literal["FIN", "RST", "half-close", "close_notify", "close_notify, FIN", "RST_STREAM"]
+"""The last three only where there are sessions, or streams: see `carried`."""
 
 Sample = float | str
 """How many milliseconds after its client left a handler was stopped; or one of the words below, if it wasn't."""
@@ -91,22 +94,29 @@ class Guest:
     token: of its handler's note.
     unsent: what the kernel hasn't taken yet.
     left: when it left, by time.monotonic(); None as long as it is there.
+    names: of the ways in which such a client can leave.
     """
 
     name: str
     token: str
-    way: Way
+    how: How
     sock: socket.socket
     unsent: memoryview = field(repr=False)
     left: float | None = None
+
+    names: ClassVar[Sequence[str]] = tuple(WAYS)
 
     @classmethod
     def arrive(cls, port: int, name: str, token: str, seconds: float) -> Self:
         """Connect, and have the request ready."""
         way = WAYS[name]
-        sock = connect(port)
+        return cls.with_request(connect(port), name, token, way.how, way.request(target(way.path, token, seconds)))
+
+    @classmethod
+    def with_request(cls, sock: socket.socket, name: str, token: str, how: How, request: bytes) -> Self:
+        """A client on this connection, which hasn't sent any of its bytes yet."""
         sock.setblocking(False)
-        return cls(name, token, way, sock, memoryview(way.request(f"{way.path}?token={token}&seconds={seconds}")))
+        return cls(name, token, how, sock, memoryview(request))
 
     def push(self) -> bool:
         """Send as much as goes without waiting, and take what has been answered; True if that moved anything."""
@@ -126,37 +136,62 @@ class Guest:
     def leave(self) -> None:
         """Go, and note the time. Who has only shut its sending side keeps the socket."""
         self.drain()
-        if self.way.how == "RST":
+        if self.how == "RST":
             reset_at_close(self.sock)
         self.left = time.monotonic()
-        if self.way.how == "half-close":
+        if self.how == "half-close":
             with suppress(OSError):  # the server has already closed
                 self.sock.shutdown(socket.SHUT_WR)
         else:
             self.sock.close()
 
 
-def depart(port: int, clients: int, seconds: float, patience: float) -> dict[str, Any]:
+Notes = Callable[[], dict[str, Any]]
+
+Arrive = Callable[[str, str, float], Guest]
+"""What makes a client that is to leave in the way of this name, with a token, from a handler that would take so many seconds."""
+
+
+def target(path: str, token: str, seconds: float) -> str:
+    """What such a client asks for."""
+    return f"{path}?token={token}&seconds={seconds}"
+
+
+def depart(
+    port: int,
+    clients: int,
+    seconds: float,
+    patience: float,
+    *,
+    names: Sequence[str] = Guest.names,
+    arrive: Arrive | None = None,
+    scheme: str = "http",
+) -> dict[str, Any]:
     """Let so many clients leave in each of the ways, from handlers that would take so many seconds.
 
+    port: the server's own, where it tells its notes.
     patience: seconds that they wait for all the handlers to begin. If one hasn't by then, its client leaves all the same.
+    arrive: makes a client; without it, each comes to that port, over TCP.
+    scheme: of the server's URLs.
 
     {"ways": {name: [sample, …]}, "next": milliseconds of each request afterwards, "lag": milliseconds that this client was late}
 
     :raises OSError, http.client.HTTPException: the server doesn't answer any more
     """
+    make = arrive or partial(Guest.arrive, port)
+    told, visit = partial(notes, port, scheme), os.urandom(4).hex()  # a server may have had visitors before
     with ExitStack() as stack:
         guests: list[Guest] = []
         for number in range(clients):
-            for name in WAYS:
-                guests.append(Guest.arrive(port, name, f"{len(guests)}-{number}", seconds))
+            for name in names:
+                guests.append(make(name, f"{visit}-{len(guests)}-{number}", seconds))
                 stack.callback(guests[-1].sock.close)
-        _until_begun(port, guests, patience)
+        _until_begun(told, guests, patience)
         lag = _leave_in_turn(guests)
-        following = [_timed(port) for _ in range(ASKED_NEXT)]
-        found = until_ended(port, time.monotonic() + seconds + AFTERWARDS)
+        following = [_timed(port, scheme) for _ in range(ASKED_NEXT)]
+        found = until_ended(told, time.monotonic() + seconds + AFTERWARDS)
         looked = time.monotonic()
-    ways: dict[str, list[Sample]] = {name: [] for name in WAYS}
+    ways: dict[str, list[Sample]] = {name: [] for name in names}
     for guest in guests:
         assert guest.left is not None
         ways[guest.name].append(outcome(found.get(guest.token), guest.left, looked))
@@ -175,12 +210,12 @@ def outcome(note: dict[str, Any] | None, left: float, looked: float) -> Sample:
     return ENDED_BEFORE if ended < left else round((ended - left) * 1000, 2)
 
 
-def _until_begun(port: int, guests: list[Guest], patience: float) -> None:
+def _until_begun(told: Notes, guests: list[Guest], patience: float) -> None:
     """Send, until every handler runs and the kernel takes no more; or until the time is over."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         moved = [guest.push() for guest in guests].count(True)
-        if not moved and notes(port)["notes"].keys() >= {guest.token for guest in guests}:
+        if not moved and told()["notes"].keys() >= {guest.token for guest in guests}:
             return
         time.sleep(POLL)
 
@@ -196,16 +231,16 @@ def _leave_in_turn(guests: Iterable[Guest]) -> float:
     return round(lag * 1000, 2)
 
 
-def _timed(port: int) -> float:
+def _timed(port: int, scheme: str) -> float:
     began = time.monotonic()
-    get(port, "/")
+    get(port, "/", scheme)
     return round((time.monotonic() - began) * 1000, 2)
 
 
-def until_ended(port: int, deadline: float) -> dict[str, Any]:
+def until_ended(told: Notes, deadline: float) -> dict[str, Any]:
     """The notes, when every handler that has begun is through; or when the time is over."""
     while True:
-        found: dict[str, Any] = notes(port)["notes"]
+        found: dict[str, Any] = told()["notes"]
         if time.monotonic() > deadline or all(note["ended"] is not None for note in found.values()):
             return found
         time.sleep(POLL)

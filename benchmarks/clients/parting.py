@@ -7,6 +7,7 @@ ping. Then they leave, one after the other; when its handler has ended says its 
 import socket
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from benchmarks.clients.connections import connect, reset_at_close
 from benchmarks.clients.frames import GOING_AWAY, ask_for_upgrade, goodbye, take_upgrade
@@ -51,7 +52,7 @@ def part(port: int, clients: int, seconds: float, patience: float) -> dict[str, 
             time.sleep(POLL)
         time.sleep(FILLING)
         left = {token: _leave(guests[token], way) for token, (_, way, _) in zip(guests, cases, strict=True)}
-        found = until_ended(port, time.monotonic() + seconds + AFTERWARDS)
+        found = until_ended(partial(notes, port), time.monotonic() + seconds + AFTERWARDS)
         looked = time.monotonic()
     samples: dict[str, dict[str, list[Sample]]] = {handler: {way: [] for way in WAYS} for handler in HANDLERS}
     for token, (handler, way, _) in zip(guests, cases, strict=True):

@@ -1,7 +1,7 @@
 """The parts of the comparison, in the order in which they run."""
 
 from benchmarks.measuring import Part
-from benchmarks.parts import disconnect, goodbyes, goodput, latency, memory, overhead, throughput, websockets
+from benchmarks.parts import deployment, disconnect, goodbyes, goodput, latency, memory, overhead, throughput, websockets
 
 PARTS: list[Part] = [
     disconnect.PART,
@@ -12,4 +12,5 @@ PARTS: list[Part] = [
     throughput.PART,
     memory.PART,
     websockets.PART,
+    deployment.PART,
 ]
