@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from microasgi_server import Config, Limits
-from microasgi_server.accepting import Acceptor, until_short, until_short_by_callbacks
+from microasgi_server.accepting import Acceptor, run_without_task, until_short, until_short_by_callbacks
 from microasgi_server.connection import Connection
 from microasgi_server.running import RunningServer
 
@@ -195,7 +195,35 @@ async def test_who_is_in_the_backlog_as_the_server_stops_is_served() -> None:
         await within(served.ended)
 
 
-@pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
+on_asyncio = pytest.mark.parametrize("anyio_backend", [LOOPS["asyncio"], LOOPS["uvloop"]], ids=["asyncio", "uvloop"])
+
+
+@on_asyncio
+@pytest.mark.parametrize("waits", [0, 1, 3])
+async def test_what_waits_for_futures_needs_no_task(waits: int, anyio_backend: Any) -> None:
+    """It goes on whenever what it waits for has come, whether with a result or with an error, and its end is told once."""
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(waits)]
+    ended: list[object] = []
+
+    async def wait() -> None:
+        for future in futures:
+            with suppress(OSError):
+                await future
+
+    waiting = wait()
+    run_without_task(waiting, ended.append)
+    for number, future in enumerate(futures):
+        assert ended == []
+        if number % 2:
+            future.set_result(None)
+        else:
+            future.set_exception(OSError("it is broken already"))
+        await asyncio.sleep(0)
+    assert ended == [waiting]
+
+
+@on_asyncio
 @pytest.mark.parametrize("shortage", ["no room", OSError(errno.EBADF, "broken")], ids=["full", "broken"])
 async def test_a_connection_may_come_in_the_turn_of_the_stop(shortage: str | OSError) -> None:
     """Who waits for a shortage and is cancelled hears of none that is found later in the same turn of the loop."""
