@@ -56,6 +56,7 @@ def add(parser: Parser) -> None:
     """The options of `microasgi inspect`."""
     add_target(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
     parser.add_options(OPTIONS, DEFAULTS)
+    parser.set_defaults(wrong=parser.error)
 
 
 def inspect(arguments: argparse.Namespace) -> None:
@@ -63,6 +64,8 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     :raises StartupError: either can't be served
     """
+    if arguments.page_port and arguments.page_port == arguments.port:
+        arguments.wrong(f"--page-port {arguments.page_port} is the app's own port: choose another one")
     from microasgi.command.inspection import run  # which other commands needn't load
 
     run(arguments)

@@ -1,6 +1,7 @@
 """What `microasgi inspect` is made of: the page's own server, and what a page has to know of an app."""
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import anyio
 from microasgi_server import Config, StartupError, serve
+from microasgi_server.errors import single_error
 from microasgi_server.http1.phases import DONE, GONE, TRANSITIONS
 from microasgi_server.taps import Redaction
 from microasgi_server.taps.streams import Stream
@@ -104,14 +106,15 @@ def listening(port: int | None) -> Iterator[socket.socket]:
                 return
         except OSError as error:
             if each == wanted[-1]:
-                raise StartupError(f"can't listen on 127.0.0.1:{each} for the page: {error.strerror}") from None
+                why = os.strerror(error.errno or 0)
+                raise StartupError(f"can't listen on 127.0.0.1:{each} for the page: {why}; choose another --page-port") from None
 
 
 @asynccontextmanager
 async def serving(app: ASGIApp, session: Any, sock: socket.socket) -> AsyncIterator[str]:
     """Serve the page in the running loop, as long as the block lasts; gives its address."""
     config = Config(access_log=False, lifespan="off", timeout_graceful_shutdown=0)
-    with _quiet(threading.get_ident()):
+    with single_error(), _quiet(threading.get_ident()):  # what ends the block is one error, as it was in there
         async with session.running(), anyio.create_task_group() as tasks:
             (address,) = await tasks.start(partial(serve, app, config, sockets=[sock]))
             yield address

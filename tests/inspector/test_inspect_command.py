@@ -115,4 +115,23 @@ def test_a_page_port_that_is_taken_is_told() -> None:
     """One that was asked for must be free; else another is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        check_refusal(say(ROOT, "inspect", TARGET, "--page-port", str(port)), 1, f"can't listen on 127.0.0.1:{port} for the page")
+        told = f"can't listen on 127.0.0.1:{port} for the page: Address already in use; choose another --page-port"
+        check_refusal(say(ROOT, "inspect", TARGET, "--page-port", str(port)), 1, told)
+    check_refusal(say(ROOT, "inspect", TARGET, "--port", "9", "--page-port", "9"), 2, "--page-port 9 is the app's own port")
+
+
+def test_an_app_that_cant_be_served_is_told_in_a_line(tmp_path: Path) -> None:
+    """The page's server, which is around the app's, adds nothing: no group, no traceback."""
+    (tmp_path / "shy.py").write_text(SHY)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        check_refusal(say(ROOT, "inspect", TARGET, "--port", str(port)), 1, f"can't listen on 127.0.0.1:{port}: the port is in use")
+    check_refusal(say(tmp_path, "inspect", "shy:app", "--port", "0"), 1, "the app's startup failed: no database")
+
+
+SHY = """
+async def app(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
