@@ -1,7 +1,7 @@
 """`python -m microasgi.command.hosted`: a process that serves one app for `microasgi trace`, and reports what is told.
 
 What it reports goes to its standard output, a JSON object a line: `{"port": 41234}` once it can be asked, then each event. What the app
-prints goes to standard error. It ends when it is told to, or when standard input does, with whoever has started it.
+prints goes to standard error. Whoever has started it may `ASK` for all of it, and takes it along: it ends with its standard input.
 """
 
 import json
@@ -27,6 +27,8 @@ QUIET = 0.02
 """Seconds in which nothing was told, after which it is reported: not before, so as not to be in the way of what happens."""
 LATEST = 0.5
 """Seconds after which it is reported in any case."""
+ASK = b"?"
+"""What standard input is sent by who wants all of it now; it is answered with how often that came, `{"asked": 1}`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Reports:
     def __init__(self, out: BinaryIO) -> None:
         self._events: deque[Event] = deque()
         self._out = out
+        self._asked = threading.Event()
+        self._times = 0
 
     def tap(self, event: Event) -> None:
         """Take an event: nothing is done with it now."""
@@ -73,16 +77,24 @@ class Reports:
         """It can be asked."""
         self._write({"port": port})
 
+    def ask(self) -> None:
+        """Somebody wants to know now."""
+        self._times += 1
+        self._asked.set()
+
     def run(self) -> None:
         """Report, for ever."""
         before, since = 0, time.monotonic()
         while True:
-            time.sleep(QUIET)
-            count = len(self._events)
-            if count == before or time.monotonic() - since > LATEST:
+            asked = self._asked.wait(QUIET)
+            self._asked.clear()
+            times, count = self._times, len(self._events)
+            if asked or count == before or time.monotonic() - since > LATEST:
                 for _ in range(count):
                     self._write(shown(self._events.popleft()))
                 count, since = 0, time.monotonic()
+            if asked:
+                self._write({"asked": times})
             before = count
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -107,14 +119,14 @@ def _reports() -> Reports:
     os.dup2(2, 1)
     reports = Reports(out)
     threading.Thread(target=reports.run, daemon=True).start()
-    threading.Thread(target=_end_with_whoever_started_it, daemon=True).start()
+    threading.Thread(target=_listen_to_whoever_started_it, args=(reports,), daemon=True).start()
     return reports
 
 
-def _end_with_whoever_started_it() -> None:
-    """Who does holds the other end of standard input."""
-    while os.read(0, 1):
-        pass
+def _listen_to_whoever_started_it(reports: Reports) -> None:
+    """Who does holds the other end of standard input, asks there, and takes this process along at the end."""
+    while os.read(0, 1) == ASK:
+        reports.ask()
     os._exit(1)
 
 

@@ -1,19 +1,21 @@
 """The process in which a traced app runs, from outside: it is started, listened to and stopped."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from microasgi_server import StartupError
 
-from microasgi.inspector.told import Shown
+from microasgi.command.hosted import ASK
+from microasgi.inspector.told import Ends, Shown
 
 STARTING = 60.0
 """Seconds that a server may take until it can be asked."""
@@ -24,6 +26,9 @@ STOPPING, HURRYING = 2.0, 0.5
 MOST = 10_000
 """Events that are kept of the beginning, and of the end."""
 
+CATCHING_UP = 2.0
+"""Seconds in which a process that can report at all has done so."""
+
 SETTLED = 0.2
 """Seconds of silence after which nothing more is expected of a server whose wire can't be seen."""
 
@@ -31,26 +36,20 @@ SETTLED = 0.2
 class Host:
     """A process that serves, and what it has reported.
 
-    left_out: how many events there is no room for: in the middle, so that beginning and end are there.
+    events: what it has reported, as it came.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, sees_the_wire: bool) -> None:
         assert process.stdout is not None
-        self.left_out = 0
-        self._first: list[Shown] = []
-        self._last: deque[Shown] = deque(maxlen=MOST)
+        self.events = Ends(2 * MOST)
         self._counts: Counter[tuple[str, str]] = Counter()
         self._process = process
         self._sees_the_wire = sees_the_wire
         self._port = 0
+        self._caught_up = 0
         self._heard = time.monotonic()
         self._changed = threading.Condition()
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
-
-    @property
-    def events(self) -> list[Shown]:
-        """What it has reported, as it came."""
-        return [*self._first, *self._last]
 
     def port(self, seconds: float = STARTING) -> int:
         """Where it listens, as soon as it does.
@@ -80,10 +79,20 @@ class Host:
     def settles(self, seconds: float) -> bool:
         """Wait for the end of all calls, and of all connections that are seen. Whether no call is left."""
         until = time.monotonic() + seconds
+        self._catch_up()
         with self._changed:
             while not self._is_settled() and (left := until - time.monotonic()) > 0:
                 self._changed.wait(min(left, SETTLED))
+        self._catch_up()
         return not self._open("asgi", "call", "end")
+
+    def _catch_up(self) -> None:
+        """Wait until all is reported that has happened up to now: it usually reports in the silence behind it."""
+        assert self._process.stdin is not None
+        with self._changed, suppress(OSError):  # it has ended
+            wanted = self._caught_up + 1
+            os.write(self._process.stdin.fileno(), ASK)
+            self._changed.wait_for(lambda: self._caught_up >= wanted or self._process.poll() is not None, CATCHING_UP)
 
     def stop(self) -> None:
         """End it: in order, so that the app's shutdown runs; at once, if a handler holds another server up."""
@@ -109,11 +118,7 @@ class Host:
 
     def _take(self, event: Shown) -> None:
         self._counts[event["lane"], event["what"]] += 1
-        if len(self._first) < MOST:
-            self._first.append(event)
-            return
-        self.left_out += len(self._last) == MOST
-        self._last.append(event)
+        self.events.append(event)
 
     def _listen(self, reports: IO[bytes]) -> None:
         for line in reports:
@@ -122,6 +127,8 @@ class Host:
                 self._heard = time.monotonic()
                 if "port" in told:
                     self._port = told["port"]
+                elif "asked" in told:
+                    self._caught_up = told["asked"]
                 else:
                     self._take(told)
                 self._changed.notify_all()

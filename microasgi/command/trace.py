@@ -151,8 +151,8 @@ def trace(arguments: argparse.Namespace) -> None:
     task = Task(**{name: getattr(arguments, name) for name in names})
     with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
         events, client, is_over = _run(host, plan)
-    if host.left_out:
-        print(f"{host.left_out:,} events in the middle are left out", file=sys.stderr)
+    if host.events.left_out:
+        print(f"{host.events.left_out:,} events in the middle are left out", file=sys.stderr)
     print(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
     title = f"{arguments.method} {arguments.path}"
     if arguments.json:

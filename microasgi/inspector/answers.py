@@ -8,6 +8,7 @@ NO_BODY = (101, 204, 304)
 KEPT = 65536
 """Bytes that are kept of a response; it may be endless."""
 
+_HEX = re.compile(rb"[0-9A-Fa-f]+")
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})(?: |\r\n)")
 
 
@@ -87,7 +88,8 @@ class Answer:
         if not line:  # the end of the chunk before
             self._line = b""
             return
-        self._left = int(line.partition(b";")[0], 16)
+        size = line.partition(b";")[0].strip()
+        self._left = int(size, 16) if _HEX.fullmatch(size) else None  # of rubbish nobody knows the end
         if self._left == 0:
             self._trailers, self._line = True, b""
 

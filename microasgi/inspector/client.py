@@ -225,7 +225,9 @@ class Client:
         sock.close()
 
     def _ready(self, sock: socket.socket | None, events: int, until: float) -> bool:
-        """Whether the socket is ready before then; not, if it is to leave now."""
+        """Whether the socket is ready before then; not, if it is to leave now. Who always has something to read leaves in time, too."""
+        if time.perf_counter() >= until:
+            return False
         with selectors.DefaultSelector() as selector:
             selector.register(self._wakes, selectors.EVENT_READ)
             if sock is not None:

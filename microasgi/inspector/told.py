@@ -8,7 +8,8 @@ where `at` is in milliseconds from the first. This is a line of the JSON export,
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from types import CodeType
@@ -100,11 +101,39 @@ def in_order(events: Iterable[Shown]) -> list[Shown]:
     return [{**event, "at": round(event["at"] - began, 3)} for event in ordered]
 
 
+class Ends:
+    """The first events of many, and the newest: what one reads of a response that never ends. Any thread may add, and look.
+
+    left_out: how many between them there is no room for.
+
+    :param most: how many are kept, half of them the first
+    """
+
+    def __init__(self, most: int = 4_000) -> None:
+        self.first: list[Shown] = []
+        self.newest: deque[Shown] = deque(maxlen=most // 2)
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[Shown]:
+        return iter([*self.first, *self.newest.copy()])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.newest)
+
+    def append(self, event: Shown) -> None:
+        """One more."""
+        if len(self.first) < (self.newest.maxlen or 0):
+            self.first.append(event)
+        else:
+            self.left_out += len(self.newest) == self.newest.maxlen
+            self.newest.append(event)
+
+
 class Recording:
     """Keeps what a client tells of itself: its lane."""
 
     def __init__(self, connection: int = 1) -> None:
-        self.events: list[Shown] = []
+        self.events = Ends()
         self._connection = connection
 
     def __call__(self, what: str, **facts: Any) -> None:

@@ -12,7 +12,7 @@ from microasgi.inspector import client as inspector
 from microasgi.inspector.answers import KEPT, Answer
 from microasgi.inspector.client import Client, bytes_of
 from microasgi.inspector.leaving import WAYS
-from microasgi.inspector.told import Recording, shown, where
+from microasgi.inspector.told import Ends, Recording, shown, where
 from microasgi.inspector.websocket import TEXT, frame
 from tests.harness import eventually, serving
 
@@ -144,6 +144,28 @@ async def test_who_has_its_response_does_not_wait_for_its_time(app: App) -> None
     assert client.answer.complete
 
 
+@pytest.mark.parametrize("way", ["fin", "half-close"])
+async def test_who_is_sent_more_and_more_leaves_in_time(app: App, way: str) -> None:
+    """There is always something to read, and it is read no longer; what is told of it is bounded."""
+    async with serving(app.routes) as served:
+        told = Recording()
+        client = Client(served.port, inspector.Request("GET", "/stream"), WAYS[way], told, seconds=0.1, patience=5.0)
+        began = anyio.current_time()
+        await anyio.to_thread.run_sync(client.run)
+        assert next(event["at"] for event in told.events if event["what"] == "close") - told.events.first[0]["at"] < 3000
+        assert anyio.current_time() - began < 5
+        await eventually(lambda: app.ended)
+
+
+def test_of_many_events_the_first_and_the_newest_are_kept() -> None:
+    """And it is counted how many are not."""
+    kept = Ends(4)
+    for moment in range(10):
+        kept.append({"at": moment})
+    assert [event["at"] for event in kept] == [0, 1, 8, 9]
+    assert (len(kept), kept.left_out) == (4, 6)
+
+
 @pytest.mark.parametrize("way", ["fin", "rst", "goodbye"])
 async def test_a_websocket_can_be_left_with_and_without_a_word(app: App, way: str) -> None:
     """What it says is heard, and answered, before."""
@@ -192,6 +214,14 @@ def test_a_response_ends_where_it_says(data: bytes, status: int) -> None:
         answer = answered(data, size=size)
         assert (answer.complete, answer.status, answer.kept) == (True, status, data)
     assert answered(data + b"HTTP/1.1 200 OK\r\n").status == status
+
+
+def test_a_chunk_without_a_size_ends_with_its_connection() -> None:
+    """Nobody knows where it ends: that is no error of the client's."""
+    answer = answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nhello")
+    assert not answer.complete
+    answer.close()
+    assert answer.complete
 
 
 def test_a_response_without_a_length_ends_with_its_connection() -> None:

@@ -105,6 +105,18 @@ def test_a_handler_that_works_on_is_an_exit_code(trace: Run) -> None:
     assert out.isascii()
 
 
+@needs_package("uvicorn")
+@needs_package("starlette")
+def test_who_has_no_patience_is_told_the_truth(trace: Run) -> None:
+    """All that has happened is known before anything is said of it, whatever is still on its way."""
+    code, out, _ = trace("shop:routes", "GET", "/hello", "--patience", "0")
+    assert code == 0
+    assert "The response, 200, was complete" in out
+    code, out, _ = trace("starlette_shop:app", "GET", "/report/2024", "--server", "uvicorn", "--leave-after", "50ms", "--patience", "0")
+    assert code == STILL_AT_WORK
+    assert "it was still at work for nobody" in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     "server",
     [

@@ -233,7 +233,8 @@ class Session:
         visit = self._visits_of.get(entry.id)
         events: list[Shown] = [*entry.told(), *(visit.events if visit is not None else ())]
         began = min((event["at"] for event in events), default=0.0)
-        left_out = (entry.newest[0]["at"] - began, entry.left_out) if entry.left_out else None
+        lost = [(each.newest[0]["at"] - began, each.left_out) for each in (entry, visit and visit.events) if each and each.left_out]
+        left_out = (min(at for at, _ in lost), sum(count for _, count in lost)) if lost else None
         now = None if _is_over(entry) else time.perf_counter() * 1000 - began
         return Sheet(entry.id, in_order(events), self.subject.server, now, left_out, None if visit is None else visit.number, began)
 
@@ -244,7 +245,7 @@ def _news_of_visit(visit: Visit, words: str) -> Callable[[], News]:
 
 def _is_of(visit: Visit, entry: Entry) -> bool:
     """Whether this connection is the visit's: by its port, which others may have had before."""
-    return entry.peer is not None and entry.peer == visit.port and entry.events[0]["at"] >= visit.events[0]["at"]
+    return entry.peer is not None and entry.peer == visit.port and entry.events[0]["at"] >= visit.events.first[0]["at"]
 
 
 def _is_over(entry: Entry) -> bool:

@@ -17,7 +17,7 @@ from microasgi.checks import encode_header
 from microasgi.exceptions import HTTPException
 from microasgi.inspector.client import Client, Request
 from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
-from microasgi.inspector.told import Cut, Shown
+from microasgi.inspector.told import Cut, Ends
 
 AT_ONCE = 20
 """Visits that may go on at the same time."""
@@ -56,7 +56,7 @@ class Visit:
 
     number: int
     asked: Asked
-    events: list[Shown] = field(default_factory=list)
+    events: Ends = field(default_factory=Ends)
     client: Client | None = None
     over: bool = False
 
