@@ -7,14 +7,16 @@
 | who subscribed was told, and delivers nothing | `on_disconnect="finish"` |
 | the delivery stays at CALLED, and a thread works | a thread, which has to ask |
 | the delivery stays at CALLED | a shield |
-| the cancellation was raised, and the handler waits where it waited before, or answers | it was swallowed |
+| the cancellation was raised in a task, and that waits where it waited before, answers, or ends late and well | it was swallowed |
+| the handler was told, and waits for a task that wasn't | that one's thread, or shield |
 | the cancellation was raised, and the handler waits elsewhere, for long | cleanup that takes its time |
+| the handler has stopped, and a task or thread of its own hasn't | nobody waits for that |
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from microasgi.inspector.course import FORGOTTEN_THREAD, Course, Task, course
 from microasgi.inspector.summary import Story, span
 from microasgi.inspector.told import Shown
 
@@ -27,8 +29,7 @@ LONG = 500.0
 CLIENT_CLOSED_REQUEST = 499
 """The status that our own block sends in place of a handler that was stopped."""
 
-_THREAD = "run_sync"
-"""What all that waits for a thread goes through: anyio's `to_thread.run_sync`."""
+ADVICE = "A bare `except` or `except BaseException` has taken it for an error like others: clean up there, and `raise`."
 
 
 @dataclass(frozen=True)
@@ -52,136 +53,110 @@ class Seen:
     threads: Sequence[str] = ()
 
 
-@dataclass
-class _Task:
-    """One of a request's tasks.
-
-    at: where it waits, or waited last.
-    threaded: whether that is for a thread.
-    raised: where the cancellation was raised.
-    again: whether it has waited there once more.
-    """
-
-    at: str = ""
-    threaded: bool = False
-    raised: str | None = None
-    again: bool = False
-
-
-@dataclass
-class _Course:
-    """What became of the news in one request."""
-
-    subscribed: bool = False
-    told: bool = False
-    stage: str = ""
-    answered: int = 0
-    computed: float = 0.0
-    tasks: dict[int, _Task] = field(default_factory=dict)
-
-
 def reasons(events: Sequence[Shown], told: Story, seen: Seen) -> list[str]:
     """The sentences; none, if the client hasn't left, or the handler stopped as it should."""
     if told.left is None or told.called is None or told.is_complete:
         return []
-    return list(_reasons(_course(events, told.left), told, told.left, seen))
+    return list(_reasons(course(events, told.left), told, told.left, seen))
 
 
-def _course(events: Sequence[Shown], left: float) -> _Course:
-    found = _Course(computed=_computed(events))
-    for event in events:
-        facts: dict[str, Any] = event["facts"]
-        match event["lane"], event["what"]:
-            case "asgi", "subscribe":
-                found.subscribed = True
-            case "asgi", "told":
-                found.told = True
-            case "asgi", "send" if event["at"] > left and facts["message"]["type"] == "http.response.start":
-                found.answered = facts["message"].get("status") or 0
-            case "handler", "stage":
-                found.stage = facts["new"]
-            case "handler", what:
-                _follow(found.tasks.setdefault(facts.get("task") or 0, _Task()), what, facts)
-    return found
-
-
-def _computed(events: Sequence[Shown]) -> float:
-    """The longest time in which it was at work and did nothing that can be seen, in milliseconds: no await, no message."""
-    longest, since = 0.0, None
-    for event in events:
-        kind = event["lane"], event["what"]
-        if kind[0] in ("asgi", "handler") or kind[1] == "now":
-            longest = max(longest, event["at"] - (event["at"] if since is None else since))
-            begins = kind in (("asgi", "call"), ("handler", "go on"))
-            since = event["at"] if begins or (since is not None and kind != ("handler", "wait")) else None
-    return longest
-
-
-def _follow(task: _Task, what: str, facts: dict[str, Any]) -> None:
-    if what == "wait":
-        task.at = facts.get("at") or ""
-        task.threaded = any(_THREAD in step for step in (facts.get("inner") or "", facts.get("line") or "", *(facts.get("chain") or ())))
-        task.again = task.again or task.at == task.raised
-    elif what == "thrown" and task.raised is None and str(facts.get("error", "")).startswith("Cancel"):
-        task.raised = task.at
-
-
-def _reasons(course: _Course, told: Story, left: float, seen: Seen) -> Iterator[str]:
+def _reasons(news: Course, told: Story, left: float, seen: Seen) -> Iterator[str]:
     ended = told.last if told.over is None else told.over
     blocked = [each for each in seen.blocked if each.began < ended and each.ended > left and each.ended > (told.called or 0)]
     if blocked:
         each = max(blocked, key=lambda each: each.ended - each.began)
-        who = "It blocks the event loop" if course.computed > LONG else "Something else blocks the event loop"
+        who = "It blocks the event loop" if news.computed > LONG else "Something else blocks the event loop"
         yield (
             f"*{who}*, which stood in `{each.at}` for {span(each.ended - each.began)}. Meanwhile the server could not even "
             "notice that the client left, nor serve anybody else. What takes long there belongs into a thread, or must await."
         )
-    elif course.computed > LONG:
-        yield f"*It computed for {span(course.computed)} without an await*: meanwhile the loop could tell nobody anything."
-    if ended - left < SOON:
-        return
-    if told.heard is None:
-        yield from () if blocked or course.computed > LONG else _unheard(course, told, seen)
-    else:
-        yield from _heard(course, ended - told.heard)
+    elif news.computed > LONG:
+        yield f"*It computed for {span(news.computed)} without an await*: meanwhile the loop could tell nobody anything."
+    heard = ended if told.heard is None else told.heard
+    if heard - left >= SOON and not blocked and news.computed <= LONG:
+        yield from _unheard(news, seen, heard - left, told.heard is not None)
+    if told.heard is not None and ended - told.heard >= SOON:
+        yield from _heard(news, ended - told.heard)
+    yield from _left_behind(news)
 
 
-def _unheard(course: _Course, told: Story, seen: Seen) -> Iterator[str]:
-    """Why nothing has reached the handler."""
-    at = f", at `{told.at}`" if told.at else ""
-    if not course.subscribed:
+def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[str]:
+    """Why nothing has reached the handler, or so late.
+
+    :param at_last: whether it has heard, in the end
+    """
+    held = news.own.held
+    at = f", at `{held.at}`" if held is not None and held.at else ""
+    is_, for_ = ("was", f" for {span(late)}") if at_last else ("is", "")
+    deaf = next((task for task in news.tasks.values() if task.number and task.has_swallowed(SOON)), None)
+    if not news.asked and news.receiving <= 0:
         yield (
             "*Nobody in this app has asked to be told* of a departure, and ASGI tells only who waits in `receive()`. "
             "`--cancel-on-disconnect` stops the handlers of such an app, too."
         )
-    elif course.told and not course.stage:
+    elif not news.asked and not at_last:
+        yield "*The server has told nobody*: somebody in this app waits in `receive()`, which has not returned."
+    elif news.told and not news.stage:
         yield f'*Its route says `on_disconnect="finish"`*: it is told of no departure{at}. It works to its end; its answer is dropped.'
-    elif any(task.threaded for task in course.tasks.values()):
+    elif deaf is not None:
+        yield _swallowed(deaf)
+    elif held is not None and held.threaded:
         where = f", at `{seen.threads[0]}`" if len(seen.threads) == 1 else ""
         yield (
-            f"*It is in a thread*{where}, and nobody can stop a thread. One that works for long can ask whether its client is there: "
-            "`anyio.from_thread.check_cancelled()` raises if not."
+            f"*It {is_} in a thread*{for_}{where}, and nobody can stop a thread. One that works for long can ask whether its client is "
+            "there: `anyio.from_thread.check_cancelled()` raises if not."
         )
-    elif course.stage:
+    elif news.stage:
         yield (
-            f"*It is shielded*{at}: `CancelScope(shield=True)` holds off the cancellation, which is raised at the first await outside. "
-            "A shield belongs around the few lines that must not be torn apart."
+            f"*It {is_} shielded*{for_}{at}: `CancelScope(shield=True)` holds off the cancellation, which is raised at the first await "
+            "outside. A shield belongs around the few lines that must not be torn apart."
         )
 
 
-def _heard(course: _Course, after: float) -> Iterator[str]:
+def _heard(news: Course, after: float) -> Iterator[str]:
     """Why it goes on although it has heard."""
-    swallowed = next((task for task in course.tasks.values() if task.again), None)
+    swallowed = next((task for task in news.tasks.values() if task.has_swallowed(SOON)), None)
+    deaf = _deaf(news) if any(wait.for_children for wait in news.own.later) else None
     if swallowed is not None:
+        yield _swallowed(swallowed)
+    elif news.answered not in (0, CLIENT_CLOSED_REQUEST):
         yield (
-            f"*It has swallowed the cancellation*: that was raised at `{swallowed.raised}`, and the handler waits there once more. "
-            "A bare `except` or `except BaseException` has taken it for an error like others: clean up there, and `raise`."
+            f"*It has swallowed the cancellation*: after that was raised it still answered, with {news.answered}, which nobody gets. "
+            f"{ADVICE}"
         )
-    elif course.answered not in (0, CLIENT_CLOSED_REQUEST):
+    elif deaf is not None and deaf.held is not None:
         yield (
-            f"*It has swallowed the cancellation*: after that was raised it still answered, with {course.answered}, which nobody gets. "
-            "A bare `except` or `except BaseException` has taken it for an error like others: clean up there, and `raise`."
+            f"*It waits for task {deaf.number}*, `{deaf.name}`, which is {'in a thread' if deaf.held.threaded else 'shielded'}, "
+            f"at `{deaf.held.at}`: who has started a task in a group waits for its end."
         )
     elif after > LONG:
-        at = next((task.at for task in course.tasks.values() if task.at != task.raised), "")
-        yield f"*Its cleanup takes {span(after)}*{f', at `{at}`' if at else ''}. When its grace is over, every await there is cancelled."
+        at = next((f", at `{wait.at}`" for wait in news.own.later if not wait.for_children), "")
+        yield f"*Its cleanup takes {span(after)}*{at}. When its grace is over, every await there is cancelled."
+
+
+def _deaf(news: Course) -> Task | None:
+    """A task that the handler has started, and that hears nothing when it does."""
+    heard = news.own.raised[0] if news.own.raised else 0.0
+    late = (task for task in news.tasks.values() if task.number and (task.raised is None or task.raised[0] - heard > SOON))
+    return next((task for task in late if task.held is not None), None)
+
+
+def _swallowed(task: Task) -> str:
+    who, what = (f"Task {task.number}, `{task.name}`,", "the task") if task.number else ("It", "the handler")
+    at = task.raised[1] if task.raised else ""
+    then = "waits there once more" if at in {wait.at for wait in task.later} else "went on"
+    return f"*{who} has swallowed the cancellation*: that was raised at `{at}`, and {what} {then}. {ADVICE}"
+
+
+def _left_behind(news: Course) -> Iterator[str]:
+    """What works on when the handler has stopped."""
+    behind = [task for task in news.tasks.values() if task.ended is not None and task.ended[1] == "detached"]
+    if behind:
+        names = ", ".join(f"`{task.name}`" for task in behind)
+        what = "a task" if len(behind) == 1 else "tasks"
+        yield f"*It has left {what} behind*, {names}: nobody stops what isn't waited for in a task group."
+    if news.own.raised is not None and news.own.held is not None and news.own.held.inner.endswith(FORGOTTEN_THREAD):
+        yield (
+            f"*It has left a thread behind*, at `{news.own.held.at}`: who is cancelled in `asyncio.to_thread` doesn't wait for its thread, "
+            "and that can't ask. `anyio.to_thread.run_sync` does, and there it can."
+        )

@@ -1,13 +1,16 @@
 """Why a handler hasn't stopped: each of `stubborn.py`'s is explained, in words, while it goes on and when it is over."""
 
+import asyncio
 import re
+import time
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 import sniffio
 
-from microasgi import CancelOnDisconnect
+from microasgi import CancelOnDisconnect, Request, Router
 from microasgi.inspector.reasons import Blocked, Seen, reasons
 from microasgi.inspector.summary import story
 from tests.conftest import LOOPS
@@ -51,6 +54,92 @@ async def test_it_is_told_why_a_handler_goes_on(asked: tuple[str, str], monkeypa
         assert re.search(WORDS[asked], reason), reason
     if running and path == "/threaded":
         assert "at `stubborn.py:" in running["reasons"][0]
+
+
+mixed = Router()
+
+
+async def protected() -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(0.3)
+
+
+async def deaf() -> None:
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(9)
+    await asyncio.sleep(0.3)
+
+
+@mixed.get("/first-shielded")
+async def first_shielded(request: Request) -> None:
+    await protected()
+    await anyio.sleep(9)
+
+
+@mixed.get("/first-in-a-thread")
+async def first_in_a_thread(request: Request) -> None:
+    await anyio.to_thread.run_sync(time.sleep, 0.3)
+    await anyio.sleep(9)
+
+
+@mixed.get("/shielded-child")
+async def shielded_child(request: Request) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(protected)
+
+
+@mixed.get("/deaf-child")
+async def deaf_child(request: Request) -> None:
+    await asyncio.gather(deaf(), deaf())
+
+
+@mixed.get("/leaving-a-task")
+async def leaving_a_task(request: Request) -> None:
+    await asyncio.shield(asyncio.create_task(protected()))
+
+
+@mixed.get("/leaving-a-thread")
+async def leaving_a_thread(request: Request) -> None:
+    await asyncio.to_thread(time.sleep, 0.3)
+
+
+@mixed.get("/cleaning")
+async def cleaning(request: Request) -> None:
+    try:
+        await anyio.sleep(9)
+    finally:
+        await anyio.sleep(0.6)
+
+
+@mixed.get("/in-time")
+async def in_time(request: Request) -> None:
+    with anyio.move_on_after(0.01):  # a cancellation that is no departure's
+        await anyio.sleep(9)
+    await anyio.sleep(9)
+
+
+MIXED = {
+    "/first-shielded": r"\*It was shielded\* for \d+ ms, at `test_reasons\.py:\d+ in protected`",
+    "/first-in-a-thread": r"\*It was in a thread\* for \d+ ms",
+    "/shielded-child": r"\*It waits for task 1\*, `\S+protected`, which is shielded, at `test_reasons\.py:\d+ in protected`",
+    "/deaf-child": r"\*Task 1, `deaf`, has swallowed the cancellation\*: that was raised at `test_reasons\.py:\d+ in deaf`",
+    "/leaving-a-task": r"\*It has left a task behind\*, `protected`",
+    "/leaving-a-thread": r"\*It has left a thread behind\*, at `test_reasons\.py:\d+ in leaving_a_thread`",
+    "/cleaning": r"\*Its cleanup takes \d+ ms\*, at `test_reasons\.py:\d+ in cleaning`",
+    "/in-time": "",
+}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_each_task_is_looked_at() -> None:
+    """What holds the news up, or goes on behind it, may be a task or a thread that the handler has started; and is told when it is over."""
+    found = {}
+    async with inspecting(mixed) as inspected:
+        ids = {path: await inspected.visit("GET", path, "fin", 0.1) for path in MIXED}
+        for path, id in ids.items():
+            found[path] = (await inspected.timeline(id))["reasons"]
+    assert {path: len(told) for path, told in found.items()} == {path: bool(words) for path, words in MIXED.items()}
+    assert not [(path, told) for path, told in found.items() if not all(re.match(MIXED[path], reason) for reason in told)]
 
 
 async def test_who_stops_needs_no_reason() -> None:

@@ -1,0 +1,142 @@
+"""What became of the news of a departure in one request, task by task: what `reasons.py` has its sentences from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from microasgi.inspector.states import is_turn
+from microasgi.inspector.told import Shown
+
+THREAD = "run_sync"
+"""What all that waits for a thread goes through: anyio's `to_thread.run_sync`."""
+
+FORGOTTEN_THREAD = " in to_thread"
+"""asyncio's own way to a thread, which nobody waits for who is cancelled."""
+
+WAITS_FOR_CHILDREN = (" in __aexit__", " in _aexit", " in _nested_child_finished")
+"""Where the parent of a task group stands until the last of its tasks has ended, on asyncio and on trio."""
+
+
+class Wait(NamedTuple):
+    """A task waits: since when, where in the app's own code, where in all, and whether for a thread."""
+
+    since: float
+    at: str
+    inner: str
+    threaded: bool
+
+    @property
+    def for_children(self) -> bool:
+        """Whether that is for the tasks that it has started."""
+        return self.inner.endswith(WAITS_FOR_CHILDREN)
+
+
+@dataclass
+class Task:
+    """One of a request's tasks.
+
+    name: as it was made; the request's own has none.
+    at: where it waits, or waited last.
+    held: its last wait before the news reached it, if that began before the client left: what the news had to wait for.
+    raised: when the cancellation was, in it, and where.
+    later: its waits behind that.
+    ended: when, and how: `returned`, `raised` or `detached`.
+    """
+
+    number: int
+    name: str = ""
+    held: Wait | None = None
+    at: str = ""
+    raised: tuple[float, str] | None = None
+    later: list[Wait] = field(default_factory=list)
+    ended: tuple[float, str] | None = None
+
+    def has_swallowed(self, patience: float) -> bool:
+        """Whether it took the cancellation for something else: it waits there once more, or ended as if nothing had been, and late."""
+        if self.raised is None:
+            return False
+        at, where = self.raised
+        again = any(wait.at == where and not wait.for_children for wait in self.later)
+        return again or (self.number > 0 and self.ended is not None and self.ended[1] == "returned" and self.ended[0] - at > patience)
+
+
+@dataclass
+class Course:
+    """What became of the news.
+
+    asked: whether somebody in the app has asked to be told; receiving: how many wait in `receive()`.
+    told: whether they were; stage: how far the delivery has come.
+    answered: the status that the handler still answered with, once it had heard; 0: none.
+    computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds.
+    tasks: by number.
+    """
+
+    asked: bool = False
+    receiving: int = 0
+    told: bool = False
+    stage: str = ""
+    answered: int = 0
+    computed: float = 0.0
+    tasks: dict[int, Task] = field(default_factory=lambda: {0: Task(0)})
+
+    @property
+    def own(self) -> Task:
+        """The request's own task."""
+        return self.tasks[0]
+
+
+def course(events: Sequence[Shown], left: float) -> Course:
+    """What these events, which are in order, tell of it.
+
+    :param left: when the client left
+    """
+    found = Course(computed=_computed(events, left))
+    for event in events:
+        facts: dict[str, Any] = event["facts"]
+        match event["lane"], event["what"]:
+            case "asgi", "subscribe":
+                found.asked = True
+            case "asgi", "told":
+                found.told = True
+            case "asgi", "receive?" | "receive":
+                found.receiving += 1 if event["what"] == "receive?" else -1
+            case "asgi", "send" if found.own.raised and facts["message"]["type"] == "http.response.start":
+                found.answered = facts["message"].get("status") or 0
+            case "handler", "stage":
+                found.stage = facts["new"]
+            case "handler", what:
+                number = facts.get("task") or 0
+                _follow(found.tasks.setdefault(number, Task(number)), what, event["at"], facts, left, found.stage == "OVER")
+    return found
+
+
+def _computed(events: Sequence[Shown], left: float) -> float:
+    """The longest time that it computed, as far as that ended behind the departure: no await, no message."""
+    longest, since = 0.0, None
+    for event in events:
+        kind = event["lane"], event["what"]
+        if kind[0] in ("asgi", "handler") or kind[1] == "now":
+            if since is not None and event["at"] > left:
+                longest = max(longest, event["at"] - since)
+            begins = kind in (("asgi", "call"), ("handler", "go on"))
+            since = event["at"] if begins or (since is not None and kind != ("handler", "wait")) else None
+    return longest
+
+
+def _follow(task: Task, what: str, at: float, facts: dict[str, Any], left: float, is_over: bool) -> None:
+    """One more event of a task's."""
+    match what:
+        case "child":
+            task.name = facts.get("name") or ""
+        case "wait" if not is_turn(facts):
+            steps = (facts.get("inner") or "", facts.get("line") or "", *(facts.get("chain") or ()))
+            wait = Wait(at, facts.get("at") or "", facts.get("inner") or "", any(THREAD in step for step in steps))
+            if task.raised is None and (at <= left or task.held is None):
+                task.held = wait
+            elif task.raised is not None and not is_over:
+                task.later.append(wait)
+            task.at = wait.at
+        case "thrown" if task.raised is None and at > left and str(facts.get("error", "")).startswith("Cancel"):
+            task.raised = at, task.at
+        case "returned" | "raised" | "detached":
+            task.ended = at, what
