@@ -120,6 +120,16 @@ def daphne(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callabl
 SERVERS: Mapping[str, Serve] = {"microasgi": microasgi, "uvicorn": uvicorn, "hypercorn": hypercorn, "granian": granian, "daphne": daphne}
 
 
+LOOPS: Mapping[str, tuple[str, ...]] = {
+    "microasgi": ("asyncio", "uvloop", "trio"),
+    "uvicorn": ("asyncio", "uvloop"),
+    "hypercorn": ("asyncio", "uvloop"),
+    "granian": ("asyncio", "uvloop"),
+    "daphne": ("asyncio",),
+}
+"""The event loops that each can be run on here."""
+
+
 def _watched(app: ASGIApp, tap: Callable[[Any], object]) -> ASGIApp:
     """The app, watched from around it, and an answer to whoever asks whether it can be asked."""
     watched = watch(app, tap=tap)

@@ -1,14 +1,16 @@
 """`microasgi trace`: one request, from the byte to the await, with a client that leaves."""
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from microasgi_server import StartupError
 from microasgi_server.command.parser import Parser, add_target
@@ -19,7 +21,7 @@ from microasgi.checks import encode_header
 from microasgi.command.hosted import Task
 from microasgi.command.hosting import Host, hosting
 from microasgi.command.serve import FOREIGN_APPS
-from microasgi.command.servers import SERVERS
+from microasgi.command.servers import LOOPS, SERVERS
 from microasgi.inspector.client import Client, Request
 from microasgi.inspector.exports import as_json, as_perfetto
 from microasgi.inspector.har import as_har
@@ -38,6 +40,8 @@ LONGEST = 60.0
 
 UNLESS_TOLD = 1.0
 """Seconds after which a client leaves that is to leave in some way, and not told when."""
+
+HOUR = 3600.0
 
 _METHOD = re.compile(r"[A-Z-]+")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|)")
@@ -61,7 +65,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value.strip()
 
 
-DURATION = Kind("a time such as 1s, 500ms or 1.5", lambda value: True, _duration, "TIME")
+DURATION = Kind("a time such as 1s, 500ms or 1.5, an hour at most", lambda value: value <= HOUR, _duration, "TIME")
 FIELDS = Kind("a header field, as NAME: VALUE", lambda value: True, lambda text: (_pair(text),), "NAME:VALUE", several=True)
 SIZE = Kind("a whole number of bytes, 1 or more", lambda value: value > 0, int, "BYTES")
 
@@ -155,14 +159,24 @@ def trace(arguments: argparse.Namespace) -> None:
         print(f"{host.events.left_out:,} events in the middle are left out", file=sys.stderr)
     print(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
     title = f"{arguments.method} {arguments.path}"
-    if arguments.json:
-        Path(arguments.json).write_text(as_json(events))
-    if arguments.perfetto:
-        Path(arguments.perfetto).write_text(as_perfetto(events, title))
-    if arguments.har:
-        Path(arguments.har).write_text(as_har(events, plan.request, client.answer.kept, began, ("microasgi", version("microasgi"))))
+    _write(arguments.json, lambda: as_json(events))
+    _write(arguments.perfetto, lambda: as_perfetto(events, title))
+    by = "microasgi", version("microasgi")
+    _write(arguments.har, lambda: as_har(events, plan.request, client.answer.kept, began, by))
     if not is_over:
         raise SystemExit(STILL_AT_WORK)
+
+
+def _write(file: str | None, text: Callable[[], str]) -> None:
+    """Write it to a file, if one was asked for.
+
+    :raises StartupError: that can't be written
+    """
+    try:
+        if file is not None:
+            Path(file).write_text(text(), encoding="utf-8")
+    except OSError as error:
+        raise StartupError(f"{file} can't be written: {error.strerror}") from None
 
 
 def shown(events: Sequence[Shown], style: Style) -> str:
@@ -200,9 +214,12 @@ def planned(arguments: argparse.Namespace) -> Plan:
         wrong(f"METHOD comes before PATH: write {path} {method}")
     if not _METHOD.fullmatch(method):
         wrong(f"METHOD is a word in capitals, not {method!r}" + (f"; did you mean {method.upper()}?" if method.isalpha() else ""))
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        wrong(f"PATH is what stands in a URL behind the host, as /items?page=2, not {path!r}")
-    request = Request(method, path, arguments.header, arguments.body.encode(), arguments.size)
+    written = quote(os.fsencode(path if path.startswith("/") else f"/{path}"), safe="".join(map(chr, range(0x21, 0x7F))))
+    if written != path:
+        wrong(f"PATH is what stands in a URL behind the host, as /items?page=2, not {path!r}; did you mean {written}?")
+    if arguments.loop not in ("auto", *LOOPS[arguments.server]):
+        wrong(f"{arguments.server} runs on {' or '.join(LOOPS[arguments.server])}, not on {arguments.loop}")
+    request = Request(method, path, arguments.header, os.fsencode(arguments.body), arguments.size)
     way = _way(arguments, request, wrong)
     after = arguments.leave_after
     if after is not None and way.leaves in (Leaves.BEFORE_THE_LAST_BYTE, Leaves.NEVER):

@@ -232,7 +232,7 @@ class Client:
             selector.register(self._wakes, selectors.EVENT_READ)
             if sock is not None:
                 selector.register(sock, events)
-            ready = {key.fileobj for key, _ in selector.select(max(0.0, until - time.perf_counter()))}
+            ready = {key.fileobj for key, _ in selector.select(until - time.perf_counter())}
         if self._wakes in ready:
             self._wakes.recv(MOST)
         return sock in ready and not self._leaving

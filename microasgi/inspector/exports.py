@@ -20,7 +20,7 @@ SHORTEST = 1
 
 def as_json(events: Iterable[Shown]) -> str:
     """`{"version": 1, "events": […]}`, with an event a line."""
-    lines = ",\n".join(json.dumps(event, ensure_ascii=False) for event in events)
+    lines = ",\n".join(json.dumps(event) for event in events)
     return f'{{"version": {VERSION}, "events": [\n{lines}\n]}}\n'
 
 
@@ -31,7 +31,7 @@ def as_perfetto(events: Sequence[Shown], title: str) -> str:
     """
     rows = list(timeline(events, fold=False).happened())
     told = [*_names(title), *_instants(rows), *_slices(rows), *_flow([row for row in rows if row.hot])]
-    lines = ",\n".join(json.dumps(event, ensure_ascii=False) for event in told)
+    lines = ",\n".join(json.dumps(event) for event in told)
     return f'{{"displayTimeUnit": "ms", "traceEvents": [\n{lines}\n]}}\n'
 
 

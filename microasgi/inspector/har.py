@@ -37,7 +37,7 @@ def as_har(events: Sequence[Shown], request: Request, received: bytes, began: da
     if told.left is not None and not told.is_complete:
         entry["_error"] = "the client left"
     log = {"version": VERSION, "creator": {"name": by[0], "version": by[1]}, "entries": [entry]}
-    return json.dumps({"log": log}, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps({"log": log}, indent=1) + "\n"
 
 
 def _request(request: Request) -> dict[str, Any]:

@@ -46,12 +46,12 @@ class Style:
     plain: bool = False
 
     @staticmethod
-    def of(stream: TextIO, environ: Mapping[str, str] = os.environ, *, plain: bool = False) -> "Style":
+    def of(stream: TextIO | None, environ: Mapping[str, str] = os.environ, *, plain: bool = False) -> "Style":
         """What suits this stream: colours on a terminal only, and none where NO_COLOR is set."""
-        terminal = stream.isatty()
+        terminal = stream is not None and stream.isatty()  # a process may have none
         columns = shutil.get_terminal_size((NARROW, 24)).columns if terminal or "COLUMNS" in environ else NARROW
         colours = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        return Style(max(40, min(columns, WIDE)), colours, plain or not _writes(stream, "│▸●✕"))
+        return Style(max(40, min(columns, WIDE)), colours, plain or (stream is not None and not _writes(stream, "│▸●✕")))
 
 
 def _writes(stream: TextIO, text: str) -> bool:
@@ -69,7 +69,12 @@ RED, BOLD, DIM, AMBER = "31;1", "1", "2", "33"
 def ladder(shown: Timeline, style: Style) -> str:
     """The rows as text, with a heading; no line is wider than `style.width`."""
     text = "\n".join([_heading(), *(_line(row, style) for row in shown.rows)])
-    return text.translate(PLAIN_ASCII) if style.plain else text
+    return _plain(text) if style.plain else text
+
+
+def _plain(text: str) -> str:
+    """In nothing but ASCII."""
+    return text.translate(PLAIN_ASCII).encode("ascii", "replace").decode()
 
 
 def sentences(text: str, style: Style) -> str:
@@ -81,7 +86,8 @@ def sentences(text: str, style: Style) -> str:
             line = word
         else:
             line = f"{line} {word}".strip()
-    parts = "\n".join([*lines, line]).split("*")
+    whole = "\n".join([*lines, line])
+    parts = (_plain(whole) if style.plain else whole).split("*")
     return "".join(_in(BOLD, part, style) if index % 2 else part for index, part in enumerate(parts))
 
 
@@ -134,8 +140,12 @@ def _lanes(row: Row) -> str:
 
 
 def fitted(label: str, room: int) -> str:
-    """The words in so many columns. Code in backticks, which comes last, stands without them, and apart."""
+    """The words in so many columns. Code in backticks, which comes last, stands without them, and apart.
+
+    Part of it was written by others: what could command a terminal, or can't be written, is shown as a question.
+    """
     text = label.replace(" `", "  ").replace("`", "")
+    text = "".join(each if each.isprintable() else "?" for each in text)
     return text if len(text) <= room else text[: max(0, room - 1)] + "…"
 
 

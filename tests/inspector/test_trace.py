@@ -154,8 +154,14 @@ def test_what_cant_be_traced_is_one_line(trace: Run) -> None:
     [
         (["get", "/"], "METHOD is a word in capitals, not 'get'; did you mean GET?"),
         (["/", "GET"], "METHOD comes before PATH: write GET /"),
-        (["GET", "hello"], "PATH is what stands in a URL behind the host, as /items?page=2, not 'hello'"),
-        (["GET", "/", "--leave-after", "soon"], "--leave-after is a time such as 1s, 500ms or 1.5, not 'soon'"),
+        (["GET", "hello"], "PATH is what stands in a URL behind the host, as /items?page=2, not 'hello'; did you mean /hello?"),
+        (
+            ["GET", "/caf\u00e9 bar?q=%20"],
+            "PATH is what stands in a URL behind the host, as /items?page=2, not '/caf\u00e9 bar?q=%20'; did you mean /caf%C3%A9%20bar?q=%20?",
+        ),
+        (["GET", "/", "--leave-after", "9999999s"], "--leave-after is a time such as 1s, 500ms or 1.5, an hour at most, not '9999999s'"),
+        (["GET", "/", "--server", "uvicorn", "--loop", "trio"], "uvicorn runs on asyncio or uvloop, not on trio"),
+        (["GET", "/", "--leave-after", "soon"], "--leave-after is a time such as 1s, 500ms or 1.5, an hour at most, not 'soon'"),
         (["GET", "/", "--by", "foot"], "--by is fin, rst, half-close,"),
         (["GET", "/", "--by", "goodbye"], "only a WebSocket has a goodbye: write WEBSOCKET for METHOD"),
         (["GET", "/", "--by", "stay", "--leave-after", "1s"], "who leaves by stay has no time to leave: take --leave-after away"),
@@ -173,6 +179,32 @@ def test_a_wrong_command_is_told_what_to_write(trace: Run, arguments: list[str],
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {sentence}")
     assert err.count("\n") == 1
+
+
+def test_what_cant_be_written_is_told(trace: Run, tmp_path: Path) -> None:
+    """Behind the ladder, in one line; what can be is written whatever the app has said, and the body as it was typed."""
+    (tmp_path / "odd.py").write_text(ODD)
+    odd = ["odd:app", "POST", "/", "--app-dir", str(tmp_path), "--body", "\udcff", "--ascii"]
+    code, out, err = trace(*odd, "--json", str(tmp_path / "json"), "--har", str(tmp_path))
+    assert (code, err) == (1, f"error: {tmp_path} can't be written: Is a directory\n")
+    assert "The response, 200, was complete" in " ".join(out.split())
+    assert "begins task 1 ?[31m??" in out
+    events = json.loads((tmp_path / "json").read_text(encoding="ascii"))["events"]
+    assert [event["facts"]["name"] for event in events if event["what"] == "child"] == ["\x1b[31m\udcff\n"]
+    assert [event["facts"]["message"]["body"]["bytes"] for event in events if event["what"] == "receive"] == ["ff"]
+
+
+ODD = """
+import anyio
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await receive()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, 0, name="\\x1b[31m\\udcff\\n")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+"""
 
 
 def is_there(process: int) -> bool:

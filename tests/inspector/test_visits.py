@@ -126,6 +126,8 @@ async def test_it_waits_until_it_is_told_to_leave(inspected: Inspected) -> None:
         ({"way": "goodbye"}, "only a WebSocket has a goodbye"),
         ({"method": "WEBSOCKET", "way": "in-body"}, "a WebSocket can't be left by in-body"),
         ({"after": -1}, "after is a number of seconds"),
+        ({"after": 1e300, "way": "after"}, "after is a number of seconds, 300 at most"),
+        ({"way": ["fin"]}, "the way to leave is one of"),
         ({"after": "soon"}, "after is a number of seconds"),
         ({"headers": "no colon"}, "a header field is NAME: VALUE, not 'no colon'"),
         ({"headers": "na me: x"}, "na me"),

@@ -3,7 +3,7 @@
 They go to the app that is looked at, at 127.0.0.1 and its own port: nobody can have anything sent elsewhere.
 """
 
-import math
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -120,6 +120,9 @@ class Visits:
             words = f"answered with {client.status}" if client.status else "over, without an answer"
         except OSError as error:
             words = f"the app can't be reached: {error.strerror or error}"
+        except Exception:  # the fault is ours, and no reason for the page to end
+            words = "over, by a fault of the inspector's: the terminal shows it"
+            logging.getLogger("microasgi").exception("A visit has failed: %s %s", visit.asked.request.method, visit.asked.request.path)
         finally:
             if not visit.over:
                 visit.over = True
@@ -147,11 +150,11 @@ def _read(values: Any) -> Asked:
         raise ValueError(f"the method is one of {', '.join(METHODS)}, not {method!r}")
     if not isinstance(path, str) or not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         raise ValueError(f"the path starts with a slash, and is ASCII without spaces (write %20), not {path!r}")
-    if way not in WAYS:
+    if not isinstance(way, str) or way not in WAYS:
         raise ValueError(f"the way to leave is one of {', '.join(WAYS)}, not {way!r}")
     _check(method, WAYS[way], way)
-    if after is not None and not (isinstance(after, int | float) and 0 <= after < math.inf):
-        raise ValueError(f"after is a number of seconds, not {after!r}")
+    if after is not None and not (isinstance(after, int | float) and 0 <= after <= PATIENCE):
+        raise ValueError(f"after is a number of seconds, {PATIENCE:g} at most, not {after!r}")
     return Asked(Request(method, path, _fields(values.get("headers", "")), str(values.get("body", "")).encode()), way, after)
 
 
