@@ -2,15 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from microasgi_server.command.main import ending
 from microasgi_server.command.parser import Parser
 
-from microasgi.command import inspect, routes, serve, trace
 from microasgi.promise.unknown import missing, way
 
 
@@ -41,6 +42,19 @@ class _Commands(Parser):
         return f"; did you mean {near[0]}?" if near else f", only {', '.join(self.commands[:-1])} and {self.commands[-1]}"
 
 
+class _Command(Parser):
+    """One of the commands: it learns its options once it is called, so that nobody loads what the others need.
+
+    fills: adds them.
+    """
+
+    fills: Callable[[Parser], None]
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.fills(self)
+        return super().parse_known_args(args, namespace)
+
+
 class _Version(argparse.Action):
     """Says what this is, and what it can do with the anyio that is there."""
 
@@ -56,15 +70,21 @@ def _parser() -> Parser:
         epilog="Try: microasgi serve microasgi.demo:routes",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, how a departure is delivered, and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for name, what, add, do in (
-        ("serve", "Serve an app until Ctrl+C.", serve.add, serve.serve_target),
-        ("routes", "Show a Router's routes and what a disconnect does to each.", routes.add, routes.show),
-        ("trace", "Show one request of a client that leaves, from the byte to the await.", trace.add, trace.trace),
-        ("inspect", "Serve an app, and beside it a page that shows what happens in it.", inspect.add, inspect.inspect),
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
+    for name, what, do in (
+        ("serve", "Serve an app until Ctrl+C.", "serve_target"),
+        ("routes", "Show a Router's routes and what a disconnect does to each.", "show"),
+        ("trace", "Show one request of a client that leaves, from the byte to the await.", "trace"),
+        ("inspect", "Serve an app, and beside it a page that shows what happens in it.", "inspect"),
     ):
         command = commands.add_parser(name, help=what, description=what)
-        command.set_defaults(run=do)
+        command.fills = partial(_fill, name, do)
         parser.commands.append(name)
-        add(command)
     return parser
+
+
+def _fill(name: str, do: str, command: Parser) -> None:
+    """Load a command's module, `microasgi/command/NAME.py`: what it can be told, and what it does."""
+    module = import_module(f"microasgi.command.{name}")
+    module.add(command)
+    command.set_defaults(run=getattr(module, do))

@@ -111,6 +111,20 @@ def test_it_is_never_on_by_default() -> None:
     assert not [name for name in names if "inspect" in name or "tap" in name]
 
 
+LOADED = """
+import sys
+from microasgi.cli import main
+main(["serve", "--check", "microasgi.demo:routes"])
+print([name for name in sys.modules if "inspector" in name or name.startswith("microasgi.command.") and "hosted" in name])
+"""
+
+
+def test_who_serves_does_not_load_it() -> None:
+    """Nor what `microasgi trace` needs: a command's module is loaded when the command is called."""
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_page_port_that_is_taken_is_told() -> None:
     """One that was asked for must be free; else another is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -156,8 +156,8 @@ def test_what_cant_be_traced_is_one_line(trace: Run) -> None:
         (["/", "GET"], "METHOD comes before PATH: write GET /"),
         (["GET", "hello"], "PATH is what stands in a URL behind the host, as /items?page=2, not 'hello'; did you mean /hello?"),
         (
-            ["GET", "/caf\u00e9 bar?q=%20"],
-            "PATH is what stands in a URL behind the host, as /items?page=2, not '/caf\u00e9 bar?q=%20'; did you mean /caf%C3%A9%20bar?q=%20?",
+            ["GET", "/\u00e9 b?%20"],
+            "PATH is what stands in a URL behind the host, as /items?page=2, not '/\u00e9 b?%20'; did you mean /%C3%A9%20b?%20?",
         ),
         (["GET", "/", "--leave-after", "9999999s"], "--leave-after is a time such as 1s, 500ms or 1.5, an hour at most, not '9999999s'"),
         (["GET", "/", "--server", "uvicorn", "--loop", "trio"], "uvicorn runs on asyncio or uvloop, not on trio"),
