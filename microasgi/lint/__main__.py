@@ -83,8 +83,9 @@ def _load(name: str) -> Any:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise TargetError(f"{name!r} can't be loaded: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        what = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise TargetError(f"{name!r} can't be loaded: {what}") from None
     if isinstance(found, list | tuple):
         found = Router(found)
     if not callable(found):

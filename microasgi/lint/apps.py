@@ -15,6 +15,9 @@ from microasgi.lint.rule import RULES, Finding, Level, Moment, Side, Spec, rule,
 PATIENCE = 5.0
 """Seconds after which a client leaves."""
 
+LIFESPAN = 60.0
+"""Seconds that the app's startup may take, and its shutdown."""
+
 ASGI = {"version": "3.0", "spec_version": "2.5"}
 
 
@@ -209,10 +212,11 @@ async def _connect(app: ASGIApp, state: dict[str, Any]) -> int | Exception:
 async def _living(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
     """The app's lifespan around the block, if it has one; gives the state.
 
-    :raises AppError: its startup has failed
+    :raises AppError: its startup has failed, or part of it takes too long
     """
     state: dict[str, Any] = {}
-    started, stop, failures = anyio.Event(), anyio.Event(), []
+    started, stop, ended = anyio.Event(), anyio.Event(), anyio.Event()
+    failures: list[str] = []
     asked: list[str] = []
 
     async def receive() -> Message:
@@ -224,21 +228,34 @@ async def _living(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
 
     async def send(message: Message) -> None:
         if message["type"].endswith(".failed"):
-            failures.append(str(message.get("message", "")))
+            failures.append(f"the app's {message['type'].split('.')[1]} failed: {message.get('message', '')}")
         started.set()
 
     async def run() -> None:
         await _called_for_long(app, {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}, receive, send)
         started.set()
+        ended.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
-        await started.wait()
+        if not await _in_time(started):
+            failures.append(f"the app's startup has taken more than {LIFESPAN:g} s")
         if not failures:
             yield state
             stop.set()
+            if not await _in_time(ended):
+                failures.append(f"the app's shutdown has taken more than {LIFESPAN:g} s")
+        tasks.cancel_scope.cancel()
     if failures:
-        raise AppError(f"the app's startup failed: {failures[0]}")
+        raise AppError(failures[0])
+
+
+async def _in_time(event: anyio.Event) -> bool:
+    """Wait for a part of the lifespan, as long as is sensible. Whether it came to its end."""
+    with anyio.move_on_after(LIFESPAN):
+        await event.wait()
+        return True
+    return False
 
 
 async def _called_for_long(app: ASGIApp, scope: Scope, receive: Any, send: Any) -> None:

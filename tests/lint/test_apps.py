@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from microasgi import Request, Router, StreamingResponse
-from microasgi.lint import Level
+from microasgi.lint import Level, apps
 from microasgi.lint.__main__ import main
 from microasgi.lint.apps import AppError, examine, usual
 
@@ -96,6 +97,22 @@ async def test_a_failed_startup_is_told() -> None:
         await examine(app, usual(app))
 
 
+@pytest.mark.parametrize(("steps", "what"), [(0, "startup"), (1, "shutdown")])
+async def test_a_lifespan_that_hangs_is_told(steps: int, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't waited for any longer than is sensible."""
+    monkeypatch.setattr(apps, "LIFESPAN", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(steps if scope["type"] == "lifespan" else 0):
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+        if scope["type"] == "lifespan":
+            await anyio.sleep_forever()
+
+    with pytest.raises(AppError, match=f"the app's {what} has taken more than 0.05 s"):
+        await examine(app, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -105,6 +122,7 @@ async def test_a_failed_startup_is_told() -> None:
         (["apps:listed"], 0, "conversations"),
         (["apps:nothing"], 2, "error: 'apps:nothing' can't be loaded"),
         (["apps"], 2, "error: an app is named module:attribute, as in main:app, not 'apps'"),
+        (["broken:app"], 2, "error: 'broken:app' can't be loaded: ZeroDivisionError: division by zero"),
         (["apps:number"], 2, "error: 'apps:number' is no ASGI app, but int"),
         (["apps:routes", "--rules"], 2, "say what to look at"),
         ([], 2, "say what to look at"),
@@ -118,6 +136,7 @@ def test_the_command(
     (tmp_path / "apps.py").write_text(
         "from tests.lint.test_apps import routes, Wrong\nwrong = Wrong()\nnumber = 3\nlisted = routes.routes\n"
     )
+    (tmp_path / "broken.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
