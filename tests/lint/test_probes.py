@@ -62,7 +62,7 @@ WRONG = {"H-3", "H-4", "H-7", "H-9", "H-30", "H-32", "A-10", "A-11"}
 LACKING = {"E-12", "L-15", "W-17"}
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.slow), "trio"])  # uvloop's transport is asyncio's
 def test_our_server_passes(loop: str) -> None:
     """Nothing above a note is found in our server, and it has all that a probe is about."""
     report = probe(f"python -m microasgi_server {{app}} --port {{port}} --loop {loop}")
