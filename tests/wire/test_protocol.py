@@ -1,7 +1,7 @@
 """The core that decides, driven by hand: no socket, no event loop, no clock."""
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -816,6 +816,14 @@ def test_half_a_pipelined_request_is_waited_for() -> None:
     assert not protocol.mid_head
 
 
+def test_an_empty_line_behind_a_request_is_no_beginning_of_the_next() -> None:
+    """An old client's empty line behind its request (RFC 9112 §2.2) leaves the connection idle: nobody is late with a head."""
+    protocol, exchange = begin(GET + b"\r\n")
+    complete(exchange)
+    assert protocol.after_response() is Next.IDLE
+    assert protocol.receive_bytes(GET)
+
+
 def test_nonsense_behind_a_request_is_refused_after_its_response() -> None:
     """What comes behind a request is looked at after its response, and refused then."""
     protocol, exchange = begin(GET + b"nonsense\r\n\r\n")
@@ -1082,6 +1090,33 @@ def test_the_heads_that_are_kept_are_bounded() -> None:
     before = len(heads._heads)
     answer([(b"set-cookie", b"session=" + b"x" * 100)])
     assert len(heads._heads) == before
+
+
+class Changing:
+    """A field that can be iterated and hashed, and is another each time."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
+        return iter((b"x-time", b"%d" % self.times))
+
+
+def test_a_field_that_can_change_or_be_used_up_is_sent_and_not_kept() -> None:
+    """Headers may be any iterables of two, so that one isn't taken for what it was before."""
+    for _ in range(2):
+        assert b"\r\nx-once: 1\r\n" in answer([iter((b"x-once", b"1"))])
+    changing = Changing()
+    assert [b"\r\nx-time: %d\r\n" % time in answer([changing]) for time in (1, 2)] == [True, True]
+
+
+def test_threads_that_fill_the_kept_heads_at_once_do_not_unbind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers in several threads share them: two that put one in at the bound must not be the end of it."""
+    full = {number: heads.ResponseHead(200, ()) for number in range(heads._KEPT + 1)}
+    monkeypatch.setattr(heads, "_heads", full)
+    answer([(b"x-one", b"more")])
+    assert len(full) == 1
 
 
 def test_a_kept_head_has_the_date_of_its_second() -> None:

@@ -119,8 +119,9 @@ def described(message: Message) -> ResponseHead:
         return ResponseHead(status, headers)
     if head is None:
         head = ResponseHead(status, headers)
-        if all(len(value) <= REMEMBERED for _, value in headers):
-            if len(_heads) == _KEPT:
+        # Only what can't change, nor be used up, speaks for the next one like it.
+        if all(type(field) is tuple and len(field[1]) <= REMEMBERED for field in headers):
+            if len(_heads) >= _KEPT:  # more, if other threads have servers of their own
                 _heads.clear()
             _heads[key] = head
     return head

@@ -121,7 +121,7 @@ class Protocol:
         if not self._behind:
             return IDLE
         behind, self._behind = self._behind, bytearray()
-        return REQUEST if self._read_head(bytes(behind)) else MID_HEAD
+        return REQUEST if self._read_head(bytes(behind)) else MID_HEAD if self.mid_head else IDLE
 
     def _unfinished(self, exchange: Exchange) -> Next:
         return DRAIN if not exchange.closing and self._drained <= self._limits.drain else LINGER
