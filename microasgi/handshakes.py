@@ -46,21 +46,33 @@ class Handshake:
         self._receive = receive
         self._send = send
         self._deny = denying(scope, send)
-        self._asked = False  # somebody has taken the `websocket.connect`, as must be before there is an answer
+        self._connect: Message | None = None  # as it was taken, which must be before there is an answer
 
     def told(self, app: ASGIApp) -> ASGIApp:
         """The app, as one that answers with a response. Who calls it may have put something into the scope."""
 
         async def answering(scope: Scope, _: Receive, send: Send) -> None:
             own = {key: value for key, value in scope.items() if key != "method"}
-            await app({**own, "type": "websocket"}, self.receive, _in_words_of_http(send))
+            await app({**own, "type": "websocket"}, self._from_its_beginning(), _in_words_of_http(send))
 
         return answering
 
+    def _from_its_beginning(self) -> Receive:
+        """`receive()` for an app that may not be the first that is called: it is told of the WebSocket as well."""
+        asked = False
+
+        async def receive() -> Message:
+            nonlocal asked
+            first, asked = not asked, True
+            return self._connect if first and self._connect is not None else await self.receive()
+
+        return receive
+
     async def receive(self) -> Message:
-        """The app's `receive()`."""
-        self._asked = True
-        return await self._receive()
+        """What comes: the `websocket.connect` first."""
+        message = await self._receive()
+        self._connect = self._connect or message
+        return message
 
     async def send(self, message: Message) -> None:
         """What is around the app answers with this; and what the app sends when it has accepted passes here.
@@ -81,7 +93,7 @@ class Handshake:
             raise RuntimeError(
                 "a WebSocket is accepted by its handler, with the status 101 that call_next returns: to refuse it, return another response"
             )
-        if not self._asked:
+        if self._connect is None:
             await self.receive()
         await self._deny(message)
 

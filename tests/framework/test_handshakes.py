@@ -225,6 +225,30 @@ async def test_it_sees_what_nobody_answers(caplog: pytest.LogCaptureFixture) -> 
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["ERROR"]
 
 
+async def denies_first(ws: WebSocket) -> None:
+    if not getattr(ws.state, "tried", False):
+        ws.state.tried = True
+        raise HTTPException(503)
+    await echo(ws)
+
+
+@pytest.mark.parametrize("handler", [denies_first, echo, starlettes])
+async def test_it_may_try_again(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Who is called after another was, is told of the WebSocket as that was: whether it has refused, or accepted for nothing."""
+    routes = chat(handler)
+
+    @routes.middleware
+    async def function(request: Request, call_next: CallNext) -> Any:
+        await call_next(request)
+        return await call_next(request)
+
+    handshake = HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
+    async with serving(routes) as served, await talk(served, handshake=handshake) as client:
+        await client.send("hello")
+        assert await client.receive() == (TEXT, b"hello")
+    assert loud_lines(caplog) == []
+
+
 async def changes_the_status(request: Request, call_next: CallNext) -> Any:
     response = await call_next(request)
     response.status_code = 403
