@@ -10,7 +10,7 @@ its client leaves in the middle of it, nobody gets it. Its files are closed then
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn, Protocol, TypedDict
 from urllib.parse import parse_qsl
 
 from anyio import CancelScope, to_thread
@@ -53,8 +53,16 @@ class FormData(MultiMapping[str | UploadFile]):
                 await value.close()
 
 
+class Keeper(Protocol):
+    """Who keeps a form that was read, for whoever asks again."""
+
+    form: FormData | None
+
+
 class FormReading:
     """A form that is about to be read: `await` it, or open it with `async with`, which closes its files at the end.
+
+    It knows its keeper, and no keeper knows it: a request holds no cycle, and what was uploaded goes when the request does.
 
     :raises TypeError: a limit has none of the names in FormLimits
     :raises HTTPException: when it is read: 413, a limit is broken; 400, it is malformed
@@ -62,13 +70,13 @@ class FormReading:
     :raises RuntimeError: when it is read: it is multipart, and the package for that is missing; or the body was streamed already
     """
 
-    def __init__(self, headers: Headers, stream: Callable[[], Stream], limits: FormLimits) -> None:
+    def __init__(self, headers: Headers, stream: Callable[[], Stream], limits: FormLimits, keeper: Keeper) -> None:
         if unknown := limits.keys() - _DEFAULTS.keys():
             raise TypeError(f"a form has no limit {min(unknown)!r}; there are {', '.join(_DEFAULTS)}")
         self._headers = headers
         self._stream = stream
         self._limits: FormLimits = {**_DEFAULTS, **limits}
-        self._form: FormData | None = None
+        self._keeper = keeper
 
     def __await__(self) -> Generator[Any, Any, FormData]:
         return self._read().__await__()
@@ -77,20 +85,23 @@ class FormReading:
         return await self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._form is not None:
+        form = self._keeper.form
+        if form is not None:
             with CancelScope(shield=True):
-                await self._form.close()
+                await form.close()
 
     async def _read(self) -> FormData:
-        if self._form is None:
+        form = self._keeper.form
+        if form is None:
             media_type = self._headers.get("content-type", "").partition(";")[0].strip().lower()
             if media_type == "multipart/form-data":
-                self._form = await _read_multipart(self._headers, self._stream(), self._limits)
+                form = await _read_multipart(self._headers, self._stream(), self._limits)
             elif media_type == "application/x-www-form-urlencoded":
-                self._form = await _read_urlencoded(self._headers, self._stream(), self._limits)
+                form = await _read_urlencoded(self._headers, self._stream(), self._limits)
             else:
-                self._form = FormData([])
-        return self._form
+                form = FormData([])
+            self._keeper.form = form
+        return form
 
 
 async def _read_urlencoded(headers: Headers, stream: Stream, limits: FormLimits) -> FormData:

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from microasgi.asgi import Receive, Scope
 from microasgi.datastructures import State
 from microasgi.exceptions import ClientDisconnect
-from microasgi.forms import FormLimits, FormReading
+from microasgi.forms import FormData, FormLimits, FormReading
 from microasgi.parsing import Model, allowed, gather, parse_json
 from microasgi.promise.visit import VISIT, Visit
 from microasgi.request_head import RequestHead
@@ -23,12 +23,12 @@ class Progress:
 
     kept_body: the request's body, once somebody has read all of it.
     body_streamed: whether somebody has begun to read it.
-    form: the body as a form, once somebody has asked for it.
+    form: the body as a form, once somebody has read it.
     """
 
     kept_body: bytes | None = None
     body_streamed = False
-    form: FormReading | None = None
+    form: FormData | None = None
 
 
 class Request(RequestHead):
@@ -120,8 +120,7 @@ class Request(RequestHead):
         :param limits: max_files (100), max_fields (1000); in bytes max_part_size (1 MiB), max_memory (16 MiB), limit (none)
         :raises HTTPException: 413, if it breaks a limit; 400, if it is malformed
         """
-        self._progress.form = self._progress.form or FormReading(self.headers, self.stream, limits)
-        return self._progress.form
+        return FormReading(self.headers, self.stream, limits, self._progress)
 
     @property
     def gone(self) -> bool:
