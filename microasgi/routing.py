@@ -125,6 +125,7 @@ class Router(Declarations):
         finally:
             if visit.time_limit is not around:
                 visit.time_limit.end()
+                visit.time_limit = around
 
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         """The response to be sent, or a mounted app to be asked for it."""

@@ -1,6 +1,8 @@
 """The request, as a handler sees it."""
 
+import gc
 import json
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,7 +10,8 @@ import anyio
 import pytest
 
 from microasgi import URL, Address, CancelOnDisconnect, ClientDisconnect, Headers, HTTPException, QueryParams, Request, Route, Router, State
-from tests.harness import GET, call, serving, within
+from microasgi.promise.visit import VISIT
+from tests.harness import GET, call, eventually, serving, within
 
 pytestmark = pytest.mark.anyio
 
@@ -310,3 +313,37 @@ async def test_a_request_outside_a_router() -> None:
     with pytest.raises(RuntimeError, match="wrap the app in CancelOnDisconnect"):
         await call(app)
     assert (await call(CancelOnDisconnect(app))).body == b"False"
+
+
+POSTED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\na=b"
+
+
+async def looks_at_all(request: Request) -> str:
+    await request.form()
+    return repr((request.headers, request.query_params, request.cookies, request.url, request.client, request.state, request))
+
+
+async def streams(request: Request) -> list[int]:
+    return [len(piece) async for piece in request.stream()]
+
+
+@pytest.mark.parametrize("seconds", [None, 20])
+@pytest.mark.parametrize("handler", [looks_at_all, streams, Request.body, Request.form])
+async def test_a_request_leaves_nothing_to_the_collector(handler: AsyncHandler, seconds: float | None) -> None:
+    """What it was made of, and what was sent in it, is freed when it is answered: the collector may come by after thousands of others."""
+    visits: list[weakref.ref[object]] = []
+
+    async def endpoint(request: Request) -> str:
+        visits.append(weakref.ref(request.scope[VISIT]))
+        return repr(await handler(request))
+
+    routes = Router([Route("/", endpoint, methods=["POST"], timeout=seconds)])
+    async with serving(routes) as served, await served.connect() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            await client.send(POSTED)
+            assert (await client.response()).status == 200
+            await eventually(lambda: visits[0]() is None)
+        finally:
+            gc.enable()
