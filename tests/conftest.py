@@ -1,13 +1,13 @@
 """Every async test runs on the three loops, unless it parametrises `anyio_backend` itself. What can't run here is skipped by name."""
 
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests import leftovers, needs
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 sys.meta_path.append(needs.Absent())
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine has found no fault
+hypothesis.settings.load_profile("unhurried")
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -139,8 +142,7 @@ def _sendable(data: Any) -> Any:
 def pytest_collection_finish() -> None:
     """Leave what all test modules have imported out of every collection from now on: many tests collect, to see what is left behind.
 
-    Hypothesis has to be here by then: with trio, it looks for who refers to a certain object, and doesn't find what is left out.
+    Hypothesis is here by then, and has to be: with trio, it looks for who refers to a certain object, and doesn't find what is left out.
     """
-    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()

@@ -116,7 +116,7 @@ async def test_a_client_that_leaves_has_the_file_closed(path: str, directory: Pa
             assert open_files(directory) == 1
         await eventually(lambda: not open_files(directory))
         await eventually(lambda: access_lines(caplog))
-    assert "499" in access_lines(caplog)[0]
+    assert '" 499 ' in access_lines(caplog)[0]
     assert loud_lines(caplog) == []
 
 

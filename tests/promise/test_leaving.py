@@ -279,7 +279,7 @@ async def test_a_goodbye_that_nobody_reads(over: dict[str, Any], caplog: pytest.
         for _ in range(3):
             await another.send(GET)
             assert (await another.response()).status == 200
-        assert not [line for line in access_lines(caplog) if "499" in line]
+        assert not [line for line in access_lines(caplog) if '" 499 ' in line]
         read.set()
         await within(ended)
         await eventually(lambda: [line for line in access_lines(caplog) if '" 499 ' in line and "(close_notify)" in line])
