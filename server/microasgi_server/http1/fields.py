@@ -48,3 +48,25 @@ def validated_field(name: bytes, value: bytes) -> Field:
     if len(value) > REMEMBERED:
         return _cached_field.__wrapped__(name, value)
     return _cached_field(name, value)
+
+
+SECRET = frozenset([b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"])
+"""Fields of requests whose values aren't kept, however short they are."""
+
+_LINES = 1024
+
+_lines: dict[bytes, tuple[bytes, bytes]] = {}
+
+known_line = _lines.get
+"""The field of a line of a request that has come before. Clients send the same few lines again and again."""
+
+
+def read_line(line: bytes) -> tuple[bytes, bytes]:
+    """The name, in lower case, and the value of a well-formed line of a request, which is kept for the next one like it."""
+    name, _, value = line.partition(b":")
+    field = name.lower(), value.strip()  # a space or a tab: nothing else that `strip` takes got through
+    if len(line) <= REMEMBERED and field[0] not in SECRET:
+        if len(_lines) >= _LINES:
+            _lines.clear()
+        _lines[line] = field
+    return field

@@ -10,12 +10,11 @@ tests hold each against the other. Nothing downstream checks again.
 """
 
 import re
-from functools import lru_cache
 
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.arbiter import arbitrate, too_large
 from microasgi_server.http1.faults import stranger
-from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, listed, options
+from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, known_line, listed, options, read_line
 from microasgi_server.http1.framing import DIGITS, body_length
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.targets import is_known_authority
@@ -130,7 +129,7 @@ class Reader:
 def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
     """The head that the expression has found; None if something in it is for the arbiter to decide."""
     method, target, block = match.groups()
-    fields = [_known_field(line) if len(line) <= REMEMBERED else _field(line) for line in block.splitlines()]
+    fields = [known_line(line) or read_line(line) for line in block.splitlines()]
     named = dict(fields)
     host = named.get(b"host", b"")
     if len(host) > REMEMBERED or not is_known_authority(host) or (len(named) < len(fields) and _repeats(fields)):
@@ -141,15 +140,6 @@ def _ordinary(match: re.Match[bytes], limits: Limits) -> Head | None:
     raw_path, _, query = target.partition(b"?")
     head = Head(method, target, b"1.1", fields, raw_path, query)
     return head if _SPEAKING.isdisjoint(named) or _heed(head, named) else None
-
-
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line.partition(b":")
-    return name.lower(), value.strip()  # a space or a tab: nothing else that `strip` takes got through
-
-
-_known_field = lru_cache(maxsize=1024)(_field)
-"""A client sends the same few lines again and again."""
 
 
 def _repeats(fields: Fields) -> bool:
