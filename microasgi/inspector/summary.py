@@ -188,7 +188,7 @@ def _without_a_call(told: Story) -> Iterator[str]:
 def _departure(told: Story, left: float) -> Iterator[str]:
     yield f"The client {PARTED[told.way]} at {clock(left)}."
     known = told.noticed
-    if known is not None and told.way != "goodbye" and (told.heard is None or known <= told.heard):
+    if known is not None and known > left and told.way != "goodbye" and (told.heard is None or known <= told.heard):
         yield f"{NOTICED[told.noticed_by]} {span(known - left)} later{_hearing(told, known)}"
     elif told.heard is not None:
         yield f"The handler {told.by} *{span(told.heard - left)}* later{_ending(told)}"

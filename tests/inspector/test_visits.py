@@ -1,5 +1,6 @@
 """ "Be the client": requests that the page has made, what they ask for, and how they leave."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from microasgi import Request, Router, WebSocket
 from microasgi.inspector.leaving import WAYS
 from microasgi.inspector.page.visits import ways
 from tests.conftest import LOOPS
-from tests.harness import eventually
+from tests.harness import Departure, eventually
 from tests.inspector.inspected import Inspected, inspecting
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +148,22 @@ async def test_nothing_is_sent_anywhere_else(inspected: Inspected) -> None:
     found = await inspected.timeline(id)
     assert found["title"] == "GET //evil.example/"
     assert found["status"] == 404
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_a_client_from_elsewhere_leaves_when_the_server_notices(inspected: Inspected, how: Departure) -> None:
+    """Of a browser, or of curl, there is no more to know: its departure is told all the same."""
+    entries = inspected.session.recording.entries
+    async with await inspected.app.connect() as client:
+        await client.send(b"GET /sleep HTTP/1.1\r\nHost: here\r\n\r\n")
+        await eventually(lambda: any(event["what"] == "wait" for entry in entries.values() for event in entry.told()))
+        (id,) = entries
+        assert (await inspected.get(f"/timeline/{id}"))["sum"].startswith("The client is there; the handler waits at test_visits.py")
+        client.leave(how)
+        found = await inspected.timeline(id)
+    assert re.match(r"The client left( by a reset)? at \d+ ms\. The handler was told at test_visits\.py:\d+ in sleep", found["sum"])
+    assert ("by a reset" in found["sum"]) == (how == "RST")
+    assert (found["status"], found["reasons"]) == (499, [])
 
 
 async def test_there_are_not_too_many(inspected: Inspected) -> None:

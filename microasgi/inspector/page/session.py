@@ -19,6 +19,7 @@ from microasgi.inspector.page.sheet import Sheet
 from microasgi.inspector.page.standing import standing, workers
 from microasgi.inspector.page.visits import Asked, Visit, Visits, ways
 from microasgi.inspector.reasons import Blocked, Seen
+from microasgi.inspector.strangers import with_departure
 from microasgi.inspector.told import Cut, Shown, in_order, shown
 
 LOOK = 0.05
@@ -231,7 +232,7 @@ class Session:
 
     def _sheet(self, entry: Entry) -> Sheet:
         visit = self._visits_of.get(entry.id)
-        events: list[Shown] = [*entry.told(), *(visit.events if visit is not None else ())]
+        events: list[Shown] = [*entry.told(), *visit.events] if visit is not None else with_departure(entry.told())
         began = min((event["at"] for event in events), default=0.0)
         lost = [(each.newest[0]["at"] - began, each.left_out) for each in (entry, visit and visit.events) if each and each.left_out]
         left_out = (min(at for at, _ in lost), sum(count for _, count in lost)) if lost else None
