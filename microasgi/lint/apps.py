@@ -71,9 +71,18 @@ class AppError(Exception):
     """The app can't be asked: it hasn't started."""
 
 
+def _routes(app: Any) -> Iterable[Any]:
+    """An app's routes, also those of one in middleware, which keeps it as `app`, mostly."""
+    within, seen = app, set[int]()
+    while not hasattr(within, "routes") and hasattr(within, "app") and id(within) not in seen:
+        seen.add(id(within))
+        within = within.app
+    return getattr(within, "routes", None) or ()
+
+
 def usual(app: Any, paths: Iterable[str] = ()) -> list[Request]:
     """A sensible set of requests: to these paths, else to those that the app's `routes` tell of, and to some that are probably none."""
-    told = [*paths] or [path for route in getattr(app, "routes", ()) if isinstance(path := getattr(route, "path", None), str)]
+    told = [*paths] or [path for route in _routes(app) if isinstance(path := getattr(route, "path", None), str)]
     known = [*dict.fromkeys(["/", *map(_filled, told)])]
     return [
         *(Request(method, path) for path in known for method in ("GET", "HEAD", "POST")),

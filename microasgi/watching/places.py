@@ -15,6 +15,8 @@ _LIBRARIES = tuple(
     {*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<"}
 )
 _SERVER = "microasgi_server"
+_DEMO = str(Path(__file__).parents[1] / "demo.py")
+"""The one app among the libraries: whoever tries the tools on it wants to see its lines."""
 
 _REMEMBERED = 4096
 
@@ -57,7 +59,7 @@ def place_of(code: CodeType, instruction: int) -> Place:
 def _look_up(code: CodeType, instruction: int) -> Place:
     file = code.co_filename
     number = next((line for start, end, line in code.co_lines() if start <= instruction < end and line), code.co_firstlineno)
-    own = not file.startswith(_LIBRARIES) and _SERVER not in Path(file).parts
+    own = file == _DEMO or (not file.startswith(_LIBRARIES) and _SERVER not in Path(file).parts)
     return Place(code, instruction, f"{Path(file).name}:{number} in {code.co_name}", linecache.getline(file, number).strip(), own)
 
 

@@ -15,7 +15,7 @@ import pytest
 from microasgi_server.connection import Connection
 from microasgi_server.taps import tapped
 
-from microasgi import CancelOnDisconnect, Request, Response, Router, StreamingResponse
+from microasgi import CancelOnDisconnect, Request, Response, Router, StreamingResponse, demo
 from microasgi.watching import watch
 from microasgi.watching.events import Event, Redaction, plain
 from tests.conftest import LOOPS
@@ -135,6 +135,12 @@ async def test_a_departure_is_told_from_the_wait_to_the_end() -> None:
     assert wait.source[0] is query.__code__
     order = [event.what for event in told]
     assert order.index("hang_up") < order.index("told") < order.index("stage") < order.index("thrown")
+
+
+async def test_the_demos_own_lines_are_named() -> None:
+    """It is an app, though it lies among the framework's files."""
+    told = Told()
+    await leave(demo.routes, told, b"/sleep", "0 waits in sleep: await anyio.sleep(10)")
 
 
 async def test_children_are_followed_each_by_its_number() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from microasgi import Request, Router, StreamingResponse
-from microasgi.lint import Level, apps
+from microasgi import CancelOnDisconnect, Request, Router, StreamingResponse
+from microasgi.lint import Level, Lint, apps
 from microasgi.lint.__main__ import main
 from microasgi.lint.apps import AppError, examine, usual
 
@@ -64,6 +64,11 @@ async def test_a_router_is_clean() -> None:
         "websocket /": 403,
     }
     assert isinstance(examined.answers["GET /crash"], ZeroDivisionError)
+
+
+def test_routes_are_found_in_middleware() -> None:
+    """Who wraps an app has it asked for the same."""
+    assert usual(CancelOnDisconnect(Lint(routes))) == usual(routes)
 
 
 async def test_what_an_app_does_wrong_is_its_own() -> None:
