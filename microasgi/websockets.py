@@ -203,8 +203,10 @@ class WebSocket:
         """Send an ASGI message, as it is (ASGI WebSocket spec). Under `on_disconnect="finish"` it is dropped, if the client has left.
 
         :raises WebSocketDisconnect: the client has left
-        :raises RuntimeError: it was closed by the handler itself
+        :raises RuntimeError: it isn't accepted yet, or was closed by the handler itself
         """
+        if self.pending and not self.gone and message["type"] == "websocket.send":
+            raise RuntimeError("nothing is said before the handshake is answered: await ws.accept() first")
         if not self.pending and not self.open and not self.gone:
             raise RuntimeError(f"the WebSocket is {self._stage.name}: nothing can be sent any more")
         try:

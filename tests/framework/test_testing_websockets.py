@@ -186,3 +186,17 @@ def test_plain_functions_have_websockets_too(backend: str) -> None:
             assert (ws.response.status_code, repr(ws)) == (402, "<Conversation '/denied', 2 awaits, over, 0 messages to read>")
         departures = list(client.hang_up_everywhere("/echo/a", "WEBSOCKET", say=["a"]))
         assert len(departures) >= 2
+
+
+@pytest.mark.parametrize("early", [lambda ws: ws.send_text("hello"), lambda ws: ws.send_bytes(b"hello"), lambda ws: ws.send_json({})])
+async def test_who_speaks_before_it_has_accepted_is_told_to_accept(early: Any) -> None:
+    """The handshake has no answer yet: the sentence says what gives it one."""
+    routes = Router()
+
+    @routes.websocket("/")
+    async def handler(ws: WebSocket) -> None:
+        await early(ws)
+
+    with pytest.raises(RuntimeError, match=r"await ws\.accept\(\) first"):
+        async with Client(routes).websocket("/"):
+            pass
