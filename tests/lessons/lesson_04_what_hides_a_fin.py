@@ -152,6 +152,6 @@ BREAK = Break(
 
 READ_NEXT = [
     Place("server/microasgi_server/transports/paused.py", "PausedSockets.watch"),  # one epoll for all paused sockets
-    Place("server/microasgi_server/transports/paused.py", "_enlarge"),  # how the kernel is made to take more
+    Place("server/microasgi_server/transports/buffers.py", "enlarge"),  # how the kernel is made to take more
     Place("server/microasgi_server/connection.py", "Connection.regulate"),  # when reading pauses
 ]
