@@ -14,21 +14,25 @@ FORGOTTEN_THREAD = " in to_thread"
 """asyncio's own way to a thread, which nobody waits for who is cancelled."""
 
 WAITS_FOR_CHILDREN = (" in __aexit__", " in _aexit", " in _nested_child_finished")
-"""Where the parent of a task group stands until the last of its tasks has ended, on asyncio and on trio."""
+"""Where the parent of a task group stands until the last of its tasks has ended, on asyncio."""
+
+ANY_WAIT = " in _real_async_yield"
+"""Where every task of trio stands: there only the app's own line tells of a task group."""
 
 
 class Wait(NamedTuple):
-    """A task waits: since when, where in the app's own code, where in all, and whether for a thread."""
+    """A task waits: since when, where in the app's own code, where in all, whether for a thread, and that line of the app's."""
 
     since: float
     at: str
     inner: str
     threaded: bool
+    line: str
 
     @property
     def for_children(self) -> bool:
         """Whether that is for the tasks that it has started."""
-        return self.inner.endswith(WAITS_FOR_CHILDREN)
+        return self.inner.endswith(WAITS_FOR_CHILDREN) or (self.inner.endswith(ANY_WAIT) and self.line.startswith("async with "))
 
 
 @dataclass
@@ -66,8 +70,9 @@ class Course:
 
     asked: whether somebody in the app has asked to be told; receiving: how many wait in `receive()`.
     told: whether they were; stage: how far the delivery has come.
+    sent: how long after the departure the handler's task was cancelled, in milliseconds, whatever it waited for.
     answered: the status that the handler still answered with, once it had heard; 0: none.
-    computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds.
+    computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds; behind: which await.
     tasks: by number.
     """
 
@@ -75,8 +80,10 @@ class Course:
     receiving: int = 0
     told: bool = False
     stage: str = ""
+    sent: float | None = None
     answered: int = 0
     computed: float = 0.0
+    behind: str = ""
     tasks: dict[int, Task] = field(default_factory=lambda: {0: Task(0)})
 
     @property
@@ -90,7 +97,7 @@ def course(events: Sequence[Shown], left: float) -> Course:
 
     :param left: when the client left
     """
-    found = Course(computed=_computed(events, left))
+    found = Course(**_computed(events, left))
     for event in events:
         facts: dict[str, Any] = event["facts"]
         match event["lane"], event["what"]:
@@ -104,23 +111,35 @@ def course(events: Sequence[Shown], left: float) -> Course:
                 found.answered = facts["message"].get("status") or 0
             case "handler", "stage":
                 found.stage = facts["new"]
+                if found.stage == "SENT" and found.sent is None:
+                    found.sent = event["at"] - left
+            case "handler", "thrown" if found.told and not found.stage:
+                pass  # nothing is delivered: it is of the handler's own making, a timeout for example
             case "handler", what:
                 number = facts.get("task") or 0
                 _follow(found.tasks.setdefault(number, Task(number)), what, event["at"], facts, left, found.stage == "OVER")
     return found
 
 
-def _computed(events: Sequence[Shown], left: float) -> float:
-    """The longest time that it computed, as far as that ended behind the departure: no await, no message."""
-    longest, since = 0.0, None
+def _computed(events: Sequence[Shown], left: float) -> dict[str, Any]:
+    """The longest time that it computed, as far as that ended behind the departure: no await, no message. And behind which await."""
+    longest, behind, since, at, waited = 0.0, "", None, "", dict[int, str]()
     for event in events:
         kind = event["lane"], event["what"]
         if kind[0] in ("asgi", "handler") or kind[1] == "now":
-            if since is not None and event["at"] > left:
-                longest = max(longest, event["at"] - since)
-            begins = kind in (("asgi", "call"), ("handler", "go on"))
-            since = event["at"] if begins or (since is not None and kind != ("handler", "wait")) else None
-    return longest
+            if since is not None and event["at"] > left and event["at"] - since > longest:
+                longest, behind = event["at"] - since, at
+            if kind in _BEGINS:
+                at = waited.get(event["facts"].get("task") or 0, "")
+            elif kind == ("handler", "wait"):
+                waited[event["facts"].get("task") or 0] = event["facts"].get("at") or ""
+            since = event["at"] if kind in _BEGINS or (since is not None and kind not in _ENDS) else None
+    return {"computed": longest, "behind": behind}
+
+
+_BEGINS = {("asgi", "call"), ("handler", "go on"), ("handler", "thrown")}
+_ENDS = {("handler", "wait"), ("handler", "returned"), ("handler", "raised")}
+"""Between which a task is at work."""
 
 
 def _follow(task: Task, what: str, at: float, facts: dict[str, Any], left: float, is_over: bool) -> None:
@@ -130,7 +149,7 @@ def _follow(task: Task, what: str, at: float, facts: dict[str, Any], left: float
             task.name = facts.get("name") or ""
         case "wait" if not is_turn(facts):
             steps = (facts.get("inner") or "", facts.get("line") or "", *(facts.get("chain") or ()))
-            wait = Wait(at, facts.get("at") or "", facts.get("inner") or "", any(THREAD in step for step in steps))
+            wait = Wait(at, facts.get("at") or "", facts.get("inner") or "", any(THREAD in step for step in steps), steps[1])
             if task.raised is None and (at <= left or task.held is None):
                 task.held = wait
             elif task.raised is not None and not is_over:

@@ -71,7 +71,8 @@ def _reasons(news: Course, told: Story, left: float, seen: Seen) -> Iterator[str
             "notice that the client left, nor serve anybody else. What takes long there belongs into a thread, or must await."
         )
     elif news.computed > LONG:
-        yield f"*It computed for {span(news.computed)} without an await*: meanwhile the loop could tell nobody anything."
+        behind = f", behind the one at `{news.behind}`" if news.behind else ""
+        yield f"*It computed for {span(news.computed)} without an await*{behind}: meanwhile the loop could tell nobody anything."
     heard = ended if told.heard is None else told.heard
     if heard - left >= SOON and not blocked and news.computed <= LONG:
         yield from _unheard(news, seen, heard - left, told.heard is not None)
@@ -88,7 +89,8 @@ def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[s
     held = news.own.held
     at = f", at `{held.at}`" if held is not None and held.at else ""
     is_, for_ = ("was", f" for {span(late)}") if at_last else ("is", "")
-    deaf = next((task for task in news.tasks.values() if task.number and task.has_swallowed(SOON)), None)
+    swallowed = next((task for task in news.tasks.values() if task.number and task.has_swallowed(SOON)), None)
+    deaf = _deaf(news) if held is not None and held.for_children else None
     if not news.asked and news.receiving <= 0:
         yield (
             "*Nobody in this app has asked to be told* of a departure, and ASGI tells only who waits in `receive()`. "
@@ -98,14 +100,18 @@ def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[s
         yield "*The server has told nobody*: somebody in this app waits in `receive()`, which has not returned."
     elif news.told and not news.stage:
         yield f'*Its route says `on_disconnect="finish"`*: it is told of no departure{at}. It works to its end; its answer is dropped.'
+    elif swallowed is not None:
+        yield _swallowed(swallowed)
     elif deaf is not None:
-        yield _swallowed(deaf)
+        yield _waits_for(deaf)
     elif held is not None and held.threaded:
         where = f", at `{seen.threads[0]}`" if len(seen.threads) == 1 else ""
         yield (
             f"*It {is_} in a thread*{for_}{where}, and nobody can stop a thread. One that works for long can ask whether its client is "
             "there: `anyio.from_thread.check_cancelled()` raises if not."
         )
+    elif news.sent is not None and news.sent < SOON:  # it awaits a task of its own, which was cancelled with it
+        yield from _cleanup(news, late)
     elif news.stage:
         yield (
             f"*It {is_} shielded*{for_}{at}: `CancelScope(shield=True)` holds off the cancellation, which is raised at the first await "
@@ -116,7 +122,8 @@ def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[s
 def _heard(news: Course, after: float) -> Iterator[str]:
     """Why it goes on although it has heard."""
     swallowed = next((task for task in news.tasks.values() if task.has_swallowed(SOON)), None)
-    deaf = _deaf(news) if any(wait.for_children for wait in news.own.later) else None
+    waits = news.own.later or ([news.own.held] if news.own.held is not None and news.own.raised is None else [])
+    deaf = _deaf(news) if any(wait.for_children for wait in waits) else None
     if swallowed is not None:
         yield _swallowed(swallowed)
     elif news.answered not in (0, CLIENT_CLOSED_REQUEST):
@@ -124,21 +131,28 @@ def _heard(news: Course, after: float) -> Iterator[str]:
             f"*It has swallowed the cancellation*: after that was raised it still answered, with {news.answered}, which nobody gets. "
             f"{ADVICE}"
         )
-    elif deaf is not None and deaf.held is not None:
-        yield (
-            f"*It waits for task {deaf.number}*, `{deaf.name}`, which is {'in a thread' if deaf.held.threaded else 'shielded'}, "
-            f"at `{deaf.held.at}`: who has started a task in a group waits for its end."
-        )
-    elif after > LONG:
-        at = next((f", at `{wait.at}`" for wait in news.own.later if not wait.for_children), "")
+    elif deaf is not None:
+        yield _waits_for(deaf)
+    else:
+        yield from _cleanup(news, after)
+
+
+def _cleanup(news: Course, after: float) -> Iterator[str]:
+    if after > LONG:
+        at = next((f", at `{wait.at}`" for task in news.tasks.values() for wait in task.later if not wait.for_children), "")
         yield f"*Its cleanup takes {span(after)}*{at}. When its grace is over, every await there is cancelled."
 
 
 def _deaf(news: Course) -> Task | None:
     """A task that the handler has started, and that hears nothing when it does."""
-    heard = news.own.raised[0] if news.own.raised else 0.0
+    heard = min((task.raised[0] for task in news.tasks.values() if task.raised), default=0.0)
     late = (task for task in news.tasks.values() if task.number and (task.raised is None or task.raised[0] - heard > SOON))
     return next((task for task in late if task.held is not None), None)
+
+
+def _waits_for(deaf: Task) -> str:
+    where = f"{'in a thread' if deaf.held.threaded else 'shielded'}, at `{deaf.held.at}`" if deaf.held is not None else "shielded"
+    return f"*It waits for task {deaf.number}*, `{deaf.name}`, which is {where}: who has started a task in a group waits for its end."
 
 
 def _swallowed(task: Task) -> str:

@@ -80,6 +80,10 @@ def story(events: Sequence[Shown]) -> Story:
                 found[name] = value
             else:
                 found.setdefault(name, value)
+    found.pop("delivers", None)
+    member = found.pop("member", None)
+    if member is not None and "heard" not in found:
+        found |= {"heard": member, "by": "was told in one of its tasks"}
     return Story(**found)
 
 
@@ -114,6 +118,10 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
             yield "over", at
         case "handler", _ if not facts.get("task"):
             yield from _handled(event["what"], facts, at, found)
+        case "handler", "thrown" if (
+            "delivers" in found and "clean" not in found
+        ):  # on trio, who waits for a task group hears when its tasks have ended
+            yield "member", at
 
 
 def _sent(message: dict[str, Any], at: float) -> Iterator[tuple[str, Any]]:
@@ -133,9 +141,9 @@ def _handled(what: str, facts: dict[str, Any], at: float, found: dict[str, Any])
                 yield "cleanup", found.get("cleanup", 0) + 1
         case "go on":
             yield "computes", True
-        case "stage" if facts["new"] == "OVER":
-            yield "clean", at
-        case "thrown" if "left" in found:
+        case "stage":
+            yield ("clean" if facts["new"] == "OVER" else "delivers"), at
+        case "thrown" if "left" in found and ("told" not in found or "delivers" in found):  # else it is of the handler's own making
             yield "heard", at
             yield "by", f"was told at {found['at']}" if found.get("at") else "was told"
         case "raised" if "left" not in found and not str(facts.get("error", "")).startswith("Cancel"):

@@ -182,3 +182,70 @@ def test_the_right_one_is_blamed_for_a_blocked_loop(events: Any, who: str) -> No
     seen = Seen([Blocked(200, 2900, "shop.py:30 in work: time.sleep(3)")])
     reason = reasons(events, story(events), seen)[0]
     assert reason.startswith(f"*{who} the event loop*, which stood in `shop.py:30 in work: time.sleep(3)` for 2.70 s")
+
+
+own = Router()
+
+
+async def shielding() -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(0.3)
+
+
+async def cleans() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        await anyio.sleep(0.6)
+
+
+@own.get("/member")
+async def member(request: Request) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep, 9)
+        tasks.start_soon(shielding)
+
+
+@own.get("/cleaning-member")
+async def cleaning_member(request: Request) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cleans)
+
+
+@own.get("/one-of-two")
+async def one_of_two(request: Request) -> None:
+    await asyncio.gather(cleans(), swallows())
+
+
+async def swallows() -> None:
+    with suppress(BaseException):
+        await anyio.sleep_forever()
+
+
+@own.get("/polling", on_disconnect="finish")
+async def polling(request: Request) -> None:
+    for _ in range(4):
+        with anyio.move_on_after(0.05):
+            await anyio.sleep_forever()
+
+
+OWN = {
+    "/member": (r"\*It waits for task \d\*, `.*shielding`, which is shielded, at `test_reasons\.py:\d+ in shielding`", r"was told"),
+    "/cleaning-member": (r"\*Its cleanup takes \d+ ms\*, at `test_reasons\.py:\d+ in cleans`|^$", r"was told"),
+    "/one-of-two": (r"\*Its cleanup takes \d+ ms\*, at `test_reasons\.py:\d+ in cleans`", r"was told"),
+    "/polling": (r'\*Its route says `on_disconnect="finish"`\*', r"never heard"),
+}
+
+
+@pytest.mark.parametrize("path", OWN)
+async def test_members_and_timeouts_are_not_taken_for_what_they_are_not(path: str) -> None:
+    """Who waits for members has swallowed nothing, is in no shield, has not computed, and has heard; a timeout is no departure."""
+    on_trio = sniffio.current_async_library() == "trio"
+    if path == "/one-of-two" and on_trio:
+        return  # that is asyncio's `gather`
+    async with inspecting(own) as inspected:
+        found = await inspected.timeline(await inspected.visit("GET", path))
+    reason, known = OWN[path]
+    assert re.search(known, found["sum"]), found["sum"]
+    assert re.match(reason, "".join(found["reasons"])), found["reasons"]
+    assert found["reasons"] or on_trio
