@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from microasgi.lint.apps import AppError, examine, usual
+from microasgi.lint.apps import PATIENCE, AppError, examine, usual
 from microasgi.lint.document import document
 from microasgi.lint.probes.probing import probe
 from microasgi.lint.probes.server import KNOWN, ProbeError
@@ -53,7 +53,9 @@ def _server(command: str, level: Level) -> list[Finding]:
 
 def _app(arguments: argparse.Namespace, level: Level) -> list[Finding]:
     app = _load(arguments.app)
-    examined = anyio.run(examine, app, usual(app, arguments.path), Level.NOTE, backend=arguments.backend)
+    requests = list(usual(app, arguments.path))
+    print(f"asks {arguments.app} for {len(requests)} responses; each may take {PATIENCE:g} s", file=sys.stderr, flush=True)
+    examined = anyio.run(examine, app, requests, Level.NOTE, backend=arguments.backend)
     for asked, answer in examined.answers.items():
         if isinstance(answer, Exception):
             print(f"{asked}: the app has raised {type(answer).__name__}: {answer}")
