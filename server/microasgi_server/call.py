@@ -136,8 +136,7 @@ class Call:
         if message.get("more_body", False) and not exchange.told and not self._is_told_elsewhere():
             exchange.cancelled = True
             self.cancel()
-        if message.get("more_body", message["type"] == "websocket.send"):  # it may never do anything else
-            await checkpoint()
+        await checkpoint()
 
     def _is_told_elsewhere(self) -> bool:
         """Whether the present task is not the call's, and another waited in `receive()` when the client left.

@@ -18,7 +18,7 @@ from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Next
 from microasgi_server.http1 import heads
 from microasgi_server.http1.exchange import Exchange
-from microasgi_server.http1.fields import Field, _cached_field, validated_field
+from microasgi_server.http1.fields import Field, Kept, _cached_field, validated_field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import TRANSITIONS, Phase, Step
 from microasgi_server.http1.protocol import Protocol
@@ -1086,7 +1086,7 @@ def test_the_heads_that_are_kept_are_bounded() -> None:
     """Heads of which each is another don't fill the memory, and long ones, as session cookies are, aren't kept at all."""
     for number in range(3000):
         assert b"\r\nx-request-id: %d\r\n" % number in answer([(b"x-request-id", b"%d" % number)])
-    assert len(heads._heads) <= heads._KEPT
+    assert len(heads._heads) <= Kept.MOST
     before = len(heads._heads)
     answer([(b"set-cookie", b"session=" + b"x" * 100)])
     assert len(heads._heads) == before
@@ -1113,7 +1113,7 @@ def test_a_field_that_can_change_or_be_used_up_is_sent_and_not_kept() -> None:
 
 def test_threads_that_fill_the_kept_heads_at_once_do_not_unbind_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers in several threads share them: two that put one in at the bound must not be the end of it."""
-    full = {number: heads.ResponseHead(200, ()) for number in range(heads._KEPT + 1)}
+    full: Kept[object, heads.ResponseHead] = Kept({number: heads.ResponseHead(200, ()) for number in range(Kept.MOST + 1)})
     monkeypatch.setattr(heads, "_heads", full)
     answer([(b"x-one", b"more")])
     assert len(full) == 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
 from microasgi_server.http1 import reader
-from microasgi_server.http1.fields import _LINES, _lines, known_line, read_line
+from microasgi_server.http1.fields import Kept, _lines, known_line, read_line
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.reader import Head, Reader
 
@@ -406,7 +406,7 @@ def test_lines_that_are_remembered_are_few_short_and_no_secrets() -> None:
     """The same line makes the same field again; what is long or secret isn't kept, and not more than a bounded number is."""
     for number in range(3000):
         assert read_line(b"X-Number:  %d " % number) == (b"x-number", b"%d" % number)
-        assert len(_lines) <= _LINES
+        assert len(_lines) <= Kept.MOST
     assert known_line(b"X-Number:  2999 ") == (b"x-number", b"2999")
     for line in (b"Cookie: a=b", b"AUTHORIZATION: Bearer x", b"X-Long: " + b"x" * 100):
         read_line(line)

@@ -54,10 +54,10 @@ class ResponseEncoder:
         framing = self._framing
         if framing is LENGTH:
             # Checked while the head is held back: this can still become a 500.
-            self._remaining = left = self._remaining - len(body)
+            left = self._remaining - len(body)
             if left < 0 or (left and step is not BODY):
-                self._remaining += len(body)
                 raise AppError(f"the body is {'longer' if left < 0 else 'shorter'} than the response's content-length says")
+            self._remaining = left
         elif framing is CHUNKS:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk + b"0\r\n\r\n" if step is LAST_BODY else chunk

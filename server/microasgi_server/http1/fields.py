@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TypeVar
 
 import h11
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -53,9 +57,20 @@ def validated_field(name: bytes, value: bytes) -> Field:
 SECRET = frozenset([b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"])
 """Fields of requests whose values aren't kept, however short they are."""
 
-_LINES = 1024
 
-_lines: dict[bytes, tuple[bytes, bytes]] = {}
+class Kept(dict[K, V]):
+    """What was worked out before, by what it was made of: some of it, for it comes again and again."""
+
+    MOST = 1024
+
+    def keep(self, key: K, value: V) -> None:
+        """Add one; where there are too many, all others go."""
+        if len(self) >= self.MOST:  # more, if other threads have servers of their own
+            self.clear()
+        self[key] = value
+
+
+_lines: Kept[bytes, tuple[bytes, bytes]] = Kept()
 
 known_line = _lines.get
 """The field of a line of a request that has come before. Clients send the same few lines again and again."""
@@ -66,7 +81,5 @@ def read_line(line: bytes) -> tuple[bytes, bytes]:
     name, _, value = line.partition(b":")
     field = name.lower(), value.strip()  # a space or a tab: nothing else that `strip` takes got through
     if len(line) <= REMEMBERED and field[0] not in SECRET:
-        if len(_lines) >= _LINES:
-            _lines.clear()
-        _lines[line] = field
+        _lines.keep(line, field)
     return field

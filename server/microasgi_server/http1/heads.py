@@ -10,11 +10,15 @@ from typing import Any
 
 from microasgi_server.asgi import Message
 from microasgi_server.errors import AppError
-from microasgi_server.http1.fields import REMEMBERED, Field, options, validated_field
+from microasgi_server.http1.fields import REMEMBERED, Field, Kept, options, validated_field
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 FRAMING = (b"content-length", b"transfer-encoding")
+
+_BODYLESS = {204: FRAMING, 304: (b"transfer-encoding",)}
+"""Statuses without a body (RFC 9110 §6.4.1), and what may not stand in their heads (§8.6, RFC 9112 §6.1): a 304's length may be told, but
+for chunks clients would wait."""
 
 _IDENTITY = (b"date", b"server")
 
@@ -53,8 +57,7 @@ class ResponseHead:
             raise AppError(f"a response's status is a whole number from 200 to 999, not {status!r}")
         self.status = int(status)
         fields = [validated_field(name, value) for name, value in headers]
-        if status == 204 or status == 304:  # RFC 9110 §8.6, RFC 9112 §6.1: a 304's length may be told, but for chunks clients would wait
-            fields = _without(fields, *(FRAMING if status == 204 else FRAMING[1:]))
+        fields = _without(fields, *_BODYLESS.get(self.status, ()))
         names = [field[0] for field in fields]
         for name in FRAMING:
             if names.count(name) > 1:
@@ -62,7 +65,7 @@ class ResponseHead:
         self.length = int(fields[names.index(b"content-length")][1]) if b"content-length" in names else -1
         self.closes = b"close" in options(fields)
         self.framing = LENGTH
-        if status == 204 or status == 304:  # RFC 9110 §6.4.1
+        if self.status in _BODYLESS:
             self.framing = NONE
         elif self.length < 0 or b"transfer-encoding" in names:  # RFC 9112 §6.3
             self.framing = CHUNKS
@@ -101,9 +104,7 @@ def _without(fields: list[Field], *names: bytes) -> list[Field]:
     return [field for field in fields if field[0] not in names]
 
 
-_KEPT = 1024
-
-_heads: dict[object, ResponseHead] = {}
+_heads: Kept[object, ResponseHead] = Kept()
 
 
 def described(message: Message) -> ResponseHead:
@@ -121,7 +122,5 @@ def described(message: Message) -> ResponseHead:
         head = ResponseHead(status, headers)
         # Only what can't change, nor be used up, speaks for the next one like it.
         if all(type(field) is tuple and len(field[1]) <= REMEMBERED for field in headers):
-            if len(_heads) >= _KEPT:  # more, if other threads have servers of their own
-                _heads.clear()
-            _heads[key] = head
+            _heads.keep(key, head)
     return head
