@@ -4,6 +4,7 @@ A path without parameters is looked up, not tried, and one that no pattern befor
 """
 
 from collections.abc import Iterator
+from heapq import merge
 from typing import Any, TypeAlias
 
 from microasgi.exceptions import HTTPException
@@ -74,8 +75,7 @@ class RouteTable:
 
     def _matches(self, path: str) -> Iterator[Match]:
         """Every route for this path, whatever its method."""
-        literals = self._literals.get(path)
-        for _, route in sorted([*literals, *self._patterns]) if literals else self._patterns:
+        for _, route in merge(self._literals.get(path, ()), self._patterns):
             match = route.template.match(path)
             if match is not None:
                 yield route, *match
