@@ -19,7 +19,7 @@ from microasgi_server import Config, serve
 from microasgi_server.connection import Connection
 from microasgi_server.errors import single_error
 from microasgi_server.signals import chosen_loop, demand_loop
-from microasgi_server.taps import tapped
+from microasgi_server.taps import tapped, tapped_app
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.command.rehearsal import rehearse
@@ -132,7 +132,7 @@ LOOPS: Mapping[str, tuple[str, ...]] = {
 
 def _watched(app: ASGIApp, tap: Callable[[Any], object]) -> ASGIApp:
     """The app, watched from around it, and an answer to whoever asks whether it can be asked."""
-    watched = watch(app, tap=tap)
+    watched = tapped_app(watch(app), tap)
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == READY:

@@ -1,14 +1,14 @@
 """Following a request from outside: where its handler waits, await by await, what wakes it, and how a cancellation reaches it.
 
-    watch(app)             on a server that is tapped, `microasgi_server.taps`, whose events these go between
-    watch(app, tap=…)      on any other: then the app's messages are told, too
+    watch(app)                    on a server that is tapped, `microasgi_server.taps`, whose events these go between
+    tapped_app(watch(app), tap)   on any other
 
 middleware.py  `watch`
 following.py   a coroutine that says when it waits and when it goes on; also the test client's
 members.py     a request's tasks: its own, and all that they start
 places.py      where a suspended coroutine is
 stages.py      how far a cancellation has come
-events.py      what is told to a tap, where no server has one
+telling.py     what a tap takes
 
 | what | facts |
 |---|---|

@@ -19,9 +19,9 @@ from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.delivery import current_task
 from microasgi.promise.stages import OVER
 from microasgi.promise.telling import blocks
-from microasgi.watching.events import Source, Tell, error_text
 from microasgi.watching.following import Call, Followed
 from microasgi.watching.places import Place, innermost, place_of, suspended_in
+from microasgi.watching.telling import Source, Tell, error_text
 
 present: "ContextVar[Member | None]" = ContextVar("microasgi.watching.present", default=None)
 """Which member of which request the running task is."""

@@ -13,11 +13,11 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from microasgi_server.connection import Connection
-from microasgi_server.taps import tapped
+from microasgi_server.taps import Event, Redaction, tapped, tapped_app
+from microasgi_server.taps.redaction import plain
 
 from microasgi import CancelOnDisconnect, Request, Response, Router, StreamingResponse, demo
 from microasgi.watching import watch
-from microasgi.watching.events import Event, Redaction, plain
 from tests.conftest import LOOPS
 from tests.harness import GET, eventually, serving
 from tests.harness import call as call_bare
@@ -187,7 +187,7 @@ async def test_asyncios_own_tasks_are_followed_and_what_is_left_behind_is_named(
         await send({"type": "http.response.body", "body": b""})
 
     told = Told()
-    await call_bare(watch(app, told))
+    await call_bare(tapped_app(watch(app), told))
     count = len(told)
     released.set()
     await left[0]
@@ -210,16 +210,16 @@ async def test_a_thread_that_comes_back_is_a_child() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     told = Told()
-    await call_bare(watch(app, told))
+    await call_bare(tapped_app(watch(app), told))
     assert "0 returned" in told.of("handler")
     if any("starts" in line for line in told.of("handler")):  # on trio it runs in the thread's own system task, in its context
         assert "1 returned" in told.of("handler")
 
 
 async def test_on_other_servers_messages_are_told_too() -> None:
-    """With a tap of its own, `watch` tells what the app and the server say to each other, without secrets."""
+    """With a tap around it, it is told what the app and the server say to each other, without secrets."""
     told = Told()
-    app = watch(CancelOnDisconnect(routes), told, Redaction(["x-mine"]))
+    app = tapped_app(watch(CancelOnDisconnect(routes)), told, Redaction(["x-mine"]))
     headers = [(b"cookie", b"QZ"), (b"x-mine", b"QZ")]
     response = await call_bare(app, path="/finish?a", headers=headers, extensions={})
     assert response.body == b"finished"
@@ -249,7 +249,7 @@ async def test_what_an_app_raises_passes_and_is_told() -> None:
 
     told = Told()
     with pytest.raises(Gone):
-        await call_bare(watch(app, told))
+        await call_bare(tapped_app(watch(app), told))
     assert told.of("handler")[-1] == "0 raised Gone: mine"
     assert told.of("asgi")[-1] == "end Gone: mine"
     gc.collect()
@@ -268,7 +268,7 @@ async def test_who_isnt_watched_isnt_followed() -> None:
 
     told = Told()
     lifespan: Any = {"type": "lifespan"}
-    await watch(app, told)(lifespan, None, None)  # type: ignore[arg-type]
+    await tapped_app(watch(app), told)(lifespan, None, None)  # type: ignore[arg-type]
     await watch(app)({"type": "http"}, None, None)  # type: ignore[arg-type]
     assert [scope["type"] for scope in scopes] == ["lifespan", "http"]
     assert scopes[0] is lifespan

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, cast
 
-from microasgi_server.asgi import ASGIApp, Message, Receive, Scope, Send
+from microasgi_server.asgi import Message
 from microasgi_server.call import Call
 from microasgi_server.connection import Connection
 from microasgi_server.errors import Refusal
@@ -12,15 +12,13 @@ from microasgi_server.exchange import Exchange
 from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import Connected, RunningServer
+from microasgi_server.taps.apps import EXTENSION, receive_told, send_told, told_app
 from microasgi_server.taps.events import Tap, Teller, Voice
 from microasgi_server.taps.exchanges import TappedExchange, TappedProtocol
-from microasgi_server.taps.redaction import Redaction, error_text
+from microasgi_server.taps.redaction import Redaction
 from microasgi_server.taps.streams import Stream
 from microasgi_server.taps.told import told
 from microasgi_server.transports import Cancellable, Transport
-
-EXTENSION = "microasgi.tap"
-"""Where an app that has more to tell finds the request's voice: `scope["extensions"]["microasgi.tap"]["tell"]`, see `Teller.tell`."""
 
 
 class TappedTransport:
@@ -102,21 +100,6 @@ class TappedTransport:
             self._tell("wire", what, {})
 
 
-def _told(app: ASGIApp, tell: Teller) -> ASGIApp:
-    """The same app, whose beginning and end are told."""
-
-    async def told_app(scope: Scope, receive: Receive, send: Send) -> None:
-        tell("asgi", "call", {"scope": tell.redaction.message(scope)})
-        try:
-            await app(scope, receive, send)
-        except BaseException as error:
-            tell("asgi", "end", {"error": error_text(error)})
-            raise
-        tell("asgi", "end", {})
-
-    return told_app
-
-
 class TappedCall(Call):
     """A call that tells what is said between the server and the app."""
 
@@ -125,29 +108,18 @@ class TappedCall(Call):
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         super().__init__(connection, exchange)
         self.tell = cast(TappedExchange, exchange).tell
-        self.scope["extensions"][EXTENSION] = voice = Voice()
-        voice.tell = self.tell.tell
+        self.scope["extensions"][EXTENSION] = Voice(self.tell.tell)
 
     async def run(self) -> None:
-        self.app = _told(self.app, self.tell)
+        self.app = told_app(self.app, self.tell)
         await super().run()
 
     async def receive(self) -> Message:
-        self.tell("asgi", "receive?", {})
-        message = await super().receive()
-        self.tell("asgi", "receive", {"message": self.tell.redaction.message(message)})
-        return message
+        return await receive_told(super().receive, self.tell)
 
     async def send(self, message: Message) -> None:
-        facts = {"message": self.tell.redaction.message(message)}
-        if self.exchange.gone and not self.exchange.attended:
-            facts["dropped"] = True
-        self.tell("asgi", "send", facts)
-        try:
-            await super().send(message)
-        except BaseException as error:
-            self.tell("asgi", "send raised", {"error": error_text(error)})
-            raise
+        nobody = self.exchange.gone and not self.exchange.attended
+        await send_told(super().send, message, self.tell, **({"dropped": True} if nobody else {}))
 
 
 class TappedConnection(Connection):

@@ -76,7 +76,9 @@ class Voice(dict[str, Any]):
 
     __slots__ = ("tell",)
 
-    tell: Callable[[str, str, Source | None, Facts], object]
+    def __init__(self, tell: Callable[[str, str, Source | None, Facts], object]) -> None:
+        super().__init__()
+        self.tell = tell
 
     def __missing__(self, name: str) -> Any:
         if name == "tell":
