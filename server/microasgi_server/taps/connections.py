@@ -1,6 +1,6 @@
 """The shell, told aloud: bytes in and out, what is decided of a connection, and the app's messages."""
 
-from collections.abc import Callable, Coroutine
+from enum import IntEnum
 from itertools import count
 from typing import Any, cast
 
@@ -18,7 +18,16 @@ from microasgi_server.taps.exchanges import TappedExchange, TappedProtocol
 from microasgi_server.taps.redaction import Redaction
 from microasgi_server.taps.streams import Stream
 from microasgi_server.taps.told import told
-from microasgi_server.transports import Cancellable, Transport
+from microasgi_server.transports import Transport
+
+
+class End(IntEnum):
+    """How far a transport is at its end. What it is asked for once more, or behind that, changes nothing."""
+
+    OPEN = 0
+    SHUT = 1
+    CLOSE = 2
+    ABORT = 3
 
 
 class TappedTransport:
@@ -27,7 +36,7 @@ class TappedTransport:
     def __init__(self, inner: Transport, tell: Teller) -> None:
         self._inner: Any = inner
         self._tell = tell
-        self._ended = ""
+        self._end = End.OPEN
         self.outgoing = Stream(tell.redaction)
 
     def __getattr__(self, name: str) -> Any:
@@ -52,20 +61,9 @@ class TappedTransport:
     def server(self, server: Any) -> None:
         self._inner.server = server
 
-    @property
-    def paused(self) -> bool:
-        return bool(self._inner.paused)
-
-    @property
-    def congested(self) -> bool:
-        return bool(self._inner.congested)
-
-    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
-        return cast(Cancellable, self._inner.spawn(run))
-
     def write(self, data: bytes) -> None:
         inner = self._inner
-        if data and not self._ended:
+        if data and self._end is End.OPEN:
             self._tell("wire", "out", {"data": self.outgoing.piece(data)})
         before = inner.congested
         inner.write(data)
@@ -73,7 +71,7 @@ class TappedTransport:
             self._tell("wire", "congested", {"unsent": inner.unsent()})
 
     def pause_reading(self) -> None:
-        if not self._inner.paused and not self._ended:
+        if not self._inner.paused and self._end is End.OPEN:
             self._tell("wire", "pause", {})
         self._inner.pause_reading()
 
@@ -83,21 +81,21 @@ class TappedTransport:
         self._inner.resume_reading()
 
     def shut_write(self) -> None:
-        self._end("shut", after=("",))
+        self._reach(End.SHUT)
         self._inner.shut_write()
 
     def close(self) -> None:
-        self._end("close", after=("", "shut"))
+        self._reach(End.CLOSE)
         self._inner.close()
 
     def abort(self) -> None:
-        self._end("abort", after=("", "shut", "close"))
+        self._reach(End.ABORT)
         self._inner.abort()
 
-    def _end(self, what: str, after: tuple[str, ...]) -> None:
-        if self._ended in after:
-            self._ended = what
-            self._tell("wire", what, {})
+    def _reach(self, end: End) -> None:
+        if end > self._end:
+            self._end = end
+            self._tell("wire", end.name.lower(), {})
 
 
 class TappedCall(Call):

@@ -10,7 +10,9 @@ EVENT = 400
 
 
 class Ring:
-    """A tap that keeps the newest requests, and says how many events it has left out. Any thread may ask.
+    """A tap that keeps the newest requests. Any thread may ask.
+
+    left_out: how many events there were that are kept no longer.
 
     :param requests: how many, at most
     :param events: how many of all of them together
@@ -21,7 +23,7 @@ class Ring:
         self._most = requests, events, size
         self._kept: dict[tuple[int, int], Kept] = {}  # by connection and request, the oldest first
         self._count = self._size = 0
-        self._left_out = 0
+        self.left_out = 0
         self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
@@ -49,12 +51,7 @@ class Ring:
             kept.size -= size
         self._count -= count
         self._size -= size
-        self._left_out += count
-
-    @property
-    def left_out(self) -> int:
-        """How many events there were that are kept no longer."""
-        return self._left_out
+        self.left_out += count
 
     def events(self) -> list[Event]:
         """All that are kept, in order."""
