@@ -14,7 +14,7 @@ from microasgi.datastructures import Headers
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.answer import Answer
-from microasgi.testing.recording import message_facts, name_of, recorded
+from microasgi.testing.recording import message_facts, name_of, records
 from microasgi.testing.stepping import Stepper, goes_on, is_departure
 from microasgi.testing.tasks import Ending
 from microasgi.watching.places import place
@@ -84,7 +84,7 @@ class Call:
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
-        self._record = recorded(f"{scope['method']} {scope['path']}")
+        self._record = records.record(f"{scope['method']} {scope['path']}")
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}}
 
     def __repr__(self) -> str:

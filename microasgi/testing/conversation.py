@@ -13,7 +13,7 @@ from microasgi.exceptions import ClientDisconnect, WebSocketDisconnect
 from microasgi.promise.inbox import VANISHED, Inbox
 from microasgi.promise.visit import EXTENSION
 from microasgi.testing.call import Response
-from microasgi.testing.recording import message_facts, name_of, recorded
+from microasgi.testing.recording import message_facts, name_of, records
 from microasgi.testing.stepping import Stepper
 from microasgi.testing.tasks import Ending
 from microasgi.watching.places import place
@@ -60,7 +60,7 @@ class Conversation:
         self._changed = anyio.Event()
         self._waiting = anyio.Event()
         self._stirred = anyio.Event()
-        self._record = recorded(f"WEBSOCKET {scope['path']}")
+        self._record = records.record(f"WEBSOCKET {scope['path']}")
         scope["extensions"] = {EXTENSION: {"subscribe": self._subscribe}, "websocket.http.response": {}}
 
     def __repr__(self) -> str:

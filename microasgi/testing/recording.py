@@ -83,11 +83,6 @@ _SILENT = Silent("")
 records = Records()
 
 
-def recorded(title: str) -> Record:
-    """The record of a new call."""
-    return records.record(title)
-
-
 def name_of(callback: object) -> str:
     """What a callback is called."""
     return str(getattr(callback, "__qualname__", type(callback).__qualname__))
