@@ -114,11 +114,28 @@ def faults(keys: Iterable[Key], given: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key.name} is {shown(given[key.name])}, not {key.kind.words}"
 
 
-def fields(given: Mapping[str, Any], key: str = "headers") -> Iterator[tuple[Any, Any]]:
+def fields(given: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The header fields that are pairs. An iterable that can be walked only once is left alone."""
-    for pair in _walked(given.get(key)):
+    for pair in _walked(given.get("headers")):
         if len(pair) == 2:
             yield pair[0], pair[1]
+
+
+def field_names(given: Mapping[str, Any]) -> list[bytes]:
+    """Those that are bytes."""
+    return [name for name, _ in fields(given) if isinstance(name, bytes)]
+
+
+def capitals(given: Mapping[str, Any]) -> Iterator[str]:
+    """Names of header fields that aren't in small letters."""
+    names = sorted({name for name in field_names(given) if name != name.lower()})
+    if names:
+        yield f"headers has {shown(names)}"
+
+
+def pseudo_fields(given: Mapping[str, Any]) -> Iterator[str]:
+    """Those of HTTP/2 and HTTP/3, whose names begin with a colon."""
+    yield from (f"headers has {shown(name)}" for name in field_names(given) if name[:1] == b":")
 
 
 def field_faults(given: Mapping[str, Any]) -> Iterator[str]:

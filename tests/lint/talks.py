@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import pytest
+
 from microasgi.lint import Finding, Level, Lint
 
 Message: TypeAlias = Any
@@ -89,10 +91,9 @@ class Script:
             if step[0] == "in":
                 await receive()
             elif len(step) == 3:
-                try:
+                with pytest.raises(type(step[2])) as raised:
                     await send(step[1])
-                except BaseException as error:
-                    assert error is step[2]  # noqa: PT017
+                assert raised.value is step[2]
             else:
                 await send(step[1])
 

@@ -5,7 +5,21 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from microasgi.lint.rule import Level, Moment, Side, Spec, rule, shown
-from microasgi.lint.shapes import BYTES, DICT, ITERABLE, MESSAGES, NAMED, TEXT, TEXTS, Key, faults, field_faults, fields, or_none
+from microasgi.lint.shapes import (
+    BYTES,
+    DICT,
+    ITERABLE,
+    MESSAGES,
+    NAMED,
+    TEXT,
+    TEXTS,
+    Key,
+    capitals,
+    faults,
+    field_faults,
+    or_none,
+    pseudo_fields,
+)
 from microasgi.lint.talks import Heard, Said, Talk
 
 SCOPE = "HTTP Connection Scope"
@@ -80,15 +94,13 @@ def headers_are_pairs_of_bytes(_: Talk, scope: Mapping[str, Any]) -> Iterator[st
 @rule("H-7", Spec.WWW, SCOPE, Level.NOTE, Side.SERVER, Moment.CALLED, "http", "websocket")
 def names_are_in_small_letters(_: Talk, scope: Mapping[str, Any]) -> Iterator[str]:
     """The names of header fields are in small letters, by preference: most apps look for these."""
-    names = sorted({name for name, _ in fields(scope) if isinstance(name, bytes) and name != name.lower()})
-    if names:
-        yield f"headers has {shown(names)}"
+    yield from capitals(scope)
 
 
 @rule("H-8", Spec.WWW, SCOPE, Level.ERROR, Side.SERVER, Moment.CALLED, "http", "websocket")
 def no_pseudo_headers(_: Talk, scope: Mapping[str, Any]) -> Iterator[str]:
     """Pseudo headers of HTTP/2 and HTTP/3, whose names begin with a colon, aren't passed on."""
-    yield from (f"headers has {shown(name)}" for name, _ in fields(scope) if isinstance(name, bytes) and name[:1] == b":")
+    yield from pseudo_fields(scope)
 
 
 @rule("H-9", Spec.WWW, SCOPE, Level.ERROR, Side.SERVER, Moment.CALLED, "http", "websocket")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from microasgi.lint.rule import Level, Moment, Side, Spec, rule, shown
-from microasgi.lint.shapes import MESSAGES, faults, field_faults, fields
+from microasgi.lint.shapes import MESSAGES, capitals, faults, field_faults, field_names, pseudo_fields
 from microasgi.lint.talks import BODIES, Heard, Said, Talk
 
 START, BODY = "Response Start", "Response Body"
@@ -42,21 +42,19 @@ def fields_are_pairs_of_bytes(_: Talk, message: Mapping[str, Any]) -> Iterator[s
 @rule("H-19", Spec.WWW, START, Level.ERROR, Side.APP, Moment.SENDING, *HEADS)
 def field_names_are_in_small_letters(_: Talk, message: Mapping[str, Any]) -> Iterator[str]:
     """The names of header fields are in small letters."""
-    names = sorted({name for name, _ in fields(message) if isinstance(name, bytes) and name != name.lower()})
-    if names:
-        yield f"headers has {shown(names)}"
+    yield from capitals(message)
 
 
 @rule("H-20", Spec.WWW, START, Level.ERROR, Side.APP, Moment.SENDING, *HEADS)
 def no_pseudo_fields(_: Talk, message: Mapping[str, Any]) -> Iterator[str]:
     """There are no pseudo headers of HTTP/2 and HTTP/3, whose names begin with a colon."""
-    yield from (f"headers has {shown(name)}" for name, _ in fields(message) if isinstance(name, bytes) and name[:1] == b":")
+    yield from pseudo_fields(message)
 
 
 @rule("H-21", Spec.WWW, START, Level.NOTE, Side.APP, Moment.SENDING, "http.response.start")
 def framing_is_the_servers(_: Talk, message: Mapping[str, Any]) -> Iterator[str]:
     """`Transfer-Encoding` may be among the header fields, but servers pass it over: how a body is framed is for them to say."""
-    if any(isinstance(name, bytes) and name.lower() == b"transfer-encoding" for name, _ in fields(message)):
+    if b"transfer-encoding" in map(bytes.lower, field_names(message)):
         yield "headers has transfer-encoding"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from microasgi.lint.rule import BOTH_WAYS, Level, Moment, Side, Spec, rule, shown
-from microasgi.lint.shapes import MESSAGES, faults, fields
+from microasgi.lint.shapes import MESSAGES, faults, field_names, fields
 from microasgi.lint.talks import Heard, Said, Talk
 
 ACCEPT, CLOSE = "Accept", "Close"
@@ -65,7 +65,7 @@ def accept_has_its_keys(_: Talk, message: Mapping[str, Any]) -> Iterator[str]:
 @rule("W-8", Spec.WWW, ACCEPT, Level.ERROR, Side.APP, Moment.SENDING, "websocket.accept")
 def subprotocol_is_no_header(_: Talk, message: Mapping[str, Any]) -> Iterator[str]:
     """The subprotocol stands in `subprotocol`, and not in a header field `sec-websocket-protocol`."""
-    if any(isinstance(name, bytes) and name.lower() == b"sec-websocket-protocol" for name, _ in fields(message)):
+    if b"sec-websocket-protocol" in map(bytes.lower, field_names(message)):
         yield "headers has sec-websocket-protocol"
 
 
