@@ -2,15 +2,16 @@
 
 import inspect
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import anyio
 
-from microasgi.asgi import ASGIApp, Message, Scope
+from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.lint.middleware import Lint
 from microasgi.lint.rule import RULES, Finding, Level, Moment, Side, Spec, rule, shown
+from microasgi.testing.lifespan import Lifespan
 
 PATIENCE = 5.0
 """Seconds after which a client leaves."""
@@ -224,39 +225,29 @@ async def _living(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
     :raises AppError: its startup has failed, or part of it takes too long
     """
     state: dict[str, Any] = {}
-    started, stop, ended = anyio.Event(), anyio.Event(), anyio.Event()
-    failures: list[str] = []
-    asked: list[str] = []
-
-    async def receive() -> Message:
-        if asked:
-            await stop.wait()
-            return {"type": "lifespan.shutdown"}
-        asked.append("startup")
-        return {"type": "lifespan.startup"}
-
-    async def send(message: Message) -> None:
-        if message["type"].endswith(".failed"):
-            failures.append(f"the app's {message['type'].split('.')[1]} failed: {message.get('message', '')}")
-        started.set()
-
-    async def run() -> None:
-        await _called_for_long(app, {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}, receive, send)
-        started.set()
-        ended.set()
-
+    lifespan = Lifespan()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        if not await _in_time(started):
-            failures.append(f"the app's startup has taken more than {LIFESPAN:g} s")
-        if not failures:
+        tasks.start_soon(lifespan.run, _silent(app), state)
+        if not await _in_time(lifespan.started):
+            lifespan.failures.append(f"the app's startup has taken more than {LIFESPAN:g} s")
+        if not lifespan.failures:
             yield state
-            stop.set()
-            if not await _in_time(ended):
-                failures.append(f"the app's shutdown has taken more than {LIFESPAN:g} s")
+            lifespan.stop.set()
+            if not await _in_time(lifespan.ended):
+                lifespan.failures.append(f"the app's shutdown has taken more than {LIFESPAN:g} s")
         tasks.cancel_scope.cancel()
-    if failures:
-        raise AppError(failures[0])
+    if lifespan.failures:
+        raise AppError(lifespan.failures[0])
+
+
+def _silent(app: ASGIApp) -> ASGIApp:
+    """The same app, but that a lifespan that raises, whenever that is, counts as none."""
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(Exception):
+            await app(scope, receive, send)
+
+    return silent
 
 
 async def _in_time(event: anyio.Event) -> bool:
@@ -265,11 +256,3 @@ async def _in_time(event: anyio.Event) -> bool:
         await event.wait()
         return True
     return False
-
-
-async def _called_for_long(app: ASGIApp, scope: Scope, receive: Any, send: Any) -> None:
-    """A lifespan that raises is none."""
-    try:
-        await app(scope, receive, send)
-    except Exception:
-        return

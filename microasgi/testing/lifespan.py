@@ -16,7 +16,7 @@ async def running(app: ASGIApp, state: dict[str, Any]) -> AsyncIterator[None]:
 
     :raises RuntimeError: its startup failed
     """
-    lifespan = _Lifespan()
+    lifespan = Lifespan()
     async with beside_the_block() as tasks:
         tasks.start_soon(lifespan.run, app, state)
         await lifespan.started.wait()
@@ -31,7 +31,7 @@ async def running(app: ASGIApp, state: dict[str, Any]) -> AsyncIterator[None]:
         raise RuntimeError(lifespan.failures[0])
 
 
-class _Lifespan:
+class Lifespan:
     """The one call of an app that lasts as long as all others.
 
     started: the app has answered the startup, or has ended without.
@@ -45,8 +45,10 @@ class _Lifespan:
         self.stop = anyio.Event()
         self.ended = anyio.Event()
         self.failures: list[str] = []
+        self._asked = False
 
     async def run(self, app: ASGIApp, state: dict[str, Any]) -> None:
+        """Call the app to its end. It writes into the state what its requests are to have."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
         try:
             await app(scope, self._receive, self._send)
@@ -58,7 +60,8 @@ class _Lifespan:
             self.ended.set()
 
     async def _receive(self) -> Message:
-        if not self.started.is_set():
+        if not self._asked:
+            self._asked = True
             return {"type": "lifespan.startup"}
         await self.stop.wait()
         return {"type": "lifespan.shutdown"}
