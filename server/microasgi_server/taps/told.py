@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from microasgi_server.presence import Presence
 from microasgi_server.taps.events import Teller
 
 Notice = Callable[[Any, Any, Any], None]
@@ -58,7 +59,7 @@ def name_of(callback: object) -> str:
     return str(getattr(callback, "__qualname__", None) or type(callback).__qualname__)
 
 
-class ToldPresence:
+class ToldPresence(Presence):
     """What HTTP's exchanges and WebSockets have in common: who subscribes to the client's departure, and who hears of it.
 
     tell: of this request. There as soon as the exchange is its protocol's.
@@ -68,8 +69,8 @@ class ToldPresence:
 
     def subscribe(self, callback: Any, *more: Any, **named: Any) -> Any:
         self.tell("asgi", "subscribe", {"who": name_of(callback)})
-        return super().subscribe(callback, *more, **named)  # type: ignore[misc]
+        return super().subscribe(callback, *more, **named)
 
     def _tell(self, callback: Any) -> None:
         self.tell("asgi", "told", {"who": name_of(callback)})
-        super()._tell(callback)  # type: ignore[misc]
+        super()._tell(callback)
