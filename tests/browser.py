@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import anyio
 from anyio import to_thread
@@ -18,6 +18,9 @@ PATIENCE = 20.0
 """Seconds after which what a page is waited for has failed. A browser that begins on a busy machine takes its time."""
 
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", "--hide-scrollbars"]
+
+LISTENING = "--remote-debugging-port=0"
+"""An option: the browser can be spoken with."""
 
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13, " ": 32, "Escape": 27, "Tab": 9}
 
@@ -91,27 +94,42 @@ class Tab:
 
 
 @asynccontextmanager
-async def browsing(chromium: str, folder: Path, address: str, width: int = 1440, height: int = 900) -> AsyncIterator[Tab]:
-    """A tab that shows this address, as long as the block lasts.
+async def launched(chromium: str, folder: Path, address: str, *more: str) -> AsyncIterator[None]:
+    """A browser that looks at this address as long as the block lasts; then it is ended.
 
     :param chromium: the program
     :param folder: for the browser's own files
+    :param more: options
     """
-    options = [*OPTIONS, "--remote-debugging-port=0", f"--user-data-dir={folder}", f"--window-size={width},{height}"]
-    process = await anyio.open_process([chromium, *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [chromium, *OPTIONS, f"--user-data-dir={folder}", *more, address]
+    process = await anyio.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        port = await _port(anyio.Path(folder) / "DevToolsActivePort")
-        made = await to_thread.run_sync(_new_tab, port)
-        async with connect(made["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
-            tab = Tab(socket)
-            for domain in ("Runtime", "Log", "Page"):
-                await tab.call(f"{domain}.enable")
-            await tab.resize(width, height)
-            await tab.call("Page.navigate", url=address)
-            yield tab
+        yield
     finally:
         process.terminate()
         await process.aclose()
+
+
+@asynccontextmanager
+async def browsing(chromium: str, folder: Path, address: str, width: int = 1440, height: int = 900) -> AsyncIterator[Tab]:
+    """A tab that shows this address, as long as the block lasts; as `launched`."""
+    async with (
+        launched(chromium, folder, "about:blank", LISTENING, f"--window-size={width},{height}"),
+        connect(await open_tab(folder, "about:blank"), max_size=None, proxy=None) as socket,
+    ):
+        tab = Tab(socket)
+        for domain in ("Runtime", "Log", "Page"):
+            await tab.call(f"{domain}.enable")
+        await tab.resize(width, height)
+        await tab.call("Page.navigate", url=address)
+        yield tab
+
+
+async def open_tab(folder: Path, address: str) -> str:
+    """Where one can be spoken with that shows this address, in the browser that was launched with this folder, and `LISTENING`."""
+    port = await _port(anyio.Path(folder) / "DevToolsActivePort")
+    made: dict[str, str] = await to_thread.run_sync(_new_tab, port, address)
+    return made["webSocketDebuggerUrl"]
 
 
 async def _port(file: anyio.Path) -> int:
@@ -123,6 +141,7 @@ async def _port(file: anyio.Path) -> int:
     return int(lines[0])
 
 
-def _new_tab(port: int) -> Any:
-    with urlopen(Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT"), timeout=PATIENCE) as answer:
+def _new_tab(port: int, address: str) -> Any:
+    direct = build_opener(ProxyHandler({}))
+    with direct.open(Request(f"http://127.0.0.1:{port}/json/new?{address}", method="PUT"), timeout=PATIENCE) as answer:
         return json.load(answer)

@@ -1,19 +1,17 @@
 """A real browser on our server: what EventSource makes of our events, and what a page says before it closes a WebSocket."""
 
 import json
-import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from microasgi import Event, EventStream, HTMLResponse, Request, Router, WebSocket
+from tests.browser import LISTENING, launched, open_tab
 from tests.conftest import LOOPS
 from tests.harness import eventually, serving, within
 from tests.needs import path_of
@@ -35,18 +33,6 @@ PAGE = """
 @pytest.fixture
 def chromium() -> str:
     return path_of("chromium")
-
-
-@asynccontextmanager
-async def browsing(chromium: str, address: str, folder: Path, *more: str) -> AsyncIterator[None]:
-    """A browser looks at this page as long as the block lasts; then it is killed."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", f"--user-data-dir={folder}"]
-    browser = await anyio.open_process([chromium, *options, *more, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        browser.terminate()
-        await browser.aclose()
 
 
 async def test_eventsource_comes_back_where_it_was(chromium: str, tmp_path: Path) -> None:
@@ -75,7 +61,7 @@ async def test_eventsource_comes_back_where_it_was(chromium: str, tmp_path: Path
         seen.extend(await request.json())
         done.set()
 
-    async with serving(routes) as served, browsing(chromium, f"http://127.0.0.1:{served.port}/", tmp_path):
+    async with serving(routes) as served, launched(chromium, tmp_path, f"http://127.0.0.1:{served.port}/"):
         await within(done, 30)
     assert began_after == [None, "1", "2"]
     assert seen == ["1: 1\nis\n\nit", "2: 2\nis\n\nit", "3: 3\nis\n\nit"]
@@ -134,7 +120,7 @@ async def test_what_a_page_sends_before_it_closes_is_not_lost(chromium: str, tmp
         done.set()
 
     async with serving(routes) as served:
-        async with browsing(chromium, f"http://127.0.0.1:{served.port}/?times={times}", tmp_path):
+        async with launched(chromium, tmp_path, f"http://127.0.0.1:{served.port}/?times={times}"):
             await within(done, 50)
             await within(stays)
             assert not gone.is_set()
@@ -151,21 +137,16 @@ TAB = """
 TABS = 3
 
 
-async def close_tab(debugger: ClientConnection) -> None:
-    """As somebody does who clicks at the cross: the browser says 1001."""
-    await debugger.send(json.dumps({"id": 1, "method": "Page.close"}))
+ENDS = {"Page.close": 0.1, "Page.crash": 1.0}
+"""Seconds in which a page is missed that is closed as by who clicks at the cross, for which the browser says 1001; and one that is gone as
+if it ran out of memory, which the browser takes a while to learn and to say."""
 
 
-async def crash_tab(debugger: ClientConnection) -> None:
-    """As one does that runs out of memory: its process is gone, which the browser takes a while to learn and to say."""
-    await debugger.send(json.dumps({"id": 1, "method": "Page.crash"}))
-
-
-@pytest.mark.parametrize(("end", "seconds"), [(close_tab, 0.1), (crash_tab, 1.0)])
-async def test_a_tab_that_is_killed_is_missed_at_once(chromium: str, tmp_path: Path, end: Any, seconds: float) -> None:
+@pytest.mark.parametrize(("method", "seconds"), ENDS.items(), ids=ENDS)
+async def test_a_tab_that_is_killed_is_missed_at_once(chromium: str, tmp_path: Path, method: str, seconds: float) -> None:
     """The browser lives on; the handler is cancelled so soon all the same. On a machine that has other things to do the quickest counts."""
     routes = Router()
-    stays, gone = list[float](), list[float]()
+    stays, gone = list[WebSocket](), list[float]()
 
     @routes.get("/")
     async def page(request: Request) -> HTMLResponse:
@@ -174,24 +155,21 @@ async def test_a_tab_that_is_killed_is_missed_at_once(chromium: str, tmp_path: P
     @routes.websocket("/stay")
     async def stay(ws: WebSocket) -> None:
         await ws.accept()
-        stays.append(time.monotonic())
+        stays.append(ws)
         try:
             await anyio.sleep_forever()
         finally:
             gone.append(time.monotonic())
 
-    took = []
-    async with serving(routes) as served, browsing(chromium, "about:blank", tmp_path, "--remote-debugging-port=0"):
-        await eventually(lambda: (tmp_path / "DevToolsActivePort").exists(), 30)
-        port = (tmp_path / "DevToolsActivePort").read_text().split()[0]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as tabs:
-            for number in range(1, TABS + 1):
-                tab = (await tabs.put(f"/json/new?http://127.0.0.1:{served.port}/")).json()
-                await eventually(lambda number=number: len(stays) == number, 30)  # type: ignore[misc]
-                async with connect(tab["webSocketDebuggerUrl"]) as debugger:
-                    began = time.monotonic()
-                    await end(debugger)
-                    await eventually(lambda number=number: len(gone) == number)  # type: ignore[misc]
-                took.append(gone[-1] - began)
+    took: list[float] = []
+    async with serving(routes) as served, launched(chromium, tmp_path, "about:blank", LISTENING):
+        for _ in range(TABS):
+            tab = await open_tab(tmp_path, f"http://127.0.0.1:{served.port}/")
+            await eventually(lambda: len(stays) > len(took), 30)
+            async with connect(tab) as debugger:
+                began = time.monotonic()
+                await debugger.send(json.dumps({"id": 1, "method": method}))
+                await eventually(lambda: len(gone) > len(took))
+            took.append(gone[-1] - began)
     assert min(took) < seconds, took
-    print(f"\n{end.__name__}: missed after {', '.join(f'{1000 * one:.0f}' for one in took)} ms")
+    print(f"\n{method}: missed after {', '.join(f'{1000 * one:.0f}' for one in took)} ms")
