@@ -8,7 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, Literal
@@ -234,18 +234,16 @@ class Served:
             sock.setblocking(False)
             sock.connect(self.address.removeprefix("unix:"))
             return Client(sock)
-        sock = socket.socket()
-        if receive_buffer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.setblocking(False)
-        try:
-            sock.connect(("127.0.0.1", self.port))
-        except BlockingIOError:
+        with ExitStack() as unless_connected:
+            sock = unless_connected.enter_context(socket.socket())
+            if receive_buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            sock.setblocking(False)
             try:
+                sock.connect(("127.0.0.1", self.port))
+            except BlockingIOError:
                 await anyio.wait_writable(sock)
-            except BaseException:
-                sock.close()
-                raise
+            unless_connected.pop_all()
         return Client(sock)
 
 

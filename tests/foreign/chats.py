@@ -4,7 +4,7 @@ Each answers what it is told, in capitals. Told `sleep`, it waits for something 
 in which its users clean up: `except`, `finally`, a method that is called, an event.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ Log = list[str]
 
 
 @contextmanager
-def stopped(log: Log) -> Any:
+def stopped(log: Log) -> Iterator[None]:
     """Note what a handler that sleeps meets."""
     log.append("sleeps")
     try:
