@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.running import STARTING, free_port
-from tests.deployment.configurations import command
+from benchmarks.running import STARTING
+from tests.deployment.configurations import command, free_ports
 
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy"}
 """Debian's package of each."""
@@ -47,7 +47,7 @@ def in_front(program: str, port: int, folder: Path) -> Iterator[Front]:
     path = path_of(program)
     if path is None:
         raise BenchmarkError(f"{program} isn't installed: apt-get install {PACKAGES[program]}")
-    front = Front(free_port(), free_port())
+    front = Front(*free_ports(2))
     arguments = command(program, folder, (front.http1, front.http2), (port, port), _CHANGES[program])
     log = folder / f"{program}.log"
     with log.open("wb") as output:

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,18 +29,23 @@ class Neighbour(Guest):
         sock.settimeout(PATIENCE)
         sock.connect(str(path))
         way = WAYS[name]
-        return cls.with_request(sock, name, token, way.how, way.request(target(way.path, token, seconds)))
+        return cls(name, token, way.how, sock, memoryview(way.request(target(way.path, token, seconds))))
 
 
 GOODBYES: dict[str, How] = {"close_notify": "close_notify", "close_notify, FIN": "close_notify, FIN"}
 """Ways to leave that only TLS has (RFC 8446 §6.1)."""
 
 
+@dataclass(kw_only=True)
 class Secured(Guest):
-    """A client over TLS. Where it says no goodbye, it leaves as over TCP."""
+    """A client over TLS. Where it says no goodbye, it leaves as over TCP.
+
+    goodbye: its close_notify.
+    """
+
+    goodbye: bytes
 
     names: ClassVar[Sequence[str]] = (*WAYS, *GOODBYES)
-    goodbye = b""
 
     @classmethod
     def arrive(cls, port: int, name: str, token: str, seconds: float) -> Self:
@@ -58,11 +63,10 @@ class Secured(Guest):
             if not shaken:
                 incoming.write(sock.recv(65536))
         session.write(way.request(target(way.path, token, seconds)))
-        guest = cls.with_request(sock, name, token, GOODBYES.get(name) or way.how, outgoing.read())
+        request = memoryview(outgoing.read())
         with suppress(ssl.SSLWantReadError):  # it would wait for the server's
             session.unwrap()
-        guest.goodbye = outgoing.read()
-        return guest
+        return cls(name, token, GOODBYES.get(name) or way.how, sock, request, goodbye=outgoing.read())
 
     def leave(self) -> None:
         """Go, with a goodbye if that is the way."""
@@ -109,13 +113,19 @@ MULTIPLEXED = {
 """The same ways, and the one that browsers take: they give up a request, and keep the connection (RFC 9113 §5.4.2)."""
 
 
+@dataclass(kw_only=True)
 class Multiplexed(Guest):
-    """A client that speaks HTTP/2, from its first byte on."""
+    """A client that speaks HTTP/2, from its first byte on.
 
-    names: ClassVar[Sequence[str]] = tuple(MULTIPLEXED)
+    speaker: h2's connection.
+    body: what there is no window for yet.
+    """
+
     speaker: Any
     sent: Sent
-    body: memoryview
+    body: memoryview = field(repr=False)
+
+    names: ClassVar[Sequence[str]] = tuple(MULTIPLEXED)
 
     @classmethod
     def arrive(cls, port: int, name: str, token: str, seconds: float) -> Self:
@@ -125,14 +135,14 @@ class Multiplexed(Guest):
         sent = MULTIPLEXED[name]
         speaker = H2Connection()
         speaker.initiate_connection()
-        ways = [(":scheme", "http"), (":authority", "127.0.0.1"), (":path", target(sent.path, token, seconds))]
-        method = [(":method", "POST"), ("content-length", str(sent.size))] if sent.size else [(":method", "GET")]
-        speaker.send_headers(1, [method[0], *ways, *method[1:]], end_stream=not sent.size)
+        where = [(":scheme", "http"), (":authority", "127.0.0.1")]
+        method, length = ("POST", [("content-length", str(sent.size))]) if sent.size else ("GET", [])
+        head = [(":method", method), *where, (":path", target(sent.path, token, seconds)), *length]
+        speaker.send_headers(1, head, end_stream=not sent.size)
         if sent.beside:
-            speaker.send_headers(3, [(":method", "GET"), *ways[:2], (":path", "/")], end_stream=True)
-        guest = cls.with_request(connect(port), name, token, sent.how, speaker.data_to_send())
-        guest.speaker, guest.sent, guest.body = speaker, sent, memoryview(bytes(sent.posted))
-        return guest
+            speaker.send_headers(3, [(":method", "GET"), *where, (":path", "/")], end_stream=True)
+        request, body = memoryview(speaker.data_to_send()), memoryview(bytes(sent.posted))
+        return cls(name, token, sent.how, connect(port), request, speaker=speaker, sent=sent, body=body)
 
     def push(self) -> bool:
         """As over TCP; and of the body as much as the proxy has a window for."""

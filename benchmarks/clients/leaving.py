@@ -110,13 +110,10 @@ class Guest:
     def arrive(cls, port: int, name: str, token: str, seconds: float) -> Self:
         """Connect, and have the request ready."""
         way = WAYS[name]
-        return cls.with_request(connect(port), name, token, way.how, way.request(target(way.path, token, seconds)))
+        return cls(name, token, way.how, connect(port), memoryview(way.request(target(way.path, token, seconds))))
 
-    @classmethod
-    def with_request(cls, sock: socket.socket, name: str, token: str, how: How, request: bytes) -> Self:
-        """A client on this connection, which hasn't sent any of its bytes yet."""
-        sock.setblocking(False)
-        return cls(name, token, how, sock, memoryview(request))
+    def __post_init__(self) -> None:
+        self.sock.setblocking(False)
 
     def push(self) -> bool:
         """Send as much as goes without waiting, and take what has been answered; True if that moved anything."""
