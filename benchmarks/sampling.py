@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -119,15 +120,23 @@ def take_heat(
                 put_load(server.port, WARM_UP, min(WARMING_UP, seconds), wrk, stack.scheme)
             except BenchmarkError as error:
                 servers[stack] = error
+
+        def ask(workload: Workload, stack: Stack, seconds: float) -> Sample:
+            return _attempted(stack, number, servers[stack], workload, seconds, wrk)
+
         for workload in workloads:
-            slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
-            for stack in [*stacks, *reversed(stacks)] * laps:
-                slices[stack].append(_attempted(stack, number, servers[stack], workload, seconds / 2 / laps, wrk))
-            yield from (summed(slices[stack]) for stack in stacks)
+            yield from there_and_back(stacks, partial(ask, workload), seconds, laps)
 
 
-def summed(slices: Sequence[Sample]) -> Sample:
-    """Of one workload on one stack in one round. One that failed is all that they come to."""
+def there_and_back(stacks: Sequence[Stack], ask: Callable[[Stack, float], Sample], seconds: float, laps: int = 1) -> list[Sample]:
+    """A sample of each, which is asked for so many seconds in all: for as long on the way there as on the way back, in each lap."""
+    slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
+    for stack in [*stacks, *reversed(stacks)] * laps:
+        slices[stack].append(ask(stack, seconds / 2 / laps))
+    return [_sum(each) for each in slices.values()]
+
+
+def _sum(slices: Sequence[Sample]) -> Sample:
     for each in slices:
         if each.failure:
             return each
@@ -173,6 +182,16 @@ def _settle(pid: int) -> None:
     while (used := cpu_seconds(pid)) - before > SETTLED and time.monotonic() < deadline:
         before = used
         time.sleep(4 * SETTLED)
+
+
+def rate(sample: Sample) -> float:
+    """Requests a second."""
+    return sample.rate
+
+
+def cost(sample: Sample) -> float:
+    """CPU time of a request, in µs."""
+    return sample.cost
 
 
 def plain(samples: Iterable[Sample]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from benchmarks.parts import deployment_leaving as leaving
 from benchmarks.parts.throughput_contest import HELLO, STREAM
 from benchmarks.pricing import Pair, Price
 from benchmarks.report import section, verdict
-from benchmarks.sampling import Sample, Samples, identifier, plain, shown_ratio
+from benchmarks.sampling import Samples, identifier, plain, rate, shown_ratio
 from benchmarks.stacks import ASYNCIO, Stack
 
 if TYPE_CHECKING:
@@ -81,19 +81,15 @@ def tables(data: Data) -> list[Table]:
     return found
 
 
-def _rate(sample: Sample) -> float:
-    return sample.rate
-
-
 def _tried(samples: Samples) -> list[tuple[Race, list[float]]]:
-    found = [(race, pricing.ratios(race, samples, _rate)) for race in RACES]
+    found = [(race, pricing.ratios(race, samples, rate)) for race in RACES]
     return [(race, ratios) for race, ratios in found if ratios is not None]
 
 
 def _races(samples: Samples) -> Table:
     rows = []
     for race, ratios in _tried(samples):
-        rates = [samples.median(identifier(stack), race.workload.name, _rate) for stack in (race.ours, race.theirs)]
+        rates = [samples.median(identifier(stack), race.workload.name, rate) for stack in (race.ours, race.theirs)]
         shown = ["failed" if rate is None else f"{rate:,.0f}" for rate in rates]
         rows.append((race.what, race.opponent, *shown, shown_ratio(ratios), f"{race.at_least:g}", str(len(ratios))))
     note = (

@@ -19,7 +19,7 @@ from benchmarks.load import Workload, find_wrk
 from benchmarks.measuring import Data, Part, Run, Table, Target, spread
 from benchmarks.report import section
 from benchmarks.running import ROOT
-from benchmarks.sampling import Sample, Samples, identifier, plain, shown_ratio, take_heat
+from benchmarks.sampling import Sample, Samples, cost, identifier, plain, shown_ratio, take_heat
 from benchmarks.stacks import EVERY, SERVERS, Stack
 
 if TYPE_CHECKING:
@@ -122,10 +122,6 @@ def _in_process(rounds: int) -> Any:
     return json.loads(done.stdout)
 
 
-def _cost(sample: Sample) -> float:
-    return sample.cost
-
-
 def tables(data: Data) -> list[Table]:
     """The pairs, every stack, and the delivery."""
     samples = Samples(data)
@@ -139,7 +135,7 @@ def _tried(samples: Samples) -> list[Pair]:
 
 
 def _ratios(samples: Samples, pair: Pair) -> list[float]:
-    return samples.ratios(identifier(pair.first), identifier(pair.second), pair.handler.name, _cost)
+    return samples.ratios(identifier(pair.first), identifier(pair.second), pair.handler.name, cost)
 
 
 def _more(samples: Samples, pair: Pair) -> list[float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.load import Workload
 from benchmarks.measuring import Table
 from benchmarks.parts.throughput_contest import BODIES, DUELS, FRAMEWORKS_ON_SERVERS, HELLO, OF_FRAMEWORKS, OF_SERVERS, SERVERS_ALONE, Duel
-from benchmarks.sampling import SATURATED, Sample, Samples, identifier, shown_ratio
+from benchmarks.sampling import SATURATED, Sample, Samples, cost, identifier, rate, shown_ratio
 from benchmarks.stacks import EVERY, SERVERS, Stack
 
 if TYPE_CHECKING:
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 OURS = "#0072b2"
 THEIRS = "#bbbbbb"
-
-
-def rate(sample: Sample) -> float:
-    """Requests a second."""
-    return sample.rate
-
-
-def cost(sample: Sample) -> float:
-    """CPU time of a request, in µs."""
-    return sample.cost
 
 
 def flow(sample: Sample) -> float:

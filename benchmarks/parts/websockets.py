@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from benchmarks.measuring import Data, Part, Run, percentile
 from benchmarks.parts.websockets_tables import BOMB, SIZES, figures, page, tables, targets
 from benchmarks.processes import cpu_seconds, forget_peak, machine_seconds, peak_bytes, resident_bytes
 from benchmarks.running import Running, notes, running
-from benchmarks.sampling import Sample, identifier, plain, summed
+from benchmarks.sampling import Sample, identifier, plain, there_and_back
 from benchmarks.stacks import ASYNCIO, Stack
 
 STACKS = [
@@ -66,7 +67,6 @@ class Extent:
     """How much is measured.
 
     seconds: of each size, in each round.
-    laps: how often the load goes there and back meanwhile.
     crowd: WebSockets that are idle, that hear of something, that leave.
     broadcasts: in each round.
     megabytes: of the bomb, when inflated.
@@ -75,14 +75,13 @@ class Extent:
 
     rounds: int = 3
     seconds: float = 0.6
-    laps: int = 1
     crowd: int = 1000
     broadcasts: int = 6
     megabytes: int = BOMB
     settling: float = 0.3
 
 
-QUICK = Extent(rounds=1, seconds=0.04, laps=1, crowd=20, broadcasts=2, megabytes=8, settling=0.02)
+QUICK = Extent(rounds=1, seconds=0.04, crowd=20, broadcasts=2, megabytes=8, settling=0.02)
 
 Hall = dict[Stack, tuple[Running, Remote]]
 
@@ -144,18 +143,15 @@ def _hall(stacks: Sequence[Stack], failures: list[Any]) -> Iterator[Hall]:
 
 
 def _echoes(hall: Hall, number: int, extent: Extent) -> Iterator[Sample]:
-    """Each size on all servers, there and back, as in `sampling.take_heat`."""
-    stacks = list(hall)
+    """Each size on all servers."""
     for name in SIZES:
-        for stack in stacks:
-            _echo(hall, stack, number, name, extent.seconds / 4)  # to warm up
-        slices: dict[Stack, list[Sample]] = {stack: [] for stack in stacks}
-        for stack in [*stacks, *reversed(stacks)] * extent.laps:
-            slices[stack].append(_echo(hall, stack, number, name, extent.seconds / 2 / extent.laps))
-        yield from map(summed, slices.values())
+        echo = partial(_echo, hall, number, name)
+        for stack in hall:
+            echo(stack, extent.seconds / 4)  # to warm up
+        yield from there_and_back(list(hall), echo, extent.seconds)
 
 
-def _echo(hall: Hall, stack: Stack, number: int, name: str, seconds: float) -> Sample:
+def _echo(hall: Hall, number: int, name: str, stack: Stack, seconds: float) -> Sample:
     server, client = hall[stack]
     size, connections = SIZES[name]
     before, (machine_before, _) = cpu_seconds(server.pid), machine_seconds()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring import Data, Table, Target
 from benchmarks.report import section, verdict
-from benchmarks.sampling import Sample, Samples, identified, identifier, shown_ratio
+from benchmarks.sampling import Samples, cost, identified, identifier, rate, shown_ratio
 from benchmarks.stacks import ASYNCIO, Stack
 
 if TYPE_CHECKING:
@@ -57,16 +57,6 @@ def of_messages(data: Data) -> Table:
         f"One on its way in each of {', '.join(f'{count} WebSockets ({size})' for size, (_, count) in SIZES.items())}; medians of rounds."
         " Of the smaller ones the client is mostly the limit: what counts is the CPU time of the server.",
     )
-
-
-def rate(sample: Sample) -> float:
-    """Messages a second."""
-    return sample.rate
-
-
-def cost(sample: Sample) -> float:
-    """µs of CPU time for a message there and back."""
-    return sample.cost
 
 
 def duels(data: Data) -> Iterator[tuple[Stack, Stack]]:
