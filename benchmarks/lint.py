@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import date
 from functools import partial
 from importlib import import_module
@@ -19,7 +18,8 @@ from typing import Any
 
 import anyio
 
-from benchmarks.report import RESULTS, grid
+from benchmarks.errors import BenchmarkError
+from benchmarks.report import RESULTS, grid, with_place
 from benchmarks.running import ROOT
 from benchmarks.stacks import FRAMEWORKS, SERVERS, Stack, missing_packages
 from microasgi.lint import RULES, Finding, Level
@@ -46,7 +46,7 @@ FILE = RESULTS / "lint.json"
 
 PAGE = ROOT / "benchmarks" / "README.md"
 
-BEGIN, END = "<!-- lint -->", "<!-- end -->"
+BEGIN = "<!-- lint -->"
 
 Result = dict[str, Any]
 """date, and of every server and every app: name, version, and what was found: rule, level, detail; of servers also what isn't offered."""
@@ -113,10 +113,7 @@ def _plain(findings: Iterable[Finding]) -> list[Result]:
 
 def with_result(text: str, result: Result) -> str:
     """The page, with what stands between the marks made anew."""
-    pieces = re.split(rf"{BEGIN}.*?{END}", text, flags=re.DOTALL)
-    if len(pieces) != 2:
-        raise SystemExit(f"error: {PAGE.name} has {len(pieces) - 1} places marked {BEGIN}; it must have one")
-    return f"{BEGIN}\n{section(result)}\n{END}".join(pieces)
+    return with_place(PAGE, text, BEGIN, section(result))
 
 
 def section(result: Result) -> str:
@@ -158,5 +155,9 @@ def _details(everybody: list[Result]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
+    try:
         main()
+    except BenchmarkError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        pass

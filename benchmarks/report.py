@@ -146,13 +146,19 @@ def with_results(document: Document, text: str, parts: Iterable[Part], folder: P
         if result["quick"]:
             raise BenchmarkError(f"{part.name} was only run with --quick: that is no result for a README")
         begin = f"<!-- benchmarks: {part.name} -->"
-        shown = f"{begin}\n{tell(result['data'])}{document.source.format(**result)}\n<!-- end -->"
-        pieces = re.split(rf"{re.escape(begin)}.*?<!-- end -->", text, flags=re.DOTALL)
-        if len(pieces) != 2:
-            where = document.path.relative_to(ROOT)
-            raise BenchmarkError(f"{where} has {len(pieces) - 1} places marked {begin}; it must have one")
-        text = shown.join(pieces)
+        text = with_place(document.path, text, begin, f"{tell(result['data'])}{document.source.format(**result)}")
     return text
+
+
+def with_place(path: Path, text: str, begin: str, shown: str) -> str:
+    """A document's text, with this shown between a mark and the next end.
+
+    :raises BenchmarkError: there isn't one such place
+    """
+    pieces = re.split(rf"{re.escape(begin)}.*?<!-- end -->", text, flags=re.DOTALL)
+    if len(pieces) != 2:
+        raise BenchmarkError(f"{path.relative_to(ROOT)} has {len(pieces) - 1} places marked {begin}; it must have one")
+    return f"{begin}\n{shown}\n<!-- end -->".join(pieces)
 
 
 def _rich(table: Table) -> RichTable:
