@@ -18,6 +18,8 @@ from benchmarks.stacks import EVERY, FRAMEWORKS, SERVERS, Stack
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CASES = [(handler, way) for handler in HANDLERS for way in WAYS]
+
 APPS = ("microasgi", "starlette", "starlette-cancelled")
 
 PINGS = {
@@ -49,7 +51,6 @@ SECONDS = 8.0
 
 PATIENCE = 3.0
 """Seconds that clients wait for all the handlers to begin."""
-
 
 TOGETHER = 8
 """Stacks that run at a time."""
@@ -88,20 +89,26 @@ def _told(samples: Sequence[Sample]) -> str:
     return worst if words.count(worst) == len(samples) else f"{worst} ({words.count(worst)} of {len(samples)})"
 
 
-def _prompt(each: dict[str, Any]) -> int:
+def _prompt_cases(each: dict[str, Any]) -> int:
     return sum(_is_prompt(way, samples) for cells in each["cells"].values() for way, samples in cells.items())
 
 
 def tables(data: Data) -> list[Table]:
     """How many of the sixteen each stack notices, and how long each takes."""
-    return [_overview(data), *(_of_app(data, app) for app in APPS if any(each["framework"] == app for each in data["stacks"]))]
+    return [_overview(data), *_by_app(data, APPS)]
+
+
+def _by_app(data: Data, apps: Sequence[str]) -> list[Table]:
+    """One for each of these that was measured."""
+    measured = {each["framework"] for each in data["stacks"]}
+    return [_of_app(data, app) for app in apps if app in measured]
 
 
 def _overview(data: Data) -> Table:
     places = list(dict.fromkeys(_server(each) for each in data["stacks"]))
     rows = []
     for app in APPS:
-        scores = {_server(each): f"{_prompt(each)}/{len(HANDLERS) * len(WAYS)}" for each in data["stacks"] if each["framework"] == app}
+        scores = {_server(each): f"{_prompt_cases(each)}/{len(CASES)}" for each in data["stacks"] if each["framework"] == app}
         rows.append([FRAMEWORKS[app].name, *(scores.get(place, "") for place in places)])
     return Table(
         "In how many of sixteen cases does the handler stop in time?",
@@ -115,7 +122,7 @@ def _overview(data: Data) -> Table:
 def _of_app(data: Data, app: str) -> Table:
     """When a handler of this app hears of it, on each server."""
     found = [each for each in data["stacks"] if each["framework"] == app]
-    rows = [[handler, way, *(_told(each["cells"][handler][way]) for each in found)] for handler in HANDLERS for way in WAYS]
+    rows = [[handler, way, *(_told(each["cells"][handler][way]) for each in found)] for handler, way in CASES]
     return Table(
         f"{FRAMEWORKS[app].name}, case by case",
         ["the handler", "its client leaves by", *map(_server, found)],
@@ -128,10 +135,10 @@ def _of_app(data: Data, app: str) -> Table:
 def targets(data: Data) -> list[Target]:
     """Our framework on our server stops its handlers always."""
     found = []
-    wanted = len(HANDLERS) * len(WAYS)
+    wanted = len(CASES)
     for each in data["stacks"]:
         if (each["framework"], each["server"]) == ("microasgi", "microasgi-limited"):
-            prompt = _prompt(each)
+            prompt = _prompt_cases(each)
             what = f"microasgi on {_server(each)}: handlers and ways to leave in which it stops in time"
             found.append(Target(what, f"all {wanted}", f"{prompt} of {wanted}", prompt == wanted))
     return found
@@ -146,16 +153,16 @@ def figures(data: Data) -> "dict[str, Figure]":
     figure = Figure(figsize=(14, 1.7 + 0.27 * len(found)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for top, each in enumerate(found):
-        for left, (way, samples) in enumerate((way, each["cells"][handler][way]) for handler in HANDLERS for way in WAYS):
+        for left, (way, samples) in enumerate((way, each["cells"][handler][way]) for handler, way in CASES):
             colour, ink = COLOURS[_is_prompt(way, samples)]
             axes.add_patch(Rectangle((left + 0.03, top + 0.05), 0.94, 0.9, facecolor=colour))
             axes.text(left + 0.5, top + 0.53, SIGNS.get(_told(samples), _told(samples)), ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xlim(0, len(HANDLERS) * len(WAYS))
+    axes.set_xlim(0, len(CASES))
     axes.set_ylim(len(found), 0)
     axes.set_yticks(
         [top + 0.5 for top in range(len(found))], [f"{FRAMEWORKS[each['framework']].name} on {_server(each)}" for each in found]
     )
-    axes.set_xticks([left + 0.5 for left in range(len(HANDLERS) * len(WAYS))], WAYS * len(HANDLERS))
+    axes.set_xticks([left + 0.5 for left in range(len(CASES))], [way for _, way in CASES])
     axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
     for number, handler in enumerate(HANDLERS):
         axes.text((number + 0.5) * len(WAYS), -1.3, handler, ha="center", fontsize=10, fontweight="bold")
@@ -165,7 +172,7 @@ def figures(data: Data) -> "dict[str, Figure]":
 
 def page(data: Data) -> str:
     """The picture, the overview, and what people use beside ours."""
-    shown = [_overview(data), *(_of_app(data, app) for app in APPS[:2] if any(each["framework"] == app for each in data["stacks"]))]
+    shown = [_overview(data), *_by_app(data, APPS[:2])]
     picture = f"![Which WebSockets' handlers stop when their client leaves, in {len(data['stacks'])} stacks](results/goodbyes.svg)"
     return "\n".join([picture, *(line for table in shown for line in ("", *section(table)))])
 
