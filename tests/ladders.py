@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from tests.documents import DOCUMENTS, ROOT
 
@@ -56,7 +55,7 @@ def main() -> None:
         print(*blocks.values(), sep="\n")
         return
     for document in DOCUMENTS:
-        path = Path(ROOT / document)
+        path = ROOT / document
         path.write_text(with_ladders(path.read_text(), blocks))
 
 

@@ -56,28 +56,19 @@ def _replaced(text: str, changes: Sequence[tuple[str, str]]) -> str:
     return text
 
 
-def _nginx(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple[str, list[str]]:
+def _nginx(folder: Path, listen: Sequence[int]) -> tuple[str, list[str]]:
     changes = [
         (r"listen 443 ssl http2;", f"listen 127.0.0.1:{listen[0]}; listen 127.0.0.1:{listen[1]} http2;"),
         (r"ssl_certificate.*", ""),
-        (r"10\.0\.0\.11:8000", f"127.0.0.1:{servers[0]}"),
-        (r"10\.0\.0\.12:8000", f"127.0.0.1:{servers[1]}"),
     ]
-    return nginx_conf(folder, _replaced((HERE / "nginx.conf").read_text(), changes)), [
-        "-e",
-        str(folder / "error.log"),
-        "-p",
-        str(folder),
-        "-c",
-    ]
+    arguments = ["-e", str(folder / "error.log"), "-p", str(folder), "-c"]
+    return nginx_conf(folder, _replaced((HERE / "nginx.conf").read_text(), changes)), arguments
 
 
-def _haproxy(folder: Path, listen: Sequence[int], servers: Sequence[int]) -> tuple[str, list[str]]:
+def _haproxy(folder: Path, listen: Sequence[int]) -> tuple[str, list[str]]:
     changes = [
         (r"bind :443 ssl.*", f"bind 127.0.0.1:{listen[0]}\n    bind 127.0.0.1:{listen[1]} proto h2"),
         (r"inter 1s", "inter 50ms"),
-        (r"10\.0\.0\.11:8000", f"127.0.0.1:{servers[0]}"),
-        (r"10\.0\.0\.12:8000", f"127.0.0.1:{servers[1]}"),
     ]
     return _replaced((HERE / "haproxy.cfg").read_text(), changes), ["-db", "-f"]
 
@@ -90,7 +81,8 @@ def command(
     :param listen: its ports, for HTTP/1.1 and for HTTP/2 without TLS
     :param changes: in its configuration, each a pattern and what replaces it
     """
-    text, arguments = {"nginx": _nginx, "haproxy": _haproxy}[program](folder, listen, servers)
+    text, arguments = {"nginx": _nginx, "haproxy": _haproxy}[program](folder, listen)
+    addresses = [(rf"10\.0\.0\.1{number}:8000", f"127.0.0.1:{port}") for number, port in enumerate(servers, 1)]
     file = folder / f"{program}.conf"
-    file.write_text(_replaced(text, changes))
+    file.write_text(_replaced(text, [*addresses, *changes]))
     return [*arguments, str(file)]

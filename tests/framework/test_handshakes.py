@@ -24,7 +24,7 @@ from microasgi import (
     WebSocketDisconnect,
     WebSocketException,
 )
-from tests.harness import access_lines, eventually, loud_lines, serving, within
+from tests.harness import Sleeper, access_lines, eventually, loud_lines, serving, within
 from tests.websocket_client import HANDSHAKE, TEXT, goodbye, talk
 
 pytestmark = pytest.mark.anyio
@@ -313,15 +313,11 @@ async def test_the_promise_holds_in_it(where: str, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize("how", ["close", "RST"])
 async def test_the_promise_holds_behind_it(how: str, caplog: pytest.LogCaptureFixture) -> None:
     """A handler that sleeps behind a function is cancelled as without one."""
-    begun, ended = anyio.Event(), anyio.Event()
+    sleeper = Sleeper()
 
     async def handler(ws: WebSocket) -> None:
         await ws.accept()
-        begun.set()
-        try:
-            await anyio.sleep(20)
-        finally:
-            ended.set()
+        await sleeper.sleep()
 
     async def function(request: Request, call_next: CallNext) -> Any:
         return await call_next(request)
@@ -329,13 +325,14 @@ async def test_the_promise_holds_behind_it(how: str, caplog: pytest.LogCaptureFi
     routes = chat(handler)
     routes.middleware(function)
     async with serving(routes) as served, await talk(served) as client:
-        await within(begun)
+        await within(sleeper.begun)
         if how == "close":
             await client.send(goodbye())
         else:
             client.leave("RST")
-        await within(ended)
+        await within(sleeper.ended)
         await eventually(lambda: access_lines(caplog))
+    assert sleeper.cancellations == 1
     assert " cancelled: the c" in access_lines(caplog)[0]
     assert loud_lines(caplog) == []
 

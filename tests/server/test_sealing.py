@@ -21,9 +21,9 @@ async def no_content(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def connects(address: Any, family: int, seconds: float = 0.1) -> bool:
+def connects(address: Any, family: int) -> bool:
     with socket.socket(family) as sock:
-        sock.settimeout(seconds)
+        sock.settimeout(0.1)
         try:
             sock.connect(address)
         except OSError:
