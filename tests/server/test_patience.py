@@ -9,7 +9,7 @@ import pytest
 from microasgi_server import Config, Limits, serve
 from microasgi_server.patience import Download, Standstill, Upload
 
-from tests.harness import Served, access_lines, eventually, loud_lines, shared_of, within
+from tests.harness import PATIENCE, Client, Served, access_lines, eventually, loud_lines, shared_of, within
 from tests.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.anyio
@@ -164,10 +164,7 @@ async def test_a_stream_that_nobody_takes_is_given_up(caplog: pytest.LogCaptureF
         for _ in range(3):
             await settled(transport)
             await clock.pass_by(59)
-            before = transport.untaken()
-            while transport.untaken() >= before:
-                await client.receive()
-                await anyio.sleep(0.001)
+            await sip(app, client, 65536)
         await settled(transport)
         assert not app.ended.is_set()
         await clock.pass_by(61)
@@ -192,13 +189,20 @@ async def test_a_stream_that_is_sipped_is_given_up(floor: int, caplog: pytest.Lo
         for _ in range(7):
             await settled(transport)
             await clock.pass_by(9.9)
-            before = transport.untaken()
-            while transport.untaken() >= before and not app.ended.is_set():
-                await client.receive(500)
-                await anyio.sleep(0.001)
+            await sip(app, client, 500)
         assert app.ended.is_set() == bool(floor)
     assert not floor or access_lines(caplog)[0].endswith("the client took less than 2000 bytes a second of its response")
     assert loud_lines(caplog) == []
+
+
+async def sip(app: App, client: Client, size: int) -> None:
+    """Take something, at most so many bytes at a time, until the server knows of it, unless the client has been given up."""
+    transport = app.receive.__self__._connection.transport
+    before = transport.untaken()
+    with anyio.fail_after(PATIENCE):
+        while transport.untaken() >= before and not app.ended.is_set():
+            await client.receive(size)
+            await anyio.sleep(0.001)
 
 
 async def settled(transport: Any) -> None:
