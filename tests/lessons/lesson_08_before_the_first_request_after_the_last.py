@@ -104,7 +104,7 @@ async def test_a_startup_is_waited_for() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         assert not served.is_set()
         ready.set()
         await within(served)
