@@ -13,9 +13,9 @@ import anyio
 from microasgi.asgi import Message, Receive, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise import trio_scope
-from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.inbox import NO_STATUS, VANISHED, Inbox
 from microasgi.promise.on_trio import TrioTask
+from microasgi.promise.pump import end, own_loop
 
 ANSWERS = ("websocket.close", "websocket.http.response.start")
 """What an app ends a conversation with. From then on its client can't leave it any more."""
@@ -43,8 +43,8 @@ class ConversationPump:
     def subscribe(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> Callable[[], None]:
         """The call waits for the first time: from now on the departure must be noticed. To be called in its task; returns the undo."""
         self._leave, self._goodbye = leave, goodbye
-        loop = running_loop()
-        if loop is not None and asyncio.current_task() is not None:
+        loop = own_loop()
+        if loop is not None:
             self._task = loop.create_task(self._read_ahead())
         else:
             self._task = TrioTask(self._read_ahead)
@@ -57,10 +57,7 @@ class ConversationPump:
     async def end(self) -> None:
         """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
         task, self._task = self._task, None
-        if task is not None and not task.done():
-            task.cancel()
-            with anyio.CancelScope(shield=True):
-                await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
+        await end(task)
 
     async def receive(self) -> Message:
         """The app's `receive()`."""

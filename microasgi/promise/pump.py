@@ -27,6 +27,7 @@ from anyio.lowlevel import checkpoint
 from microasgi.asgi import Message, Receive, Scope, Send
 from microasgi.exceptions import ClientDisconnect
 from microasgi.promise import trio_scope
+from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.on_trio import TrioTask
 
 logger = logging.getLogger("microasgi")
@@ -90,7 +91,7 @@ class Pump:
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         """The call waits for the first time: from now on the departure must be noticed. To be called in its task; returns the undo."""
         self._callback = callback
-        self._loop = _running_loop()
+        self._loop = own_loop()
         if self._loop is None:
             self._host = trio_scope.current_task()
         if self.gone:
@@ -114,10 +115,7 @@ class Pump:
     async def _end(self) -> None:
         """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
         task, self._task = self._task, None  # or the two would hold each other
-        if task is not None and not task.done():
-            task.cancel()
-            with anyio.CancelScope(shield=True):
-                await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
+        await end(task)
         if self._reader is PUMP:  # cancelled before it had begun
             self._reader = NOBODY
         error, self._error = self._error, None
@@ -183,7 +181,7 @@ class Pump:
             self._watch()
         if left and self._answer is OPEN:
             # On asyncio a call is told while it waits. By a task: in a callback of the loop, anyio doesn't know which library runs.
-            loop = _running_loop()
+            loop = own_loop()
             if loop is not None:
                 self._task = loop.create_task(self._leave_soon())
             else:
@@ -265,12 +263,18 @@ class Pump:
             self._changed = None
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def own_loop() -> asyncio.AbstractEventLoop | None:
     """The loop of this task; None if it is Trio's, also where that is a guest of asyncio's loop."""
-    try:
-        return asyncio.get_running_loop() if asyncio.current_task() is not None else None
-    except RuntimeError:
-        return None
+    loop = running_loop()
+    return loop if loop is not None and asyncio.current_task(loop) is not None else None
+
+
+async def end(task: "asyncio.Task[None] | TrioTask | None") -> None:
+    """Have a task ended, if there is one: cancel it, and wait for that whatever happens."""
+    if task is not None and not task.done():
+        task.cancel()
+        with anyio.CancelScope(shield=True):
+            await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
 
 
 def _expects_continue(headers: Iterable[tuple[bytes, bytes]]) -> bool:
