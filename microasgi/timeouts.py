@@ -9,7 +9,6 @@ alone: middleware around them takes as long as it takes, and so does what a resp
 
 import logging
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from microasgi.asgi import Message, Scope, Send
 from microasgi.parsing import LIMITS
+from microasgi.promise.on_trio import call_later
 from microasgi.promise.visit import Visit
 from microasgi.responses import PlainTextResponse
 
@@ -102,7 +102,7 @@ class TimeLimit:
     def _run(self) -> None:
         if self._left < math.inf and not self._over:
             self._began = anyio.current_time()
-            self._undo = _call_later(max(self._left, 0), self._visit, self._stop)
+            self._undo = call_later(self._visit.block.task, max(self._left, 0), self._stop)
 
     def _halt(self) -> None:
         if self._undo is not None:
@@ -118,20 +118,3 @@ class TimeLimit:
             self._told["late"] = True  # our server needn't log the app as faulty, too, if its response breaks off
             visit.instead = PlainTextResponse("Service Unavailable", 503)
             visit.block.cancel(visit.describe)
-
-
-def _call_later(seconds: float, visit: Visit, function: Callable[[], object]) -> Callable[[], object]:
-    """Call the function in so many seconds, unless what this returns is called before: on the loop of the visit's task."""
-    get_loop: Any = getattr(visit.block.task, "get_loop", None)
-    if get_loop is not None:  # a task of asyncio's
-        handle = get_loop().call_later(seconds, function)
-        return handle.cancel  # type: ignore[no-any-return]
-    scope = anyio.CancelScope()
-
-    async def wait() -> None:
-        with scope:
-            await anyio.sleep(seconds)
-            function()
-
-    sys.modules["trio"].lowlevel.spawn_system_task(wait)  # beside everything: nobody waits for it
-    return scope.cancel

@@ -14,20 +14,17 @@ cancellation would pass that by. One that doesn't wait there is cancelled at onc
 Who learns of it first is microasgi's server, which calls back; on any other one, `ConversationPump` asks its `receive()` all the time.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
-
-import anyio
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
 from microasgi.exceptions import only_disconnects
 from microasgi.policy import OnDisconnect
 from microasgi.promise.asyncio_tasks import running_loop
 from microasgi.promise.conversation_pump import ConversationPump
-from microasgi.promise.on_trio import TrioTask
+from microasgi.promise.on_trio import call_later
 from microasgi.promise.visit import EXTENSION, VISIT, Visit
 
 logger = logging.getLogger("microasgi")
@@ -48,7 +45,7 @@ class Conversation(Visit):
         self.close_grace = close_grace
         self.listening = 0
         self._is_foreign = self._is_told = False
-        self._timer: asyncio.TimerHandle | TrioTask | None = None
+        self._undo: Callable[[], object] | None = None  # calls off the cancellation that is to come
 
     def foreign(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
         self._is_foreign = True
@@ -108,26 +105,14 @@ class Conversation(Visit):
                 logger.warning(text, self.describe(), seconds)
                 self.block.cancel(self.describe)
 
-        task = self.block.task
-        if task is None:  # it hasn't begun, or has ended
-            return
-        nursery = getattr(task, "parent_nursery", None)
-        if nursery is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, cancel)
-            return
-
-        async def wait() -> None:
-            await anyio.sleep(seconds)
-            cancel()
-
-        self._timer = TrioTask(wait)
-        nursery.start_soon(self._timer.run)  # beside the call, as the pump
+        if self.block.task is not None:  # else it hasn't begun, or has ended
+            self._undo = call_later(self.block.task, seconds, cancel)
 
     def end(self) -> None:
         """The call has ended: nobody is to be cancelled later."""
-        timer, self._timer = self._timer, None  # or the two would hold each other
-        if timer is not None:
-            timer.cancel()
+        undo, self._undo = self._undo, None  # or the two would hold each other
+        if undo is not None:
+            undo()
 
 
 async def converse_while_connected(
@@ -166,16 +151,3 @@ async def converse_while_connected(
                 logger.info("%s %d %.3fs the client left", conversation.describe(), pump.code, time.monotonic() - began)
     if conversation.afterwards is not None:
         await conversation.afterwards()
-
-
-def listening(conversation: Conversation, receive: Receive) -> Receive:
-    """`receive()` for a handler of ours, who hears of a goodbye there."""
-
-    async def listening_receive() -> Message:
-        conversation.listening += 1
-        try:
-            return await receive()
-        finally:
-            conversation.listening -= 1
-
-    return listening_receive

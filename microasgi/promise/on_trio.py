@@ -3,6 +3,7 @@
 Trio's libraries are written for levels, and shield the cleanup that awaits.
 """
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -73,3 +74,20 @@ class TrioTask:
 
     async def wait(self) -> None:
         await self._ended.wait()
+
+
+def call_later(task: Any, seconds: float, function: Callable[[], object]) -> Callable[[], object]:
+    """Call the function in so many seconds, unless what this returns is called before: on the loop of this task, Trio's or asyncio's."""
+    get_loop: Any = getattr(task, "get_loop", None)
+    if get_loop is not None:  # a task of asyncio's
+        handle = get_loop().call_later(seconds, function)
+        return handle.cancel  # type: ignore[no-any-return]
+    scope = anyio.CancelScope()
+
+    async def wait() -> None:
+        with scope:
+            await anyio.sleep(seconds)
+            function()
+
+    sys.modules["trio"].lowlevel.spawn_system_task(wait)  # beside everything: nobody waits for it
+    return scope.cancel
