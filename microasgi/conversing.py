@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import is_async
 from microasgi.errors import answer, answering, plain_answer
-from microasgi.exceptions import HTTPException, WebSocketException
+from microasgi.exceptions import HTTPException, WebSocketException, sole
 from microasgi.levels import LEVELS, Level, below, route_path
 from microasgi.nowhere import Nowhere
 from microasgi.paths import PathTemplate
-from microasgi.policy import OnDisconnect, check_policy, told_policy
+from microasgi.policy import OnDisconnect
 from microasgi.promise.conversation import Conversation, converse_while_connected
 from microasgi.promise.visit import VISIT
+from microasgi.routed import Routed
 from microasgi.routes import Mount
 from microasgi.websockets import WebSocket
 
@@ -38,7 +39,7 @@ WebSocketHandler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
 Origins: TypeAlias = Collection[str] | Literal["*"]
 
 
-class WebSocketRoute:
+class WebSocketRoute(Routed):
     """One path and the handler of its WebSockets.
 
         routes = Router([WebSocketRoute("/chat/{room}", chat, origins=["https://app.example"])])
@@ -66,27 +67,20 @@ class WebSocketRoute:
         close_grace: float | None = None,
         origins: Origins | None = None,
     ) -> None:
-        check_policy(on_disconnect, cleanup_grace)
+        own_name = name or str(getattr(endpoint, "__name__", type(endpoint).__name__))
+        super().__init__(PathTemplate(path), own_name, on_disconnect, cleanup_grace, limit_body=None, timeout=None)
         if close_grace is not None and not close_grace >= 0:
             raise ValueError(f"close_grace is a number of seconds, at least 0, not {close_grace!r}")
         if isinstance(origins, str) and origins != "*":
             raise ValueError(f"origins is a list, [{origins!r}], or '*', not the text {origins!r}")
         if not is_async(endpoint):
             raise TypeError(f"a WebSocket's handler is an async def that takes the WebSocket, not {endpoint!r}")
-        self.template = PathTemplate(path)
         self.endpoint = endpoint
-        self.name = name or str(getattr(endpoint, "__name__", type(endpoint).__name__))
-        self.on_disconnect = on_disconnect
-        self.cleanup_grace = cleanup_grace
         self.close_grace = close_grace
         self.origins: Origins | None = origins if origins is None or origins == "*" else {_origin(origin) for origin in origins}
 
     def __repr__(self) -> str:
-        return f"<WebSocketRoute {self.path} to {self.name}{told_policy(self.on_disconnect, self.cleanup_grace)}>"
-
-    @property
-    def path(self) -> str:
-        return self.template.path
+        return f"<WebSocketRoute {self.path} to {self.name}{self._policy}>"
 
     async def call(self, ws: WebSocket) -> None:
         """Call the handler, if the page may connect.
@@ -153,17 +147,18 @@ class Conversing:
                 conversation.close_grace = route.close_grace
             await _converse(route.call, WebSocket(scope, receive, send))
             return
-        app = route.app if isinstance(route.app, Conversing) else answering(_foreign(route.app))
-        await app(below(scope, path, matched), receive, send)
+        await mounted(route.app)(below(scope, path, matched), receive, send)
 
 
-def _foreign(app: ASGIApp) -> ASGIApp:
-    """A mounted app of another framework, which knows nothing of us."""
+def mounted(app: ASGIApp) -> ASGIApp:
+    """A mounted app, as a Router calls it: another Router, or another framework's app, which knows nothing of us."""
+    if isinstance(app, Conversing):  # it answers exceptions itself, and asks those around it
+        return app
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, LEVELS: ()}, *scope[VISIT].foreign(receive, send))
 
-    return called
+    return answering(called)
 
 
 async def _nowhere(ws: WebSocket) -> None:
@@ -192,10 +187,10 @@ async def _answered(error: Exception, ws: WebSocket) -> bool:
 
     :raises Exception: it is none, and no answer to the handshake either
     """
-    sole = _sole(error)
+    raised = sole(error)
     try:
-        if isinstance(sole, WebSocketException):
-            await ws.close(sole.code, sole.reason)
+        if isinstance(raised, WebSocketException):
+            await ws.close(raised.code, raised.reason)
             return True
         if not ws.pending:
             return False
@@ -204,15 +199,7 @@ async def _answered(error: Exception, ws: WebSocket) -> bool:
             await ws.deny(response)
         return True
     finally:
-        del error, sole  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
-
-
-def _sole(error: Exception) -> Exception:
-    """What a task group has put into a group, if nothing else has gone wrong in there."""
-    sole: BaseException = error
-    while isinstance(sole, BaseExceptionGroup) and len(sole.exceptions) == 1:
-        sole = sole.exceptions[0]
-    return sole if isinstance(sole, Exception) else error
+        del error, raised  # with its traceback, it would hold this frame, and this frame it, and the handler's frames with them
 
 
 def _origin(text: str) -> str:

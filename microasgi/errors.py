@@ -19,7 +19,7 @@ from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import call_any
 from microasgi.checks import name_of
 from microasgi.debug import debug_page
-from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketException
+from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketException, sole
 from microasgi.handshakes import FORBIDDEN, Handshake
 from microasgi.levels import LEVELS, Level
 from microasgi.promise.visit import VISIT, Visit
@@ -165,12 +165,10 @@ def _is_answer(error: Exception, levels: tuple[Level, ...]) -> bool:
 
 def _sole(error: Exception, foreign: bool, levels: tuple[Level, ...]) -> Exception:
     """The answer that a task group has put into a group, if nothing else has gone wrong in there."""
-    sole: BaseException = error
-    while isinstance(sole, BaseExceptionGroup) and len(sole.exceptions) == 1:
-        sole = sole.exceptions[0]
-    if sole is error or not isinstance(sole, Exception) or _is_answer(error, levels):
+    inner = sole(error)
+    if inner is error or not isinstance(inner, Exception) or _is_answer(error, levels):
         return error
-    return sole if _is_answer(_translated(sole, foreign, levels), levels) else error
+    return inner if _is_answer(_translated(inner, foreign, levels), levels) else error
 
 
 def _translated(error: Exception, foreign: bool, levels: tuple[Level, ...]) -> Exception:

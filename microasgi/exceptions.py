@@ -93,6 +93,13 @@ class SentElsewhere(RuntimeError):
     """What an app's `send()` raises in another task than the app's own, where middleware reads the response: not a handler's business."""
 
 
+def sole(error: BaseException) -> BaseException:
+    """What a task group has put into a group, if nothing else has gone wrong in there; else the error itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def only_disconnects(error: BaseException) -> bool:
     """Whether an exception says only that the client has left."""
     if isinstance(error, BaseExceptionGroup):
