@@ -19,6 +19,12 @@ from microasgi_server.running import Called, Connected, RunningServer
 
 REQUEST_TIMEOUT = 408
 
+WHY = {
+    Wait.BODY: ("nothing came of the request's body for {:g} s", "the request's body came at less than {} bytes a second"),
+    Wait.TAKING: ("the client took nothing of its response for {:g} s", "the client took less than {} bytes a second of its response"),
+}
+"""Of what must move, how long nothing did, and how little did."""
+
 
 async def watch(running: RunningServer) -> None:
     """Look at every connection now and then, until cancelled."""
@@ -76,56 +82,41 @@ class Silence(Standstill):
         self.since, self.asked = now, True
 
 
-class Upload:
-    """A body that arrives, as long as somebody waits for it.
+class Flow(Standstill):
+    """Bytes that are to move, as long as somebody waits for that: a request's body, or a response that its client is to take.
 
-    waited: seconds of waiting in the present window.
-    mark: bytes that had arrived when that began.
+    moved: how many have, as far as it can be seen: whenever there is room the app may write more, so that both ways count.
     """
 
-    __slots__ = ("_awaited", "_looked", "mark", "waited")
-
-    def __init__(self, now: float, mark: int) -> None:
-        self.mark = mark
-        self.waited = 0.0
-        self._looked = now
-        self._awaited = False
-
-    def is_too_slow(self, now: float, mark: int, awaited: bool, window: float, rate: int) -> bool:
-        """Whether less came in a whole window than `rate` bytes a second.
-
-        :param awaited: whether somebody waits for it now; time counts between two looks at which somebody did
-        """
-        if awaited and self._awaited:
-            self.waited += now - self._looked
-        self._looked, self._awaited = now, awaited
-        if self.waited < window:
-            return False
-        slow = mark - self.mark < self.waited * rate
-        self.waited, self.mark = 0.0, mark
-        return slow
-
-
-class Download(Standstill):
-    """A response that waits to be taken, as long as there is more of it than the client takes.
-
-    moved: bytes that were taken, as far as it can be seen: whenever there is room the app may write more, so that both ways count.
-    """
-
-    __slots__ = ("_flow", "moved")
+    __slots__ = ("_before", "_looked", "_waited", "moved")
 
     def __init__(self, now: float, mark: int) -> None:
         super().__init__(now, mark)
         self.moved = 0
-        self._flow = Upload(now, 0)
+        self._before = 0  # bytes that had moved when the present window began
+        self._waited = 0.0  # seconds of waiting in it: between two looks at which somebody did
+        self._looked: float | None = None  # when the last look was, if somebody waited then
+
+    def rest(self) -> None:
+        """Nobody waits now: the next wait begins anew."""
+        self._looked = None
 
     def seconds(self, now: float, mark: int) -> float:
+        if self._looked is None:
+            self.since = now
+        else:
+            self._waited += now - self._looked
+        self._looked = now
         self.moved += abs(mark - self.mark)
         return super().seconds(now, mark)
 
-    def is_too_slow(self, now: float, window: float, rate: int) -> bool:
-        """Whether less was taken in a whole window than `rate` bytes a second."""
-        return self._flow.is_too_slow(now, self.moved, True, window, rate)
+    def is_too_slow(self, window: float, rate: int) -> bool:
+        """Whether less moved in a whole window than `rate` bytes a second."""
+        if self._waited < window:
+            return False
+        slow = self.moved - self._before < self._waited * rate
+        self._waited, self._before = 0.0, self.moved
+        return slow
 
 
 class Patience:
@@ -134,54 +125,42 @@ class Patience:
     def __init__(self, running: RunningServer) -> None:
         self._running = running
         self._now = running.clock()
-        self._standstills: dict[Called, Standstill] = {}
-        self._downloads: dict[Connected, Download] = {}
-        self._uploads: dict[Called, Upload] = {}
+        self._flows: dict[Connected | Called, Flow] = {}
         self._silences: dict[Called, Silence] = {}
 
     def look(self) -> None:
         """Look at every connection, and do what its deadline asks for, if that has passed."""
         self._now, limits = self._running.clock(), self._running.config.limits
-        standstills, downloads, uploads, silences = self._standstills, self._downloads, self._uploads, self._silences
-        self._standstills, self._downloads, self._uploads, self._silences = {}, {}, {}, {}
+        flows, silences = self._flows, self._silences
+        self._flows, self._silences = {}, {}
         for connection in list(self._running.connections):
             if connection.deadline <= self._now:
                 self._act(connection, connection.wait, "the request's head took too long")
                 continue
             call, transport = connection.call, connection.transport
             if transport.congested and connection.wait in (Wait.APP, Wait.TAKING):
-                self._await_taking(connection, downloads.get(connection))
+                taken = -transport.untaken()
+                self._flows[connection] = flow = flows.get(connection) or Flow(self._now, taken)
+                self._judge(connection, Wait.TAKING, flow, taken, limits.write_rate)
             if call is not None and call.exchange.converses:
                 if not transport.paused:
                     self._listen(connection, call, silences.get(call))
             elif call is not None and call.exchange.uploads:
                 received = call.exchange.received
-                awaited = bool(call.listeners) and not transport.paused
-                upload = self._uploads[call] = uploads.get(call) or Upload(self._now, received)
-                slow = upload.is_too_slow(self._now, received, awaited, limits.body_window, limits.body_rate)
-                if awaited:
-                    self._standstills[call] = standstill = standstills.get(call) or Standstill(self._now, received)
-                    if (
-                        not self._judge(connection, Wait.BODY, standstill, received, "nothing came of the request's body for {:g} s")
-                        and slow
-                    ):
-                        self._act(connection, Wait.BODY, f"the request's body came at less than {limits.body_rate} bytes a second")
+                self._flows[call] = flow = flows.get(call) or Flow(self._now, received)
+                if call.listeners and not transport.paused:
+                    self._judge(connection, Wait.BODY, flow, received, limits.body_rate)
+                else:
+                    flow.rest()
 
-    def _await_taking(self, connection: Connected, download: Download | None) -> None:
-        """Give up who takes nothing of what is written, or next to nothing."""
-        limits, mark = self._running.config.limits, -connection.transport.untaken()
-        self._downloads[connection] = download = download or Download(self._now, mark)
-        given_up = self._judge(connection, Wait.TAKING, download, mark, "the client took nothing of its response for {:g} s")
-        if not given_up and download.is_too_slow(self._now, limits.body_window, limits.write_rate):
-            self._act(connection, Wait.TAKING, f"the client took less than {limits.write_rate} bytes a second of its response")
-
-    def _judge(self, connection: Connected, wait: Wait, standstill: Standstill, mark: int, why: str) -> bool:
-        """How long nothing moved decides: true, if that was too long. `why` has a place for the seconds."""
+    def _judge(self, connection: Connected, wait: Wait, flow: Flow, mark: int, rate: int) -> None:
+        """Give up who lets nothing move for too long, or next to nothing."""
         seconds, _ = self._running.deadlines[wait]
-        if standstill.seconds(self._now, mark) < seconds:
-            return False
-        self._act(connection, wait, why.format(seconds))
-        return True
+        nothing, little = WHY[wait]
+        if flow.seconds(self._now, mark) >= seconds:
+            self._act(connection, wait, nothing.format(seconds))
+        elif flow.is_too_slow(self._running.config.limits.body_window, rate):
+            self._act(connection, wait, little.format(rate))
 
     def _listen(self, connection: Connected, call: Called, silence: Silence | None) -> None:
         """Ask who has been silent for long (RFC 6455 §5.5.2), and give up who was asked and still is."""

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from microasgi_server import Config, Limits, serve
-from microasgi_server.patience import Download, Standstill, Upload
+from microasgi_server.patience import Flow, Standstill
 
 from tests.harness import PATIENCE, Client, Served, access_lines, eventually, loud_lines, shared_of, within
 from tests.websocket_client import HANDSHAKE
@@ -260,12 +260,17 @@ def test_a_standstill_lasts_until_something_moves(anyio_backend: str) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 def test_only_waiting_counts_against_an_upload(anyio_backend: str) -> None:
-    """A window of an upload is as long as somebody has waited for it at both of two looks."""
-    upload = Upload(0.0, 0)
-    looks = [(30, True), (60, True), (100, False), (140, False), (180, True), (209, True)]
-    assert [upload.is_too_slow(now, 0, awaited, 60, 240) for now, awaited in looks] == [False] * 6
-    assert upload.is_too_slow(211, 60 * 240, True, 60, 240)
-    assert not upload.is_too_slow(272, 60 * 240 + 61 * 240, True, 60, 240)
+    """A window of an upload is as long as somebody has waited for it at both of two looks. A standstill begins with a wait."""
+    upload = Flow(0.0, 0)
+
+    def look(now: float, received: int) -> tuple[float, bool]:
+        return upload.seconds(now, received), upload.is_too_slow(60, 240)
+
+    assert [look(30, 0), look(60, 0)] == [(0, False), (30, False)]
+    upload.rest()
+    assert [look(180, 0), look(209, 0)] == [(0, False), (29, False)]
+    assert look(211, 60 * 240) == (0, True)
+    assert look(272, 60 * 240 + 61 * 240) == (0, False)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -273,11 +278,11 @@ def test_what_moves_of_a_download_counts(anyio_backend: str) -> None:
     """What was taken, and what was written because of that, are both movement; a window with too little of it is too slow."""
 
     def slow(amounts: Sequence[int]) -> bool:
-        download, mark = Download(0.0, 0), 0
+        download, mark = Flow(0.0, 0), 0
         for now, amount in enumerate(amounts):
             mark += amount
             download.seconds(now, mark)
-            if download.is_too_slow(now, 60, 240):
+            if download.is_too_slow(60, 240):
                 return True
         return False
 
