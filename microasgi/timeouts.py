@@ -50,20 +50,19 @@ class TimeLimit:
         self._seconds = seconds
         self._visit = visit
         self._told: Any = (scope.get("extensions") or {}).get(LIMITS, {})
-        self._left = seconds if 0 < seconds < math.inf else math.inf
+        self._left = seconds or math.inf
         self._pauses = 0  # each function around it makes its own
-        self._over = False
         self._begun = False  # whether anything of the response may be on the wire
         self._answered_for = False
         self._undo: Callable[[], object] | None = None
-        self._began = 0.0
+        self._running_since = 0.0
         self._run()
 
     def pause(self) -> None:
         """Somebody else has the turn, until `resume`."""
         self._pauses += 1
         if self._undo is not None:
-            self._left -= anyio.current_time() - self._began
+            self._left -= anyio.current_time() - self._running_since
             self._halt()
 
     def resume(self) -> None:
@@ -74,8 +73,8 @@ class TimeLimit:
 
     def end(self) -> None:
         """It holds no more."""
-        self._over = True
         self._halt()
+        self._left = math.inf
         if self._answered_for:
             self._visit.answered = False  # whatever the handler has made of it
 
@@ -100,8 +99,8 @@ class TimeLimit:
         return holding_send
 
     def _run(self) -> None:
-        if self._left < math.inf and not self._over:
-            self._began = anyio.current_time()
+        if self._left < math.inf:
+            self._running_since = anyio.current_time()
             self._undo = call_later(self._visit.block.task, max(self._left, 0), self._stop)
 
     def _halt(self) -> None:
@@ -111,7 +110,7 @@ class TimeLimit:
 
     def _stop(self) -> None:
         visit = self._visit
-        self._over, self._undo = True, None
+        self._left, self._undo = math.inf, None
         if not visit.block.cancelled:  # else its client was quicker
             logger.warning("%s took more than its timeout of %g s: cancelled", visit.describe(), self._seconds)
             self._answered_for = not self._begun
