@@ -99,11 +99,10 @@ class NextResponse(Response):
     def __init__(self, call: "_Call", start: Message, *, is_sent: bool) -> None:
         self._call = call
         self._message = start
-        self._is_sent = is_sent
         self.status_code = start["status"]
         self.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
         self.background = None
-        self._sent = self._start()
+        self._sent = self._start() if is_sent else None  # as it was then
         self._is_read = False
 
     def _told_body(self) -> str:
@@ -136,7 +135,7 @@ class NextResponse(Response):
                 yield held["body"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._is_sent:
+        if self._sent is not None:
             if self._start() != self._sent:
                 raise RuntimeError("middleware has changed a response that its app had sent already, from another task")
             return
