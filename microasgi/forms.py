@@ -176,12 +176,13 @@ class _Parts:
 
     def _begin(self, head: Any) -> None:
         """A part begins: a file if it has a filename, be it empty, as browsers send it where none was chosen."""
-        kind, most, plural = (_Field, "max_fields", "fields") if head.filename is None else (Spool, "max_files", "files")
+        is_field = head.filename is None
+        kind, most, plural = (_Field, self._limits["max_fields"], "fields") if is_field else (Spool, self._limits["max_files"], "files")
         self._counts[kind] += 1
-        if self._counts[kind] > self._limits[most]:  # type: ignore[literal-required]
-            _refuse(f"the form has too many {plural}: {self._limits[most]} at most")  # type: ignore[literal-required]
+        if self._counts[kind] > most:
+            _refuse(f"the form has too many {plural}: {most} at most")
         self._name = head.name
-        if kind is _Field:
+        if is_field:
             self._part = _Field(head.name, self._limits, self._memory)
         else:
             fields = Headers([(name.lower().encode(), value.encode()) for name, value in head.headerlist])
