@@ -94,6 +94,10 @@ def _commas(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
 TEXT = Kind("a text", lambda value: isinstance(value, str), str, "TEXT")
 SECRET = Kind("a text", lambda value: value is None or isinstance(value, str), str, "TEXT")
 PATH = Kind("a path", lambda value: value is None or (isinstance(value, str) and value != ""), str, "PATH")
@@ -115,7 +119,7 @@ LINE = Kind(f"one line whose names in braces are of {', '.join(f'{{{name}}}' for
 HEADERS = Kind(
     "a list of NAME: VALUE (in the environment a line each), none of which frames a response",
     _all(_is_header),
-    lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
+    _lines,
     "NAME:VALUE",
     several=True,
 )
@@ -159,7 +163,7 @@ HOSTS = Kind(
 NAMES = Kind(
     "a list of names (in the environment a line each)",
     _all(lambda name: isinstance(name, str) and name != ""),
-    lambda text: tuple(line.strip() for line in text.splitlines() if line.strip()),
+    _lines,
     "NAME",
     several=True,
 )
