@@ -30,8 +30,7 @@ class ConversationPump:
     code = VANISHED
     _answered = False  # the app has ended it
     _error: Exception | None = None  # what the pump got from the server; it belongs to the app
-    _leave: Callable[[], object] | None = None  # from the call's first wait to its end
-    _goodbye: Callable[[bool], object] | None = None
+    _subscriber: tuple[Callable[[], object], Callable[[bool], object]] | None = None  # from the call's first wait to its end
     _task: "asyncio.Task[None] | TrioTask | None" = None
 
     def __init__(self, receive: Receive, send: Send) -> None:
@@ -42,7 +41,7 @@ class ConversationPump:
 
     def subscribe(self, leave: Callable[[], object], goodbye: Callable[[bool], object]) -> Callable[[], None]:
         """The call waits for the first time: from now on the departure must be noticed. To be called in its task; returns the undo."""
-        self._leave, self._goodbye = leave, goodbye
+        self._subscriber = leave, goodbye
         loop = own_loop()
         if loop is not None:
             self._task = loop.create_task(self._read_ahead())
@@ -52,7 +51,7 @@ class ConversationPump:
         return self._unsubscribe
 
     def _unsubscribe(self) -> None:
-        self._leave = self._goodbye = None
+        self._subscriber = None
 
     async def end(self) -> None:
         """Have nobody in the server's `receive()` on our behalf any more. After the call, in its task."""
@@ -101,9 +100,9 @@ class ConversationPump:
         """The server says that it is over, as it also does when the app has ended it."""
         self.code = code
         self._inbox.close(code, reason)
-        leave, goodbye = self._leave, self._goodbye
-        if self._answered or leave is None or goodbye is None:
+        if self._answered or self._subscriber is None:
             return
+        leave, goodbye = self._subscriber
         if code != VANISHED:
             goodbye(self._inbox.busy)
         elif leave() is not False:
