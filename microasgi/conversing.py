@@ -147,18 +147,17 @@ class Conversing:
                 conversation.close_grace = route.close_grace
             await _converse(route.call, WebSocket(scope, receive, send))
             return
-        await mounted(route.app)(below(scope, path, matched), receive, send)
+        app = route.app if isinstance(route.app, Conversing) else answering(_foreign(route.app))
+        await app(below(scope, path, matched), receive, send)
 
 
-def mounted(app: ASGIApp) -> ASGIApp:
-    """A mounted app, as a Router calls it: another Router, or another framework's app, which knows nothing of us."""
-    if isinstance(app, Conversing):  # it answers exceptions itself, and asks those around it
-        return app
+def _foreign(app: ASGIApp) -> ASGIApp:
+    """A mounted app of another framework, which knows nothing of us."""
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, LEVELS: ()}, *scope[VISIT].foreign(receive, send))
 
-    return answering(called)
+    return called
 
 
 async def _nowhere(ws: WebSocket) -> None:
