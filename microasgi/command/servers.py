@@ -15,6 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import anyio
+from anyio.abc import TaskStatus
 from microasgi_server import Config, serve
 from microasgi_server.connection import Connection
 from microasgi_server.errors import single_error
@@ -61,13 +62,14 @@ async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], rea
     with single_error():
         await rehearse(config.host)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_at_sigterm, stop, tasks.cancel_scope)
+            await tasks.start(_stop_at_sigterm, stop, tasks.cancel_scope)
             await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap), task_status=_Ready(ready))
             tasks.cancel_scope.cancel()
 
 
-async def _stop_at_sigterm(stop: anyio.Event, serving: anyio.CancelScope) -> None:
+async def _stop_at_sigterm(stop: anyio.Event, serving: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        task_status.started()
         async for _ in signals:
             logging.getLogger("microasgi_server").setLevel(logging.CRITICAL)  # whose handler still works is told elsewhere
             if stop.is_set():

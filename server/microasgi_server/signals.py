@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from microasgi_server import metrics, notify
 from microasgi_server.asgi import ASGIApp
@@ -158,7 +158,8 @@ async def _serve_until_signal(
         async with anyio.create_task_group() as tasks:
             listening = anyio.CancelScope(shield=True)
             wanted = ALONE if shared is None else SUPERVISED
-            tasks.start_soon(_listen_to_signals, wanted, config, stop, progress, last_resort, tasks.cancel_scope, listening)
+            listen = partial(_listen_to_signals, wanted, config, stop, progress, last_resort, tasks.cancel_scope, listening)
+            await tasks.start(listen)
             try:
                 await _serve(app, config, tasks, stop, progress, last_resort, shared, connection_class)
                 last_resort.code = 0
@@ -185,7 +186,7 @@ async def _serve(
     """Serve, and the numbers beside it, if they are wanted."""
     certificates = certificates_of(config)
     if certificates is not None and shared is None and hasattr(signal, "SIGHUP"):  # a worker is replaced then
-        tasks.start_soon(_read_certificates_at_sighup, certificates, progress)
+        await tasks.start(_read_certificates_at_sighup, certificates, progress)
     if config.metrics_port is not None:
         numbers = Config(host=config.host, port=config.metrics_port, access_log=False, lifespan="off", server_header=config.server_header)
         # A worker's successor answers for the same numbers as soon as the worker is to stop.
@@ -207,8 +208,9 @@ async def _serve(
     )
 
 
-async def _read_certificates_at_sighup(certificates: Certificates, progress: _Progress) -> None:
+async def _read_certificates_at_sighup(certificates: Certificates, progress: _Progress, *, task_status: TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
         async for _ in signals:
             if progress.accepting:
                 notify.reloading()
@@ -225,10 +227,13 @@ async def _listen_to_signals(
     last_resort: LastResort,
     serving: anyio.CancelScope,
     listening: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None],
 ) -> None:
     """Do what the signals ask for, until `listening` is cancelled. It is shielded, so that a third one is heard, too."""
     level = logging.INFO if wanted is ALONE else logging.DEBUG  # the supervisor says it for all
     with listening, anyio.open_signal_receiver(*wanted) as signals:
+        task_status.started()
         async for received in signals:
             if received is signal.SIGTERM and wanted is SUPERVISED and (stop.is_set() or serving.cancel_called):
                 continue  # systemd tells all processes of a service, and the supervisor its workers once more

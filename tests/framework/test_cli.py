@@ -630,6 +630,38 @@ def test_a_signal_stops_an_app_that_hangs_in_its_startup(app_dir: Path, number: 
         assert "Traceback" not in server.stderr
 
 
+HASTY = """
+import os, signal
+from contextlib import asynccontextmanager
+import anyio
+from microasgi import Router, run
+
+@asynccontextmanager
+async def hasty(router):
+    os.kill(os.getpid(), signal.SIGINT)
+    await anyio.sleep_forever()
+    yield
+
+if __name__ == "__main__":
+    for _ in range(10):
+        try:
+            run(Router(lifespan=hasty), port=0, loop="trio")
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+"""
+
+
+def test_no_signal_comes_before_somebody_listens(app_dir: Path) -> None:
+    """Not even one that the app's first step sends; trio begins tasks in any order, and where SIGINT was ignored it was lost."""
+    (app_dir / "hasty.py").write_text(HASTY)
+    ignoring = 'import signal, runpy; signal.signal(signal.SIGINT, signal.SIG_IGN); runpy.run_path("hasty.py", run_name="__main__")'
+    done = subprocess.run(
+        [sys.executable, "-c", ignoring], cwd=app_dir, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.stderr.count("SIGINT during startup: stopping at once") == 10, done.stderr
+    assert done.stdout == "interrupted\n" * 10
+
+
 def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
     """Ctrl+C while the app is being imported ends the command at once, with the shell's exit code for it."""
     done = run(app_dir, "serve", "interrupted:app")
