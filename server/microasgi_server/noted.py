@@ -24,7 +24,7 @@ from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.protocol import Protocol
-from microasgi_server.http1.reader import Head
+from microasgi_server.http1.request_head import Head
 from microasgi_server.proxies.connections import behind_proxies
 from microasgi_server.websocket.protocol import UpgradingProtocol
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from microasgi_server.errors import Refusal
 from microasgi_server.http1 import reader
+from microasgi_server.http1.arbiter import arbitrate
 from microasgi_server.http1.fields import Kept, _lines, known_line, read_line
 from microasgi_server.http1.limits import Limits
-from microasgi_server.http1.reader import Head, Reader
+from microasgi_server.http1.reader import Reader
+from microasgi_server.http1.request_head import Head
 
 LIMITS = Limits()
 
@@ -97,7 +99,7 @@ def fast(data: bytes) -> Head | None:
 
 def arbiter(data: bytes) -> Head:
     """What the arbiter makes of a whole head."""
-    return reader._judged(data, LIMITS)
+    return arbitrate(data, LIMITS)
 
 
 def what(head: Head) -> dict[str, Any]:

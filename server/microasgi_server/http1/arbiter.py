@@ -4,33 +4,22 @@ Rare but legal forms come through, and everything else is refused, with its reas
 """
 
 import re
-from typing import NamedTuple
 
 import h11
 
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.faults import fault
-from microasgi_server.http1.fields import VALUE, Fields
-from microasgi_server.http1.framing import check_raw
+from microasgi_server.http1.fields import VALUE, options
+from microasgi_server.http1.framing import body_length, check_raw
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.request_head import Head
 from microasgi_server.http1.targets import is_authority, split_target
 
 _FIELD_VALUE = re.compile(VALUE).fullmatch
 
 
-class Judged(NamedTuple):
-    """What is settled of a head: all but what its fields say of the body and of the connection."""
-
-    request: h11.Request
-    """Its request line, as it came."""
-    fields: Fields
-    """In order, names in lower case; Host as the target's authority has it, if it has one."""
-    raw_path: bytes
-    query: bytes
-
-
-def arbitrate(data: bytes, limits: Limits) -> Judged:
-    """What h11 makes of a whole head, and what its grammar leaves open: versions, forms of a target, what Host is.
+def arbitrate(data: bytes, limits: Limits) -> Head:
+    """What h11 makes of a whole head, and what its grammar leaves open: versions, forms of a target, what Host is, where the body ends.
 
     :raises Refusal: 505 for a version other than 1.0 and 1.1, 501 for CONNECT and for codings that aren't known, 431, 400 for the rest
     """
@@ -49,7 +38,14 @@ def arbitrate(data: bytes, limits: Limits) -> Judged:
     raw_path, query, authority = split_target(request.method, request.target)
     if authority is not None:
         fields = [(b"host", authority), *(field for field in fields if field[0] != b"host")]  # RFC 9112 §3.2.2: it replaces Host
-    return Judged(request, fields, raw_path, query)
+    head = Head(request.method, request.target, request.http_version, fields, raw_path, query)
+    old = head.version == b"1.0"  # persists only if that was agreed on, and knows no 100 (RFC 9112 §9.3, RFC 9110 §10.1.1)
+    head.length = body_length(fields, old=old)
+    named = options(fields)
+    head.closes = old or b"close" in named
+    head.upgrades = not old and b"upgrade" in named
+    head.expects = not old and b"100-continue" in options(fields, b"expect")
+    return head
 
 
 def _parsed(data: bytes) -> h11.Request:

@@ -15,7 +15,7 @@ from microasgi_server.errors import AppError
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.http1.heads import CHUNKS, CLOSING, FRAMING, LENGTH, NONE, STATUS_LINES, described
 from microasgi_server.http1.phases import BODY, LAST_BODY, MORE_TRAILERS, Step
-from microasgi_server.http1.reader import Head
+from microasgi_server.http1.request_head import Head
 
 
 class ResponseEncoder:

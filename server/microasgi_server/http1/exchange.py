@@ -30,7 +30,7 @@ from microasgi_server.http1.phases import (
     WAITING,
     Step,
 )
-from microasgi_server.http1.reader import Head
+from microasgi_server.http1.request_head import Head
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
 
 _SORRY = b"Internal Server Error\n"

@@ -14,9 +14,10 @@ import re
 from microasgi_server.errors import Refusal
 from microasgi_server.http1.arbiter import arbitrate, too_large
 from microasgi_server.http1.faults import stranger
-from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, known_line, listed, options, read_line
-from microasgi_server.http1.framing import DIGITS, body_length
+from microasgi_server.http1.fields import REMEMBERED, TOKEN, VALUE, Fields, known_line, listed, read_line
+from microasgi_server.http1.framing import DIGITS
 from microasgi_server.http1.limits import Limits
+from microasgi_server.http1.request_head import Head
 from microasgi_server.http1.targets import is_known_authority
 
 # Possessive (++, *+): nothing that was taken is given back, so that no head takes more than one pass.
@@ -30,35 +31,6 @@ _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+").match
 
 _SPEAKING = frozenset([b"content-length", b"transfer-encoding", b"connection", b"expect"])
 """The fields of a request that speak of its body or of the connection. Most requests have at most one of them."""
-
-
-class Head:
-    """A request's head, checked.
-
-    method, target, version: the request line as it came.
-    fields: in order, names in lower case; Host as the target's authority has it, if it has one.
-    raw_path, query: what the target asks for.
-    length: bytes of the body; 0 if there is none, None if it comes in chunks.
-    closes: whether the connection ends behind this request, as HTTP/1.0's do (RFC 9112 §9.3).
-    expects: whether the client holds its body back until it is told to go ahead (RFC 9110 §10.1.1).
-    upgrades: whether it asks for another protocol, as far as `Connection` tells (RFC 9110 §7.8).
-    """
-
-    length: int | None = 0
-    closes = False
-    expects = False
-    upgrades = False
-
-    def __init__(self, method: bytes, target: bytes, version: bytes, fields: Fields, raw_path: bytes, query: bytes) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.fields = fields
-        self.raw_path = raw_path
-        self.query = query
-
-    def __repr__(self) -> str:
-        return f"<Head {self.method.decode()} {self.target.decode()} HTTP/{self.version.decode()}, {len(self.fields)} fields>"
 
 
 class Reader:
@@ -111,7 +83,7 @@ class Reader:
             return None
         data = bytes(held[: end.end()])
         match = _ORDINARY(data)
-        head = (match and _ordinary(match, self._limits)) or _judged(data, self._limits)
+        head = (match and _ordinary(match, self._limits)) or arbitrate(data, self._limits)
         rest = bytes(held[end.end() :])
         self._held = bytearray()
         self._searched = 0
@@ -159,19 +131,3 @@ def _heed(head: Head, named: dict[bytes, bytes]) -> bool:
     head.upgrades = b"upgrade" in connection and b"upgrade" in listed(connection)
     head.expects = b"expect" in named and b"100-continue" in listed(named[b"expect"].lower())
     return True
-
-
-def _judged(data: bytes, limits: Limits) -> Head:
-    """The head that the arbiter makes of these bytes, and what its fields say of the body and of the connection.
-
-    :raises Refusal: it makes none, or they don't go together
-    """
-    request, fields, raw_path, query = arbitrate(data, limits)
-    head = Head(request.method, request.target, request.http_version, fields, raw_path, query)
-    old = head.version == b"1.0"  # persists only if that was agreed on, and knows no 100 (RFC 9112 §9.3, RFC 9110 §10.1.1)
-    head.length = body_length(fields, old=old)
-    named = options(fields)
-    head.closes = old or b"close" in named
-    head.upgrades = not old and b"upgrade" in named
-    head.expects = not old and b"100-continue" in options(fields, b"expect")
-    return head

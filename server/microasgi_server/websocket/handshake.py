@@ -9,7 +9,7 @@ from hashlib import sha1
 from microasgi_server.asgi import Scope
 from microasgi_server.errors import AppError, Refusal
 from microasgi_server.http1.fields import TOKEN, Field, options, validated_field
-from microasgi_server.http1.reader import Head
+from microasgi_server.http1.request_head import Head
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _VERSION = b"13"
