@@ -11,29 +11,13 @@ from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import AppError, Refusal
 from microasgi_server.exchange import Address
 from microasgi_server.extensions import Allowance, Functions
+from microasgi_server.http1.answers import answer
 from microasgi_server.http1.encoder import ResponseEncoder, hint
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
-from microasgi_server.http1.phases import (
-    BODY,
-    DONE,
-    GONE,
-    HINT,
-    LAST_BODY,
-    LAST_BODY_BEFORE_TRAILERS,
-    LAST_TRAILERS,
-    MORE_TRAILERS,
-    START,
-    STARTED,
-    STREAMING,
-    TRANSITIONS,
-    WAITING,
-    Step,
-)
+from microasgi_server.http1.phases import BODY, DONE, GONE, LAST_BODY, START, STARTED, STREAMING, TRANSITIONS, WAITING, Step, rare_step
 from microasgi_server.http1.request_head import Head
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
-
-_SORRY = b"Internal Server Error\n"
 
 
 class Exchange(Presence):
@@ -175,7 +159,7 @@ class Exchange(Presence):
         if kind == "http.response.body":
             step = BODY if message.get("more_body", False) else self._last_body
         else:
-            step = START if kind == "http.response.start" else _rare_step(message)
+            step = START if kind == "http.response.start" else rare_step(message)
         phase = TRANSITIONS[before].get(step)
         if phase is None:
             raise AppError(f"{message['type']!r} can't be sent now: the response is {before.name}")
@@ -189,7 +173,7 @@ class Exchange(Presence):
             elif before is STREAMING:
                 data = self._encoder.body(message, step)
             else:
-                data = hint(self.head, message) if step is HINT else self._encoder.trailers(message, step)
+                data = hint(self.head, message) if before is WAITING else self._encoder.trailers(message, step)
         except (TypeError, ValueError) as error:  # parts that aren't what ASGI says, or that HTTP doesn't allow
             raise AppError(f"{message['type']!r} can't be sent: {error}") from error
         self.phase = phase
@@ -203,7 +187,7 @@ class Exchange(Presence):
         """The head is held back until the first of the body: until then, it can still become a 500."""
         self._encoder = encoder = ResponseEncoder(self.head, message)
         self.status = encoder.head.status
-        self._last_body = LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
+        self._last_body = Step.LAST_BODY_BEFORE_TRAILERS if message.get("trailers", False) else LAST_BODY
         return b""
 
     def fail(self) -> bytes | None:
@@ -211,8 +195,7 @@ class Exchange(Presence):
         if self.phase is not WAITING and self.phase is not STARTED:
             return None
         self.phase = WAITING
-        start = {"type": "http.response.start", "status": 500, "headers": plain_text(len(_SORRY))}
-        return self.send(start) + self.send({"type": "http.response.body", "body": _SORRY})
+        return answer(self.send, 500, b"Internal Server Error\n")
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         if self.phase is DONE or self.phase is GONE:
@@ -230,18 +213,3 @@ class Exchange(Presence):
         if self._awaits_go_ahead:
             return True
         return (self.head.length or 0) - self.received > self._limits.drain
-
-
-def _rare_step(message: Message) -> Step:
-    match message.get("type"):
-        case "http.response.early_hint":
-            return HINT
-        case "http.response.trailers":
-            return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
-        case other:
-            raise AppError(f"an HTTP response has no message of type {other!r}")
-
-
-def plain_text(length: int) -> list[tuple[bytes, bytes]]:
-    """The header fields of the few texts that the server itself sends."""
-    return [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % length)]

@@ -14,17 +14,16 @@ No I/O, no event loop, no clock: every function here returns at once, and whoeve
 from collections.abc import Callable
 
 from microasgi_server.exchange import Next
+from microasgi_server.http1.answers import refusal
 from microasgi_server.http1.body import NO_BODY, Body, Sized
 from microasgi_server.http1.chunked import Chunked
-from microasgi_server.http1.exchange import Exchange, plain_text
-from microasgi_server.http1.fields import Field, validated_field
-from microasgi_server.http1.heads import STATUS_LINES
+from microasgi_server.http1.exchange import Exchange
+from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import DONE, STARTED, WAITING
 from microasgi_server.http1.reader import Reader
 
 REQUEST, IDLE, MID_HEAD, DRAIN, LINGER, CLOSE = Next  # as in phases.py
-BESIDE = {503: [(b"retry-after", b"1")]}  # RFC 9110 §10.2.3: another process may be there, or less to do
 
 
 class Protocol:
@@ -130,11 +129,10 @@ class Protocol:
     def refuse(self, status: int, reason: str) -> bytes:
         """The last words to a client whose request won't be served: nothing, if a response is on the wire already."""
         exchange = self.exchange
-        if exchange is not None and exchange.phase is not WAITING and exchange.phase is not STARTED:
+        if exchange is None:
+            bodyless = self._reader.bodyless
+        elif exchange.phase is WAITING or exchange.phase is STARTED:
+            bodyless = exchange.head.method == b"HEAD"
+        else:
             return b""
-        text = reason.encode() + b"\n"
-        own = [*plain_text(len(text)), (b"connection", b"close"), *BESIDE.get(status, ())]
-        fields = [validated_field(*field) for field in own] + self._identity()
-        head = b"%b%b\r\n" % (STATUS_LINES[status], b"".join([field[2] for field in fields]))
-        bodyless = self._reader.bodyless if exchange is None else exchange.head.method == b"HEAD"  # RFC 9110 §9.3.2
-        return head if bodyless else head + text
+        return refusal(status, reason, self._identity(), bodyless=bodyless)

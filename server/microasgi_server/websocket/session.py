@@ -13,11 +13,11 @@ from typing import Any
 from microasgi_server.asgi import Message, Scope
 from microasgi_server.errors import AppError, Refusal
 from microasgi_server.exchange import Address
-from microasgi_server.http1.exchange import Exchange, plain_text
+from microasgi_server.http1.answers import answer
+from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
 from microasgi_server.http1.phases import WAITING
-from microasgi_server.http1.protocol import BESIDE
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.websocket.closing import Close, Code, check_close
 from microasgi_server.websocket.farewells import Farewells
@@ -217,7 +217,7 @@ class Session(Farewells):
         if self.phase is not CONNECTING and self.phase is not DENYING:
             return b""
         self.request.phase = WAITING  # the head that is held back never was
-        return self._answer(status, reason.encode() + b"\n", *BESIDE.get(status, ()))
+        return self._answer(status, reason.encode() + b"\n")
 
     def ping(self) -> bytes:
         return self._frames.ping()
@@ -264,12 +264,10 @@ class Session(Farewells):
         self.status = self.request.status
         return data
 
-    def _answer(self, status: int, text: bytes, *fields: tuple[bytes, bytes]) -> bytes:
+    def _answer(self, status: int, text: bytes) -> bytes:
         """A whole response instead of the upgrade."""
-        headers = [*plain_text(len(text)), *fields]
-        head = self.request.send({"type": "http.response.start", "status": status, "headers": headers})
         self.status = status
-        return head + self.request.send({"type": "http.response.body", "body": text})
+        return answer(self.request.send, status, text)
 
     def _move(self, phase: Phase) -> None:
         self.phase = phase
