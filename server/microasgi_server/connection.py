@@ -23,7 +23,7 @@ from microasgi_server import logs
 from microasgi_server.call import Call
 from microasgi_server.deadlines import NEVER, Wait
 from microasgi_server.errors import Refusal
-from microasgi_server.exchange import Exchange, Next, Spoken
+from microasgi_server.exchange import Next, Spoken
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import Called, RunningServer
 from microasgi_server.transports import Transport
@@ -111,14 +111,8 @@ class Connection:
         :param status: for the log
         """
         self._input = IGNORED
-        exchange = self.protocol.exchange
-        if exchange is not None and self._leave(exchange, why, status) and self.call is not None:
-            self._abandon(self.call)
+        self._leave(why, status)
         self.close()
-
-    def _abandon(self, call: Call) -> None:
-        """The client of a call has left it, and its subscribers have heard so."""
-        call.wake()
 
     def shut(self, why: str = "the client closed its side (FIN)") -> bool:
         """The client has shut its sending side. True if it is still to be served, as `Config.half_close` may want."""
@@ -236,31 +230,32 @@ class Connection:
 
     def break_off(self, why: str) -> None:
         """Close in the middle of a response, so that the client sees that it is not whole."""
-        exchange = self.protocol.exchange
-        if exchange is not None:
-            self._leave(exchange, why, exchange.status)
+        self.call = None
+        if (exchange := self.protocol.exchange) is not None:
+            self._leave(why, exchange.status)
         self.close()
 
-    def _leave(self, exchange: Exchange, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
-        if not exchange.leave(why, status):
+    def _leave(self, why: str, status: int) -> bool:
+        """The newest request's client has left, or counts as gone: who has subscribed to that learns it, and so does who waits."""
+        exchange = self.protocol.exchange
+        if exchange is None or not exchange.leave(why, status):
             return False
         for fault in exchange.faults:
             logs.app_failed(exchange, fault)
+        if self.call is not None:
+            self.call.wake()
         return True
 
     def refuse(self, refusal: Refusal) -> None:
         """Close with a status, if nothing of another is on the wire. Whatever runs for this client learns it as of a departure."""
-        status, reason = refusal.status, refusal.reason
-        data = self.protocol.refuse(status, reason)
-        self.running.journal.refused(self.transport.client, refusal)
-        exchange, call, self.call = self.protocol.exchange, self.call, None
+        journal, client, exchange = self.running.journal, self.transport.client, self.protocol.exchange
+        data = self.protocol.refuse(refusal.status, refusal.reason)
+        journal.refused(client, refusal)
         if data:
-            self.transport.write(data)
-        if exchange is not None and self._leave(exchange, reason, status):
-            if call is not None:
-                self._abandon(call)
-            else:
-                self.running.journal.completed(self.transport.client, exchange, self.running.clock())
+            self.transport.write(data)  # which may find that the client has left
+        if exchange is not None and self._leave(refusal.reason, refusal.status) and self.call is None:
+            journal.completed(client, exchange, self.running.clock())
+        self.call = None
         self._linger()
 
     def _linger(self) -> None:

@@ -49,6 +49,31 @@ async def test_a_go_ahead_that_finds_the_client_gone_tells_the_app(caplog: pytes
     assert loud_lines(caplog) == []
 
 
+async def test_a_refusal_that_finds_the_client_gone_tells_all_who_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """When it is the 413 that finds the socket reset, who waits in `receive()` in another task is told, too."""
+    told = []
+    ended = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def wait() -> None:
+            told.append((await receive())["type"])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            client.leave("RST")  # and before the server looks at the socket again:
+            scope["extensions"]["microasgi.limits"]["body"] = 1
+            await wait()
+        ended.set()
+
+    async with serving(app, lifespan="off") as served:
+        client = await served.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+        await within(ended)
+    assert told == ["http.disconnect"] * 2
+    assert loud_lines(caplog) == []
+
+
 async def test_a_small_message_does_not_end_the_wait_for_a_slow_client(caplog: pytest.LogCaptureFixture) -> None:
     """Of two tasks that send, the one that waits for a slow client goes on when all is sent, whatever the other sends meanwhile."""
     congested, gone_on, small = anyio.Event(), anyio.Event(), anyio.Event()

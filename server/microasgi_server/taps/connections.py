@@ -160,12 +160,13 @@ class TappedConnection(Connection):
         self.tell("core", "hang_up", {"why": why})
         super().hang_up(why, status)
 
-    def _abandon(self, call: Call) -> None:
-        exchange = call.exchange
-        seconds = self.running.clock() - call.began
-        call_tell = cast(TappedCall, call).tell
-        call_tell("core", "left", {"why": exchange.why_gone, "cancelled": exchange.cancelled, "seconds": seconds})
-        super()._abandon(call)
+    def _leave(self, why: str, status: int) -> bool:
+        call = self.call
+        left = super()._leave(why, status)
+        if left and call is not None:
+            facts = {"why": call.exchange.why_gone, "cancelled": call.exchange.cancelled, "seconds": self.running.clock() - call.began}
+            cast(TappedCall, call).tell("core", "left", facts)
+        return left
 
     def refuse(self, refusal: Refusal) -> None:
         self.tell("core", "refused", {"status": refusal.status, "reason": refusal.reason})
