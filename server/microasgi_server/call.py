@@ -7,8 +7,9 @@ from anyio.lowlevel import checkpoint
 
 from microasgi_server import logs
 from microasgi_server.asgi import Message
-from microasgi_server.errors import ClientDisconnected, Refusal
+from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange
+from microasgi_server.nobody import send_to_nobody
 from microasgi_server.running import Connected, Event
 from microasgi_server.transports import Cancellable
 
@@ -93,7 +94,7 @@ class Call:
                         self.listeners -= 1
 
     async def send(self, message: Message) -> None:
-        """The app's `send()` (ASGI HTTP spec). What becomes of a message whose client has left, `_send_to_nobody` tells.
+        """The app's `send()` (ASGI HTTP spec). What becomes of a message whose client has left, `nobody.py` tells.
 
         :raises ClientDisconnected: the client has left, and a subscriber that was told has yet to stop; an OSError
         :raises AppError: the message is malformed, or out of order
@@ -102,7 +103,7 @@ class Call:
         data = exchange.send(message)
         if not data and not exchange.complete:
             if exchange.gone:
-                await self._send_to_nobody(message)
+                await send_to_nobody(message, self, self._connection.running)
             return
         transport = self._connection.transport
         transport.write(data)
@@ -120,33 +121,7 @@ class Call:
         finally:
             exchange.sending = False
         if exchange.gone and not exchange.parted:
-            await self._send_to_nobody(message)
-
-    async def _send_to_nobody(self, message: Message) -> None:
-        """The client has left: its message is dropped, and with it, sooner or later, whoever sends.
-
-        * A subscriber that was told is still there: `send()` raises, as the ASGI spec asks, and helps it to stop.
-        * All who were told have stopped. What is around them, which knows nothing of us, may say what it likes.
-        * Nobody was told. A response that ends by itself may end. If there is more to come it is for us to stop the call, as natively as
-          its subscribers would: of an error most frameworks make one of their own. On asyncio not even a shield is safe here, if it sends.
-        """
-        exchange = self.exchange
-        if exchange.attended or self not in self._connection.running.calls:
-            raise ClientDisconnected(exchange.why_gone)
-        if message.get("more_body", False) and not exchange.told and not self._is_told_elsewhere():
-            exchange.cancelled = True
-            self.cancel()
-        await checkpoint()
-
-    def _is_told_elsewhere(self) -> bool:
-        """Whether the present task is not the call's, and another waited in `receive()` when the client left.
-
-        Quart and Django work so. Told there they stop the task that sends; cancelled in the meantime, they would leave it behind. Only
-        asyncio has such tasks: a scope reaches all.
-        """
-        if not self.listeners or isinstance(self.task, anyio.CancelScope):
-            return False
-        return anyio.get_current_task().id != id(self.task)
+            await send_to_nobody(message, self, self._connection.running)
 
     def shut_down(self) -> None:
         """The server stops: who has subscribed to that learns it now, and so does who waits in `receive()`."""

@@ -19,7 +19,7 @@ from microasgi_server.errors import Refusal
 from microasgi_server.exchange import Exchange
 from microasgi_server.http1.fields import Field, validated_field
 from microasgi_server.journal import Journal
-from microasgi_server.transports import Served, Transport
+from microasgi_server.transports import Cancellable, Served, Transport
 from microasgi_server.transports.paused import PausedSockets
 
 
@@ -79,12 +79,14 @@ class Called(Protocol):
 
     exchange: what it answers.
     began: when the request did, by the server's clock.
-    listeners: how many wait in `receive()`.
+    listeners: how many wait in `receive()`; when the client has left, how many did then.
+    task: what the transport runs it in.
     """
 
     exchange: Exchange
     began: float
     listeners: int
+    task: Cancellable
 
     def wake(self) -> None:
         """Something has changed. Who waits looks again."""
