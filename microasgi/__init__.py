@@ -26,9 +26,10 @@ from microasgi.middleware import Middleware
 from microasgi.reach import RouteWarning
 from microasgi.redirects import RedirectResponse
 from microasgi.requests import Request
-from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from microasgi.routes import Mount, Route
 from microasgi.routing import Router
+from microasgi.streaming import StreamingResponse
 from microasgi.uploads import UploadFile
 from microasgi.urls import NoMatchFound
 from microasgi.websockets import WebSocket

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from microasgi import Request, Router
-from microasgi.responses import StreamingResponse
+from microasgi.streaming import StreamingResponse
 from tests.harness import GET, Departure, eventually, loud_lines, serving, within
 from tests.postgres import STACKS, Meeting, Pool, Postgres
 

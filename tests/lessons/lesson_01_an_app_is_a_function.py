@@ -99,5 +99,5 @@ BREAK = Break(
 READ_NEXT = [
     Place("server/microasgi_server/call.py", "Call.receive"),  # a `receive` that does wait
     Place("microasgi/responses.py", "Response.__call__"),  # a response is an app, too
-    Place("microasgi/requests.py", "Request.stream"),  # the loop over `more_body`, once for all handlers
+    Place("microasgi/request_body.py", "RequestBody.stream"),  # the loop over `more_body`, once for all handlers
 ]

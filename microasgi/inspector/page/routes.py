@@ -12,8 +12,9 @@ from microasgi.inspector.page.guard import Guard
 from microasgi.inspector.page.session import Session
 from microasgi.inspector.page.visits import Asked, asked
 from microasgi.requests import Request
-from microasgi.responses import Response, StreamingResponse
+from microasgi.responses import Response
 from microasgi.routing import Router
+from microasgi.streaming import StreamingResponse
 
 LONGEST_ORDER = 1024 * 1024
 """Bytes of what a page may send."""
