@@ -92,6 +92,27 @@ def check_path(path: Any) -> None:
         raise ValueError(f"path {path!r} has parameters as another framework writes them; write {better!r}")
 
 
+def check_template(path: str, parts: Iterable[tuple[str, str | None, str]], converters: Collection[str], *, is_prefix: bool) -> None:
+    """A template starts with a slash, has no braces but its parameters', and those have names of their own and converters that there are.
+
+    :param parts: plain text, and the name and the converter of the parameter behind it
+    :param is_prefix: whether it may be empty
+    """
+    if not path.startswith("/") and not (is_prefix and path == ""):
+        raise ValueError(f"a path starts with a slash: {'/' + path!r}, not {path!r}")
+    names = set()
+    for literal, name, kind in parts:
+        if "{" in literal or "}" in literal:
+            raise ValueError(f"path {path!r} has a brace that belongs to no parameter; those look like {{name}} or {{name:int}}")
+        if kind not in converters:
+            near = get_close_matches(kind, converters, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"no converter {kind!r} in path {path!r}; {hint}there are {', '.join(converters)}")
+        if name in names:
+            raise ValueError(f"parameter {name!r} stands twice in path {path!r}")
+        names.add(name)
+
+
 def check_options(options: Iterable[str], known: Collection[str]) -> None:
     """What a route says by keyword is something that there is."""
     for option in options:

@@ -6,11 +6,10 @@ path   the rest, slashes and all          uuid   a UUID with hyphens
 
 import re
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
-from microasgi.checks import check_path
+from microasgi.checks import check_path, check_template
 
 CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "str": ("[^/]+", str),
@@ -35,30 +34,17 @@ class PathTemplate:
 
     def __init__(self, path: str, *, is_prefix: bool = False) -> None:
         check_path(path)
-        if not path.startswith("/") and not (is_prefix and path == ""):
-            raise ValueError(f"a path starts with a slash: {'/' + path!r}, not {path!r}")
         self.path = path
-        self._converters: dict[str, Callable[[str], Any]] = {}
+        check_template(path, self.parts(), CONVERTERS, is_prefix=is_prefix)
         self.parameters: dict[str, str] = {}
         pattern = ""
         for literal, name, kind in self.parts():
-            if "{" in literal or "}" in literal:
-                form = "those look like {name} or {name:int}"
-                raise ValueError(f"path {path!r} has a brace that belongs to no parameter; {form}")
             pattern += re.escape(literal)
-            if name is None:
-                break
-            if kind not in CONVERTERS:
-                near = get_close_matches(kind, CONVERTERS, 1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"no converter {kind!r} in path {path!r}; {hint}there are {', '.join(CONVERTERS)}")
-            if name in self.parameters:
-                raise ValueError(f"parameter {name!r} stands twice in path {path!r}")
-            self.parameters[name] = kind
-            regex, self._converters[name] = CONVERTERS[kind]
-            pattern += f"(?P<{name}>{regex})"
-        self._pattern = re.compile(pattern + ("(?=/|$)" if is_prefix else ""), re.DOTALL)
-        self._is_prefix = is_prefix
+            if name is not None:
+                self.parameters[name] = kind
+                pattern += f"(?P<{name}>{CONVERTERS[kind][0]})"
+        self._converters = {name: CONVERTERS[kind][1] for name, kind in self.parameters.items()}
+        self._match = re.compile(pattern + "(?=/|$)", re.DOTALL).match if is_prefix else re.compile(pattern, re.DOTALL).fullmatch
 
     def parts(self) -> Iterator[tuple[str, str | None, str]]:
         """Each piece of plain text, with the name and the converter of the parameter that follows; the last has none."""
@@ -69,11 +55,11 @@ class PathTemplate:
     @property
     def is_literal(self) -> bool:
         """Whether it has no parameters, and so matches only itself."""
-        return not self._converters
+        return not self.parameters
 
     def match(self, path: str) -> tuple[dict[str, Any], int] | None:
         """The converted parameters and the length of what matched, or None."""
-        found = self._pattern.match(path) if self._is_prefix else self._pattern.fullmatch(path)
+        found = self._match(path)
         if found is None:
             return None
         try:

@@ -35,7 +35,3 @@ class Sized:
         self._missing -= len(data)
         self.complete = not self._missing
         return data, rest
-
-
-NO_BODY = Sized(0)
-"""What stands where a request has none."""

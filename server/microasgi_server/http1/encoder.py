@@ -8,13 +8,12 @@ h11's own writer does the same work through three events and a second state mach
 The tests hold each against the other, byte for byte.
 """
 
-from collections.abc import Iterable
-
 from microasgi_server.asgi import Message
 from microasgi_server.errors import AppError
-from microasgi_server.http1.fields import Field, validated_field
-from microasgi_server.http1.heads import CHUNKS, CLOSING, FRAMING, LENGTH, NONE, STATUS_LINES, described
+from microasgi_server.http1.fields import Field
+from microasgi_server.http1.heads import CHUNKS, CLOSING, LENGTH, NONE, described
 from microasgi_server.http1.phases import BODY, LAST_BODY, MORE_TRAILERS, Step
+from microasgi_server.http1.rare import trailer_lines
 from microasgi_server.http1.request_head import Head
 
 
@@ -34,7 +33,7 @@ class ResponseEncoder:
         self._old = request.version == b"1.0"
         self._framing = NONE if request.method == b"HEAD" else CLOSING if self._old and head.framing is CHUNKS else head.framing
         self._remaining = head.length  # bytes of a body whose length the head tells
-        self._trailers: Iterable[Field] = ()
+        self._trailers = b""
 
     def __repr__(self) -> str:
         return f"<ResponseEncoder {self.head.status} {self._framing.name}>"
@@ -66,19 +65,6 @@ class ResponseEncoder:
         return body
 
     def trailers(self, message: Message, step: Step) -> bytes:
-        trailers = [validated_field(name, value) for name, value in message.get("headers", ())]
-        if any(field[0] in FRAMING for field in trailers):
-            raise AppError("content-length and transfer-encoding can't be trailers (RFC 9110 §6.5.1)")
-        self._trailers = [*self._trailers, *trailers]
+        self._trailers += trailer_lines(message)
         # Only a chunked body has room for trailers (RFC 9112 §7.1.2): elsewhere they are taken and dropped.
-        if step is MORE_TRAILERS or self._framing is not CHUNKS:
-            return b""
-        return b"0\r\n%b\r\n" % b"".join([field[2] for field in self._trailers])
-
-
-def hint(request: Head, message: Message) -> bytes:
-    """103 Early Hints (RFC 8297), but not to HTTP/1.0, which knows no 1xx (RFC 9110 §15.2)."""
-    if request.version == b"1.0":
-        return b""
-    links = [validated_field(b"link", link)[2] for link in message.get("links", ())]
-    return b"%b%b\r\n" % (STATUS_LINES[103], b"".join(links))
+        return b"0\r\n%b\r\n" % self._trailers if step is not MORE_TRAILERS and self._framing is CHUNKS else b""

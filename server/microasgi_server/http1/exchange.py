@@ -12,10 +12,11 @@ from microasgi_server.errors import AppError, Refusal
 from microasgi_server.exchange import Address
 from microasgi_server.extensions import Allowance, Functions
 from microasgi_server.http1.answers import answer
-from microasgi_server.http1.encoder import ResponseEncoder, hint
+from microasgi_server.http1.encoder import ResponseEncoder
 from microasgi_server.http1.fields import Field
 from microasgi_server.http1.limits import Limits
-from microasgi_server.http1.phases import BODY, DONE, GONE, LAST_BODY, START, STARTED, STREAMING, TRANSITIONS, WAITING, Step, rare_step
+from microasgi_server.http1.phases import BODY, DONE, GONE, LAST_BODY, START, STARTED, STREAMING, TRANSITIONS, WAITING, Step
+from microasgi_server.http1.rare import hint, rare_step
 from microasgi_server.http1.request_head import Head
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST, Presence
 

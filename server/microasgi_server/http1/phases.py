@@ -6,9 +6,6 @@ nothing is on the wire yet starts again with a 500.
 
 from enum import Enum, auto
 
-from microasgi_server.asgi import Message
-from microasgi_server.errors import AppError
-
 
 class Phase(Enum):
     """How far a response has come."""
@@ -71,17 +68,3 @@ TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
     Phase.DONE: {},
     Phase.GONE: {},
 }
-
-
-def rare_step(message: Message) -> Step:
-    """What a message amounts to that is neither a start nor of a body.
-
-    :raises AppError: HTTP has no such message
-    """
-    match message.get("type"):
-        case "http.response.early_hint":
-            return HINT
-        case "http.response.trailers":
-            return MORE_TRAILERS if message.get("more_trailers", False) else LAST_TRAILERS
-        case other:
-            raise AppError(f"an HTTP response has no message of type {other!r}")

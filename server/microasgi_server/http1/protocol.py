@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from microasgi_server.exchange import Next
 from microasgi_server.http1.answers import refusal
-from microasgi_server.http1.body import NO_BODY, Body, Sized
+from microasgi_server.http1.body import Body, Sized
 from microasgi_server.http1.chunked import Chunked
 from microasgi_server.http1.exchange import Exchange
 from microasgi_server.http1.fields import Field
@@ -31,11 +31,9 @@ class Protocol:
 
     exchange_class: what it makes, as in `Connection`.
     exchange: the newest request and its response, or None while there is none in progress.
-    mid_head: whether the first bytes of a request are here, but not yet its whole head.
-    served: whether a request has been served on this connection.
     """
 
-    __slots__ = ("_behind", "_body", "_drained", "_identity", "_limits", "_reader", "exchange", "served")
+    __slots__ = ("_behind", "_body", "_drained", "_identity", "_limits", "_reader", "exchange")
 
     exchange_class: type[Exchange] = Exchange
 
@@ -43,11 +41,10 @@ class Protocol:
         self._identity = identity  # the Date and Server fields of this second
         self._limits = limits
         self._reader = Reader(limits)
-        self._body: Body = NO_BODY  # of `exchange`
+        self._body: Body = Sized(0)  # of `exchange`
         self._behind = bytearray()  # what came behind the request in progress
         self._drained = 0  # bytes of its body that came after its response, the framing included: it costs as much
         self.exchange: Exchange | None = None
-        self.served = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.exchange!r}, {self.look_ahead} bytes ahead>"
@@ -116,7 +113,6 @@ class Protocol:
         assert exchange.phase is DONE
         if exchange.closing:
             return LINGER if self._behind else CLOSE
-        self.served = True
         self.exchange = None
         if not self._behind:
             return IDLE
