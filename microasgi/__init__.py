@@ -23,11 +23,12 @@ from microasgi.events import Event, EventStream
 from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisconnect, WebSocketException
 from microasgi.forms import FormData
 from microasgi.middleware import Middleware
+from microasgi.mounting import Mount
 from microasgi.reach import RouteWarning
 from microasgi.redirects import RedirectResponse
 from microasgi.requests import Request
 from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from microasgi.routes import Mount, Route
+from microasgi.routes import Route
 from microasgi.routing import Router
 from microasgi.streaming import StreamingResponse
 from microasgi.uploads import UploadFile

@@ -18,16 +18,16 @@ from urllib.parse import urlsplit
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import is_async
-from microasgi.errors import answer, answering, plain_answer
+from microasgi.errors import answer, plain_answer
 from microasgi.exceptions import HTTPException, WebSocketException, sole
 from microasgi.levels import LEVELS, Level, below, route_path
+from microasgi.mounting import Mount, Mounted
 from microasgi.nowhere import Nowhere
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect
 from microasgi.promise.conversation import Conversation, converse_while_connected
 from microasgi.promise.visit import VISIT
 from microasgi.routed import Routed
-from microasgi.routes import Mount
 from microasgi.websockets import WebSocket
 
 logger = logging.getLogger("microasgi")
@@ -147,17 +147,7 @@ class Conversing:
                 conversation.close_grace = route.close_grace
             await _converse(route.call, WebSocket(scope, receive, send))
             return
-        app = route.app if isinstance(route.app, Conversing) else answering(_foreign(route.app))
-        await app(below(scope, path, matched), receive, send)
-
-
-def _foreign(app: ASGIApp) -> ASGIApp:
-    """A mounted app of another framework, which knows nothing of us."""
-
-    async def called(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, LEVELS: ()}, *scope[VISIT].foreign(receive, send))
-
-    return called
+        await Mounted(route.app, below(scope, path, matched), receive)(scope, receive, send)
 
 
 async def _nowhere(ws: WebSocket) -> None:

@@ -12,10 +12,11 @@ from microasgi.conversing import Conversing, Origins, WebSocketHandler, WebSocke
 from microasgi.errors import ExceptionHandler, answering, check_answerable
 from microasgi.instead import Instead
 from microasgi.matching import RouteTable
+from microasgi.mounting import Mount
 from microasgi.opinions import Opinions
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect
-from microasgi.routes import Handler, Mount, Route
+from microasgi.routes import Handler, Route
 from microasgi.urls import path_for
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)

@@ -8,8 +8,9 @@ from heapq import merge
 from typing import Any, TypeAlias
 
 from microasgi.exceptions import HTTPException
+from microasgi.mounting import Mount
 from microasgi.reach import warn_if_unreachable
-from microasgi.routes import Mount, Route
+from microasgi.routes import Route
 
 Match: TypeAlias = tuple[Route | Mount, dict[str, Any], int]
 """A route, the parameters it has of the path, and how much of the path it took."""

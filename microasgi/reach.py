@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 
+from microasgi.mounting import Mount
 from microasgi.paths import PathTemplate
-from microasgi.routes import Mount, Route
+from microasgi.routes import Route
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
 

@@ -1,12 +1,11 @@
-"""What a Router is made of: routes and mounts. Each is checked when it is made, so that a mistake shows at import."""
+"""A route: a path, its methods and its handler. It is checked when it is made, so that a mistake shows at import."""
 
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, TypeAlias
 
-from microasgi.asgi import ASGIApp
 from microasgi.calling import call_any, is_async
-from microasgi.checks import check_app, check_endpoint, check_methods
+from microasgi.checks import check_endpoint, check_methods
 from microasgi.paths import PathTemplate
 from microasgi.policy import OnDisconnect
 from microasgi.requests import Request
@@ -56,34 +55,3 @@ class Route(Routed):
 
     def __repr__(self) -> str:
         return f"<Route {','.join(sorted(self.methods))} {self.path} to {self.name}{self._policy}>"
-
-
-class Mount(Routed):
-    """An ASGI app under a prefix: a framework's app, static files, another Router.
-
-    The app sees the prefix at the end of its `root_path`, as the ASGI spec has it; the path stays whole.
-
-    :param path: the prefix, which may have parameters; an empty one takes everything
-    :param app: any ASGI app
-    :param on_disconnect, cleanup_grace, limit_body, timeout: as for `Route`
-    """
-
-    def __init__(
-        self,
-        path: str,
-        app: ASGIApp,
-        *,
-        name: str | None = None,
-        on_disconnect: OnDisconnect | None = None,
-        cleanup_grace: float | None = None,
-        limit_body: int | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        check_app(app)
-        template = PathTemplate(path.rstrip("/"), is_prefix=True)
-        super().__init__(template, name or "", on_disconnect, cleanup_grace, limit_body, timeout)
-        self.app = app
-
-    def __repr__(self) -> str:
-        app = getattr(self.app, "__qualname__", None) or repr(self.app)
-        return f"<Mount {self.path or '/'} of {app}{self._policy}>"

@@ -20,14 +20,14 @@ from microasgi.levels import LEVELS, Level, below, route_path
 from microasgi.lifespan import run_lifespan
 from microasgi.limits import limit_body
 from microasgi.middleware import MiddlewareFactory, inside
-from microasgi.mounting import Mounted
+from microasgi.mounting import Mount, Mounted
 from microasgi.nowhere import Nowhere
 from microasgi.policy import OnDisconnect
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, Visit, run_while_connected
 from microasgi.requests import Request
 from microasgi.returns import respond, to_response
-from microasgi.routes import Mount, Route
+from microasgi.routes import Route
 from microasgi.timeouts import limit_time
 
 

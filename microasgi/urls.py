@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from microasgi.matching import RouteTable
+from microasgi.mounting import Mount
 from microasgi.paths import CONVERTERS, PathTemplate
-from microasgi.routes import Mount, Route
+from microasgi.routes import Route
 
 _SAFE = "!$&'()*+,;=:@~"  # RFC 3986 §3.3, pchar
 

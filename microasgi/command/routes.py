@@ -8,7 +8,8 @@ from microasgi_server.command.parser import Parser, add_target
 
 from microasgi.command.targets import load_app
 from microasgi.conversing import WebSocketRoute
-from microasgi.routes import Mount, Route
+from microasgi.mounting import Mount
+from microasgi.routes import Route
 from microasgi.routing import Router
 
 

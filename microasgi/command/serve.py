@@ -17,7 +17,8 @@ from microasgi_server.workers.job import Job
 from microasgi.asgi import ASGIApp
 from microasgi.command.checking import check
 from microasgi.command.targets import load_app
-from microasgi.routes import Mount, Route
+from microasgi.mounting import Mount
+from microasgi.routes import Route
 from microasgi.routing import Router
 from microasgi.wrapping import CancelOnDisconnect
 

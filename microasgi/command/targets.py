@@ -6,7 +6,8 @@ from microasgi_server import TargetError
 from microasgi_server.command.targets import a, checked_app, described, load
 
 from microasgi.asgi import ASGIApp
-from microasgi.routes import Mount, Route
+from microasgi.mounting import Mount
+from microasgi.routes import Route
 from microasgi.routing import Router
 
 

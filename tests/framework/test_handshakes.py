@@ -368,6 +368,23 @@ async def test_an_exception_handler_answers_the_handshake(
     assert loud_lines(caplog) == []
 
 
+@pytest.mark.parametrize("handshake", [HANDSHAKE, HANDSHAKE.replace(b"websocket", b"none")], ids=["handshake", "request"])
+async def test_an_exception_handler_around_another_frameworks_mount_sees_its_own_paths(handshake: bytes) -> None:
+    """What answers the exception of a mounted app has the scope of its own Router, of a WebSocket as of a request: its links hold."""
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a bug")
+
+    routes = Router()
+    routes.mount("/in", mounted)
+
+    @routes.exception_handler(ValueError)
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"path": request.path, "root": request.scope["root_path"]}, 409)
+
+    assert await refusal(routes, handshake.replace(b"/chat", b"/in/chat")) == (409, b'{"path":"/in/chat","root":""}')
+
+
 async def test_what_nobody_expected_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     """By the handler for 500; once the WebSocket is accepted, nobody is asked, and it is 1011."""
     for handler in (fails, fails_later):
