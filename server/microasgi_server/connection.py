@@ -58,7 +58,7 @@ class Connection:
     wait, deadline: what is waited for, and until when, by the running server's clock (`patience.py`).
     """
 
-    __slots__ = ("_input", "call", "deadline", "protocol", "running", "transport", "wait")
+    __slots__ = ("_input", "_room", "call", "deadline", "protocol", "running", "transport", "wait")
 
     protocol_class: type[Spoken] = UpgradingProtocol
     call_class: type[Call] = Call
@@ -69,6 +69,7 @@ class Connection:
         self.protocol = self.protocol_class(running.identity, running.config.limits)
         self.call: Call | None = None
         self._input = OPEN
+        self._room = running.config.limits.look_ahead  # bytes
         self.wait_for(FIRST_BYTE)
         running.connections.add(self)
 
@@ -102,7 +103,7 @@ class Connection:
                 self.wait_for(HEAD)
         except Refusal as refusal:
             self.refuse(refusal)
-        if protocol.look_ahead >= self.running.config.limits.look_ahead:
+        if protocol.look_ahead >= self._room:
             self.regulate()
 
     def hang_up(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> None:
@@ -272,7 +273,7 @@ class Connection:
 
     def regulate(self) -> None:
         """Read while the look-ahead has room: what the app doesn't take must stay with the client."""
-        full = self.protocol.look_ahead >= self.running.config.limits.look_ahead
+        full = self.protocol.look_ahead >= self._room
         if self._input is ENDED or (full and self._input is OPEN):
             self.transport.pause_reading()
         else:

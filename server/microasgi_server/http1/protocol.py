@@ -110,7 +110,6 @@ class Protocol:
         assert exchange is not None
         if not exchange.body_complete:
             return self._unfinished(exchange)
-        assert exchange.phase is DONE
         if exchange.closing:
             return LINGER if self._behind else CLOSE
         self.exchange = None
