@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import Any
 
 import anyio
@@ -11,8 +12,61 @@ from microasgi_server.asgi import ASGIApp, Message, Scope
 from microasgi_server.config import Config
 from microasgi_server.errors import AppError, ShutdownError, StartupError
 from microasgi_server.options import LifespanMode
+from microasgi_server.running import Signal
 
 logger = logging.getLogger("microasgi_server")
+
+
+class Stage(Enum):
+    """How far an app's lifespan has come."""
+
+    STARTING = auto()
+    """It has yet to say whether it starts."""
+    REFUSED = auto()
+    """It has said why it doesn't start, and may clean up. What it raises then is no news."""
+    SERVING = auto()
+    """It has started."""
+    STOPPING = auto()
+    """It was asked to shut down."""
+    STOPPED = auto()
+    """It has done so."""
+    FAILED = auto()
+    """It has said what went wrong. What it raises then is no news."""
+    ENDED = auto()
+    """It has returned, or raised."""
+
+
+STARTING, REFUSED, SERVING, STOPPING, STOPPED, FAILED, ENDED = Stage
+
+TRANSITIONS: dict[Stage, dict[str, Stage]] = {
+    STARTING: {
+        "lifespan.startup.complete": SERVING,
+        "lifespan.startup.failed": REFUSED,
+        "lifespan.shutdown.failed": REFUSED,
+    },
+    SERVING: {
+        "lifespan.shutdown.complete": STOPPED,
+        "lifespan.startup.failed": FAILED,
+        "lifespan.shutdown.failed": FAILED,  # as it can't say otherwise that a part of it has failed
+    },
+    STOPPING: {
+        "lifespan.shutdown.complete": STOPPED,
+        "lifespan.startup.failed": FAILED,
+        "lifespan.shutdown.failed": FAILED,
+    },
+    STOPPED: {
+        "lifespan.startup.failed": FAILED,
+        "lifespan.shutdown.failed": FAILED,
+    },
+}
+"""Where an app's messages lead. Those that aren't here, of those that there are, change nothing.
+
+Beside them `shutdown` leads from SERVING to STOPPING, and the end of the call to ENDED.
+"""
+
+_MESSAGES = {kind for row in TRANSITIONS.values() for kind in row}
+
+_FAILS = {STARTING: "startup failed", SERVING: "lifespan failed while serving", STOPPING: "shutdown failed", STOPPED: "shutdown failed"}
 
 
 class Lifespan:
@@ -29,15 +83,14 @@ class Lifespan:
         self.failure = ""
         self._app = app
         self._mode = mode
-        self._failure = ""
-        self._supported = True
-        self._told = False  # what failed
-        self._asked = False
+        self._refusal = ""  # why it didn't start
+        self._stage = STARTING
+        self._changed = Signal()
+        self._asks = iter(["lifespan.startup"])  # what it hears at once
         self._scope = anyio.CancelScope(shield=True)
-        self._ended = anyio.Event()
-        self._started = anyio.Event()
-        self._stop = anyio.Event()
-        self._stopped = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Lifespan {self._stage.name}>"
 
     async def run(self) -> None:
         """Call the app. Whatever it raises ends here. What cancels the server doesn't cancel this: the app is to shut down in order."""
@@ -45,99 +98,82 @@ class Lifespan:
         try:
             with self._scope:
                 await self._app(scope, self._receive, self._send)
-            if self._mode == "on" and not self._started.is_set():
-                self._failure = "the app's lifespan returned without an answer"
+            if self._mode == "on" and self._stage is STARTING:
+                self._refusal = "the app's lifespan returned without an answer"
         # Nobody but `cancel` can cancel it, and that ends in its scope: any other cancellation is of a task that the app waited for.
         except (Exception, anyio.get_cancelled_exc_class()) as error:
             self._raised(error)
         finally:
-            self._ended.set()
-            self._started.set()
-            self._stopped.set()
+            self._move(ENDED)
 
-    @property
-    def _serving(self) -> bool:
-        """Whether the app has started, and wasn't asked to shut down."""
-        return self._started.is_set() and not self._stop.is_set()
+    def _move(self, stage: Stage) -> None:
+        self._stage = stage
+        self._changed.notify()
 
     def _raised(self, error: BaseException) -> None:
-        if self._told:
-            return  # apps say what failed, and then raise it as well
-        if self._serving:
-            logger.error("The app's lifespan failed while serving", exc_info=error)
-            self._break(_describe(error))
-        elif self._started.is_set():
-            logger.error("The app's lifespan raised an exception", exc_info=error)
-            self.failure = f"the app's lifespan raised {_describe(error)}"
-        elif self._mode == "on":
-            logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
-            self._failure = f"the app's lifespan raised {_describe(error)}"
-        else:
-            # The spec's way to say "not supported" is to raise, and a real bug looks the same: say what it was.
-            self._supported = False
-            logger.info("The app has no lifespan, it seems: it raised %s", _describe(error))
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        match self._stage:
+            case Stage.STARTING if self._mode == "on":
+                logger.error("The app's lifespan raised an exception before it had started", exc_info=error)
+                self._refusal = f"the app's lifespan raised {told}"
+            case Stage.STARTING:
+                # The spec's way to say "not supported" is to raise, and a real bug looks the same: say what it was.
+                logger.info("The app has no lifespan, it seems: it raised %s", told)
+            case Stage.SERVING:
+                logger.error("The app's lifespan failed while serving", exc_info=error)
+                self.failure = f"the app's lifespan failed while serving: {told}"
+                self.broken.set()
+            case Stage.STOPPING | Stage.STOPPED:
+                logger.error("The app's lifespan raised an exception", exc_info=error)
+                self.failure = f"the app's lifespan raised {told}"
 
-    def _failed(self, phase: str, message: str) -> None:
-        """The app says that it failed. Its message is often a traceback, of which the last line is the error.
-
-        While it serves it can't say so otherwise than by a failed shutdown that nobody has asked for.
-        """
+    def _failed(self, message: str) -> None:
+        """The app says that it failed. Its message is often a traceback, of which the last line is the error."""
         message = message.strip() or "it gave no reason"
-        self._told = phase == "shutdown" or "\n" in message
-        if self._serving:
-            logger.error("The app's lifespan failed while serving: %s", message)
-            self._break(message.splitlines()[-1])
-        elif self._told:
-            logger.error("The app's %s failed: %s", phase, message)
-        if phase == "startup":
-            self._failure = f"the app's startup failed: {message.splitlines()[-1]}"
-        elif not self.failure:
-            self.failure = f"the app's shutdown failed: {message.splitlines()[-1]}"
-
-    def _break(self, reason: str) -> None:
-        self.failure = f"the app's lifespan failed while serving: {reason}"
-        self.broken.set()
+        what, reason = _FAILS[self._stage], message.splitlines()[-1]
+        if self._stage is not STARTING or reason != message:  # else `startup` says it all
+            logger.error("The app's %s: %s", what, message)
+        if self._stage is STARTING:
+            self._refusal = f"the app's {what}: {reason}"
+        else:
+            self.failure = f"the app's {what}: {reason}"
+        if self._stage is SERVING:
+            self.broken.set()
 
     async def startup(self) -> None:
         """Wait until the app has started.
 
         :raises StartupError: it said that it failed, or it raised and `lifespan` is `on`
         """
-        await self._started.wait()
-        if self._failure:
-            raise StartupError(self._failure)
+        await self._changed.wait_until(lambda: self._stage is not STARTING)
+        if self._refusal:
+            raise StartupError(self._refusal)
 
     async def shutdown(self) -> None:
         """Let the app clean up, and wait for it; unless it was stopped in the middle of its startup."""
-        if self._started.is_set() and self._supported and not self._ended.is_set():
-            self._stop.set()
-            await self._stopped.wait()
+        if self._stage is SERVING:
+            self._move(STOPPING)
+        await self._changed.wait_until(lambda: self._stage not in (REFUSED, STOPPING))
 
     def cancel(self) -> None:
         """Stop the app's lifespan wherever it is."""
         self._scope.cancel()
 
     async def _receive(self) -> Message:
-        if not self._asked:
-            self._asked = True
-            return {"type": "lifespan.startup"}
-        await self._stop.wait()
-        return {"type": "lifespan.shutdown"}
+        if (kind := next(self._asks, None)) is None:
+            await self._changed.wait_until(lambda: self._stage in (REFUSED, STOPPING))
+            kind = "lifespan.shutdown"
+        return {"type": kind}
 
     async def _send(self, message: Message) -> None:
-        match message["type"]:
-            case "lifespan.startup.complete":
-                self._started.set()
-            case "lifespan.startup.failed":
-                self._failed("startup", message.get("message", ""))
-                self._started.set()
-            case "lifespan.shutdown.complete":
-                self._stopped.set()
-            case "lifespan.shutdown.failed":
-                self._failed("shutdown", message.get("message", ""))
-                self._stopped.set()
-            case other:
-                raise AppError(f"a lifespan has no message of type {other!r}")
+        kind = message["type"]
+        if kind not in _MESSAGES:
+            raise AppError(f"a lifespan has no message of type {kind!r}")
+        stage = TRANSITIONS.get(self._stage, {}).get(kind)
+        if stage is not None:
+            if stage is REFUSED or stage is FAILED:
+                self._failed(message.get("message", ""))
+            self._move(stage)
 
 
 @asynccontextmanager
@@ -169,7 +205,3 @@ async def running_lifespan(app: ASGIApp, config: Config, state: dict[str, Any]) 
     finally:
         if lifespan.failure:
             raise ShutdownError(lifespan.failure)
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

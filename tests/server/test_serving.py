@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from microasgi_server import Config, Limits, ServerError, StartupError, serve
 
 from tests.conftest import LOOPS
@@ -160,6 +161,24 @@ async def test_a_failed_startup_stops_the_server(mode: str) -> None:
     with pytest.raises(StartupError, match="the database is down"):
         await serve(app, Config(port=port, lifespan=mode))  # type: ignore[arg-type]
     await assert_refuses_connections(port)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "on"])
+async def test_a_startup_that_says_why_it_failed_and_raises(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What an app says of its failed startup is what is learnt of it, also if it raises behind that, at once or after some cleanup."""
+    for turns in (0, 3):
+
+        async def app(scope: Scope, receive: Receive, send: Send, turns: int = turns) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "the database is down"})
+            for _ in range(turns):
+                await checkpoint()
+            raise RuntimeError("boom")
+
+        with pytest.raises(StartupError, match="the app's startup failed: the database is down"):
+            await serve(app, Config(port=0, lifespan=mode))  # type: ignore[arg-type]
+    assert loud_lines(caplog) == []
 
 
 @pytest.mark.anyio
