@@ -1,8 +1,10 @@
 """What a Router, and each of its routes, may say of how long things may take, and how much may come: the innermost opinion holds."""
 
-from microasgi.limits import check_limit
+from microasgi.asgi import Receive, Scope
+from microasgi.limits import check_limit, limit_body
 from microasgi.policy import OnDisconnect, check_policy, told_policy
-from microasgi.timeouts import check_timeout
+from microasgi.promise.visit import VISIT, Visit
+from microasgi.timeouts import check_timeout, limit_time
 
 
 class Opinions:
@@ -23,6 +25,17 @@ class Opinions:
         self.cleanup_grace = cleanup_grace
         self.limit_body = limit_body
         self.timeout = timeout
+
+    def heed(self, scope: Scope, receive: Receive) -> Receive:
+        """Let them hold for the rest of a request, whose block has begun: the `receive()` to go on with."""
+        visit: Visit = scope[VISIT]
+        if self.on_disconnect is not None or self.cleanup_grace is not None:
+            visit.set_policy(self.on_disconnect, self.cleanup_grace)
+        if self.limit_body is not None:
+            receive = limit_body(self.limit_body, scope, receive)
+        if self.timeout is not None:
+            limit_time(self.timeout, visit, scope)
+        return receive
 
     @property
     def _policy(self) -> str:

@@ -139,13 +139,8 @@ class Router(Declarations):
         found, params, matched = match
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
-        visit.route += found.path
-        if found.on_disconnect is not None or found.cleanup_grace is not None:
-            visit.set_policy(found.on_disconnect, found.cleanup_grace)
-        if found.limit_body is not None:
-            receive = limit_body(found.limit_body, scope, receive)
-        if found.timeout is not None:
-            limit_time(found.timeout, visit, scope)
+        visit.route += found.template.path
+        receive = found.heed(scope, receive)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
         return Mounted(found.app, below(scope, path, matched), receive)

@@ -28,8 +28,7 @@ class Exchange(Presence):
 
     head: the request's, checked.
     phase: how far the response is. Only `send`, `fail` and `leave` change it.
-    body_complete: whether the request's body has arrived to its end.
-    ahead: bytes of it that have arrived and were not taken yet: the look-ahead.
+    ahead: bytes of the request's body that have arrived and were not taken yet: the look-ahead.
     closing: as `Presence` has it, and as the request, the app or the shell says; the response's head says so, too, if it can.
     """
 
@@ -57,9 +56,7 @@ class Exchange(Presence):
 
     @property
     def line(self) -> str:
-        """The request as a log shows it. The target stays percent-encoded: the reader lets nothing but visible ASCII pass."""
-        head = self.head
-        return f"{head.method.decode('ascii')} {head.target.decode('ascii')} HTTP/{head.version.decode('ascii')}"
+        return self.head.line
 
     def scope(self, client: Address, server: tuple[str, int | None] | None, root_path: str, state: dict[str, Any]) -> Scope:
         """The ASGI scope (ASGI HTTP spec, HTTP Connection Scope).

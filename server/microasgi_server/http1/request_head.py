@@ -29,4 +29,9 @@ class Head:
         self.query = query
 
     def __repr__(self) -> str:
-        return f"<Head {self.method.decode()} {self.target.decode()} HTTP/{self.version.decode()}, {len(self.fields)} fields>"
+        return f"<Head {self.line}, {len(self.fields)} fields>"
+
+    @property
+    def line(self) -> str:
+        """The request line as a log shows it. The target stays percent-encoded: the reader lets nothing but visible ASCII pass."""
+        return f"{self.method.decode('ascii')} {self.target.decode('ascii')} HTTP/{self.version.decode('ascii')}"
