@@ -26,18 +26,19 @@ class Opinions:
         self.limit_body = limit_body
         self.timeout = timeout
 
-    def heed(self, scope: Scope, receive: Receive) -> Receive:
-        """Let them hold for the rest of a request, whose block has begun: the `receive()` to go on with."""
-        visit: Visit = scope[VISIT]
-        if self.on_disconnect is not None or self.cleanup_grace is not None:
-            visit.set_policy(self.on_disconnect, self.cleanup_grace)
-        if self.limit_body is not None:
-            receive = limit_body(self.limit_body, scope, receive)
-        if self.timeout is not None:
-            limit_time(self.timeout, visit, scope)
-        return receive
-
     @property
     def _policy(self) -> str:
         """What it says of the disconnect, for a `repr`."""
         return told_policy(self.on_disconnect, self.cleanup_grace)
+
+
+def heed(opinions: Opinions, scope: Scope, receive: Receive) -> Receive:
+    """Let them hold for the rest of a request, whose block has begun: the `receive()` to go on with."""
+    visit: Visit = scope[VISIT]
+    if opinions.on_disconnect is not None or opinions.cleanup_grace is not None:
+        visit.set_policy(opinions.on_disconnect, opinions.cleanup_grace)
+    if opinions.limit_body is not None:
+        receive = limit_body(opinions.limit_body, scope, receive)
+    if opinions.timeout is not None:
+        limit_time(opinions.timeout, visit, scope)
+    return receive

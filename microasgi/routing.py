@@ -22,6 +22,7 @@ from microasgi.limits import limit_body
 from microasgi.middleware import MiddlewareFactory, inside
 from microasgi.mounting import Mount, Mounted
 from microasgi.nowhere import Nowhere
+from microasgi.opinions import heed
 from microasgi.policy import OnDisconnect
 from microasgi.promise.unknown import missing
 from microasgi.promise.visit import VISIT, Visit, run_while_connected
@@ -140,7 +141,7 @@ class Router(Declarations):
         if params:
             scope["path_params"] = {**scope.get("path_params", {}), **params}
         visit.route += found.template.path
-        receive = found.heed(scope, receive)
+        receive = heed(found, scope, receive)
         if isinstance(found, Route):
             return to_response(await found.call(Request(scope, receive)), found)
         return Mounted(found.app, below(scope, path, matched), receive)
