@@ -221,7 +221,7 @@ class Client:
             self._read(sock, self._end(), _never)
         if ending is Ending.RST:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._tell("close", way="RST" if ending is Ending.RST else "FIN")
+        self._tell("close", way="RST" if ending is Ending.RST else "FIN", whole=self._has_all())
         sock.close()
 
     def _ready(self, sock: socket.socket | None, events: int, until: float) -> bool:

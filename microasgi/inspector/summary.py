@@ -22,7 +22,7 @@ class Story:
     """The moments of one connection that a sentence is made of, in milliseconds; None, if they didn't come.
 
     called: the app was; refused: it wasn't, and the server answered with this status.
-    left: the client left, in this way.
+    left: the client left, in this way; whole: with all of its response.
     noticed: something of the server's knew, by this event.
     told: the request was told.
     heard: an await of the handler raised, or its `receive()` gave the news.
@@ -54,6 +54,7 @@ class Story:
     cleanup: int = 0
     error: str = ""
     refused: int = 0
+    whole: bool = False
     websocket: bool = False
 
     @property
@@ -65,8 +66,8 @@ class Story:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the response was complete before the client left."""
-        return self.done is not None and (self.left is None or self.done < self.left)
+        """Whether the response was complete before the client left, or as good as that: it had all of it, and nobody was told."""
+        return (self.whole and self.heard is None) or (self.done is not None and (self.left is None or self.done < self.left))
 
 
 def story(events: Sequence[Shown]) -> Story:
@@ -94,6 +95,7 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
         case "client", "close":
             yield "left", at
             yield "way", facts.get("way", "FIN")
+            yield "whole", facts.get("whole", False)
         case ("wire", "FIN" | "lost") | ("core", "hang_up") if gone:
             yield "noticed", at
             yield "noticed_by", "lost" if is_reset(facts.get("why") or "") else event["what"]
@@ -158,6 +160,9 @@ def summary(events: Sequence[Shown]) -> str:
 def _sentences(told: Story) -> Iterator[str]:
     if told.called is None:
         yield from _without_a_call(told)
+        return
+    if told.is_complete and told.left is not None and (told.done is None or told.done > told.left):
+        yield f"The client left at {clock(told.left)} with all of its response, {told.status}: nothing was cancelled."
         return
     if told.is_complete:
         assert told.done is not None

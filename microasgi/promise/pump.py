@@ -56,7 +56,7 @@ class Answer(Enum):
 
     OPEN = "the client's leaving is a departure"
     LAST = "the last byte is handed over: from now on leaving means nothing"
-    SENT = "and the server's `send()` has returned"
+    SENT = "and the server's `send()` of the last message has returned"
 
 
 NOBODY, SOON, APP, PUMP, ENDED = Reader  # in Python 3.11, `Reader.APP` costs five times as much
@@ -73,6 +73,7 @@ class Pump:
     _reader = NOBODY
     _answer = OPEN
     _trailers = False
+    _left: int | None = None  # bytes of the body that are still to come, if the head has told
     _asked = False  # whether the app has asked for the body: what makes a server send `100 Continue`
     _size = 0  # bytes that are read ahead
     _error: Exception | None = None  # what the pump got from the server; it belongs to the app
@@ -86,6 +87,7 @@ class Pump:
         self._receive = receive
         self._send = send
         self._headers = scope["headers"]  # not the scope: it holds the visit, and that holds us
+        self._is_head = scope["method"] == "HEAD"
         self._messages: deque[Message] = deque()
 
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -154,6 +156,11 @@ class Pump:
         kind = message["type"]
         if kind == "http.response.start":
             self._trailers = message.get("trailers", False)
+            self._left = None if self._trailers else 0 if self._is_head else _told_length(message)
+        elif self._left and kind == "http.response.body":
+            self._left -= len(message.get("body", b""))
+        if self._left == 0:  # apps may say later that this was all
+            self._answer = LAST
         last = (kind == "http.response.body" and not message.get("more_body", False) and not self._trailers) or (
             kind == "http.response.trailers" and not message.get("more_trailers", False)
         )
@@ -275,6 +282,15 @@ async def end(task: "asyncio.Task[None] | TrioTask | None") -> None:
         task.cancel()
         with anyio.CancelScope(shield=True):
             await (task.wait() if isinstance(task, TrioTask) else asyncio.wait((task,)))
+
+
+def _told_length(start: Message) -> int | None:
+    """How long the body will be that is sent behind this message; None if its head doesn't tell (RFC 9112 §6.3)."""
+    if start.get("status") in (204, 304):
+        return 0
+    named = {name.lower(): value for name, value in start.get("headers", ())}
+    length = named.get(b"content-length", b"")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in named else None
 
 
 def _expects_continue(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -69,6 +69,7 @@ class Answer:
         self.content = bytearray()
         self._method = method
         self._has_body = True
+        self._has_begun = False  # the head leaves with the first of the body
         self._remaining: int | None = None  # bytes of a body whose length is announced
         self._last_body = Step.LAST_BODY
 
@@ -76,6 +77,11 @@ class Answer:
     def complete(self) -> bool:
         """Whether the last byte is here."""
         return self.phase is Phase.DONE
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the client needs nothing more, be it complete or not: leaving is no departure any more."""
+        return self.complete or (self._has_begun and (self._remaining == 0 or not self._has_body))
 
     def take(self, message: Message) -> None:
         """The app's next message.
@@ -134,6 +140,7 @@ class Answer:
         if not isinstance(body, bytes | bytearray | memoryview):
             raise MessageError(f"a response's body is bytes, not {type(body).__name__}")
         body = bytes(body)
+        self._has_begun = True
         if self._remaining is not None:
             left = self._remaining - len(body)
             if left < 0 or (left and last):

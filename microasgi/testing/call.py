@@ -77,6 +77,7 @@ class Call:
         self._body: bytes | None = body
         self._leave_at = leave_at
         self._gone = False
+        self._parted = False  # with all that it came for
         self._told = False
         self._has_heard = False
         self._swallowed = False
@@ -120,7 +121,11 @@ class Call:
 
     def leave(self) -> None:
         """Leave, and don't wait."""
-        if self._gone or self._answer.complete:
+        if self._gone or self._parted or self._answer.complete:
+            return
+        if self._answer.handed_over:
+            self._parted = True
+            self._notify()
             return
         self._gone = True
         self._record.tell("client", "close", way="leave")
@@ -149,7 +154,7 @@ class Call:
     def _suspended(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.awaits += 1
         self._waiting.set()
-        if self.awaits == self._leave_at and not self._answer.complete:
+        if self.awaits == self._leave_at and not self._answer.handed_over:
             self.where = place(coroutine)
             self.leave()
 
@@ -181,7 +186,7 @@ class Call:
 
     def _next(self) -> Message | None:
         """What `receive()` gives now; None: nothing yet."""
-        if self._gone or self._answer.complete:
+        if self._gone or self._parted or self._answer.complete:
             return {"type": "http.disconnect"}
         if self._body is None:
             return None

@@ -106,9 +106,12 @@ class Call:
                 await send_to_nobody(message, self, self._connection.running)
             return
         transport = self._connection.transport
-        transport.write(data)
+        if data:  # else the socket may be closed: who has all may leave
+            transport.write(data)
         if exchange.complete:
             self._connection.completed(self)
+            return
+        if exchange.handed_over:
             return
         if exchange.stopping:  # `receive()` has news for who streams
             self.wake()
@@ -171,5 +174,6 @@ class Call:
         if data is None:
             self._connection.break_off("the app failed in the middle of its response")
         else:
-            self._connection.transport.write(data)
+            if data:
+                self._connection.transport.write(data)
             self._connection.completed(self)

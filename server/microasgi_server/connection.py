@@ -239,13 +239,13 @@ class Connection:
     def _leave(self, why: str, status: int) -> bool:
         """The newest request's client has left, or counts as gone: who has subscribed to that learns it, and so does who waits."""
         exchange = self.protocol.exchange
-        if exchange is None or not exchange.leave(why, status):
-            return False
-        for fault in exchange.faults:
-            logs.app_failed(exchange, fault)
+        left = exchange is not None and exchange.leave(why, status)
+        if exchange is not None and left:
+            for fault in exchange.faults:
+                logs.app_failed(exchange, fault)
         if self.call is not None:
             self.call.wake()
-        return True
+        return left
 
     def refuse(self, refusal: Refusal) -> None:
         """Close with a status, if nothing of another is on the wire. Whatever runs for this client learns it as of a departure."""

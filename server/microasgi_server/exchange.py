@@ -71,6 +71,11 @@ class Exchange(Protocol):
         ...
 
     @property
+    def handed_over(self) -> bool:
+        """See `Presence.handed_over`."""
+        ...
+
+    @property
     def over(self) -> bool:
         """See `Presence.over`."""
         ...

@@ -2,8 +2,9 @@
 
 * A subscriber that was told is still there: `send()` raises, as the ASGI spec asks, and helps it to stop.
 * All who were told have stopped. What is around them, which knows nothing of us, may say what it likes.
-* Nobody was told. A response that ends by itself may end. If there is more to come it is for us to stop the call, as natively as its
-  subscribers would: of an error most frameworks make one of their own. On asyncio not even a shield is safe here, if it sends.
+* Nobody was told. A response that ends by itself may end, as does one whose length is known and reached. If there is more to come it is
+  for us to stop the call, as natively as its subscribers would: of an error most frameworks make one of their own. On asyncio not even
+  a shield is safe here, if it sends.
 """
 
 import anyio
@@ -22,7 +23,7 @@ async def send_to_nobody(message: Message, call: Called, running: RunningServer)
     exchange = call.exchange
     if exchange.attended or call not in running.calls:
         raise ClientDisconnected(exchange.why_gone)
-    if message.get("more_body", False) and not exchange.told and not _is_told_elsewhere(call):
+    if message.get("more_body", False) and not exchange.handed_over and not exchange.told and not _is_told_elsewhere(call):
         exchange.cancelled = True
         call.cancel()
     await checkpoint()

@@ -13,7 +13,7 @@ class Presence:
     """One client's, as long as one exchange lasts. Most clients stay: what only a departure changes is the class's own until then.
 
     gone: whether the client left before it had all that it came for.
-    parted: whether it has said goodbye: then what was handed over before has reached it.
+    parted: whether it has said goodbye, or left with all that it came for: what was handed over before has reached it.
     sending: whether a `send()` of the app is under way, and waits until its bytes have room.
     complete: whether it has that. From then on it can't disconnect.
     status: what the log says became of the exchange, as soon as anybody knows; else 0.
@@ -46,6 +46,11 @@ class Presence:
     def attended(self) -> bool:
         """Whether a subscriber is there that has not taken its subscription back, told or not."""
         return bool(self._subscribers)
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the client needs nothing more, be it complete or not: leaving is no departure any more."""
+        return self.complete
 
     def fulfil(self) -> None:
         """The client has all that it came for: nobody will be told of anything."""

@@ -250,6 +250,28 @@ async def test_leaving_after_completion_is_nothing() -> None:
     assert (call.cancelled, response.text, response.complete) == (False, "done", True)
 
 
+async def test_leaving_with_all_bytes_of_a_known_length_is_nothing() -> None:
+    """As on the server: what the head has told is here, and that the app has yet to say so is its own affair."""
+    routes, done = Router(), []
+
+    @routes.get("/")
+    async def home(request: Request) -> StreamingResponse:
+        async def made() -> AsyncIterator[bytes]:
+            yield b"hello"
+            await checkpoint()
+            done.append("made")
+
+        return StreamingResponse(made(), headers={"content-length": "5"}, background=BackgroundTask(done.append, "background"))
+
+    async with Client(routes) as client:
+        async with client.open("GET", "/") as call:
+            while call.response.content != b"hello":
+                await checkpoint()
+            response = await call.hang_up()
+        assert (response.complete, call.cancelled, done) == (True, False, ["made", "background"])
+        assert all([departure.cancelled async for departure in client.hang_up_everywhere("/")])
+
+
 async def test_leaving_a_handler_that_finishes() -> None:
     """Under `on_disconnect="finish"` the handler goes on to its end, and its client has no response."""
     routes = Router()

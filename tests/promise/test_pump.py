@@ -102,9 +102,9 @@ class Server:
             if self.sending is not None:
                 await self.sending.wait()
 
-    async def call(self, app: Any, headers: Sequence[tuple[bytes, bytes]] = (), *, listening: bool = False) -> Scope:
+    async def call(self, app: Any, headers: Sequence[tuple[bytes, bytes]] = (), *, listening: bool = False, method: str = "GET") -> Scope:
         """Call an app as a request's task does. Afterwards nobody is in `receive()`, and no task is there that wasn't before."""
-        scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": list(headers), "extensions": {}}
+        scope: Scope = {"type": "http", "method": method, "path": "/", "headers": list(headers), "extensions": {}}
         before = {task.id for task in anyio.get_running_tasks()}
         run: Callable[..., Awaitable[None]] = CancelOnDisconnect(app) if listening else as_a_request(app)
         try:
@@ -428,6 +428,38 @@ async def test_no_pump_begins_after_the_last_byte() -> None:
     server = Server(tells=False)
     await server.call(app)
     assert server.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "parts", "headers"),
+    [
+        ("GET", [b"hello", b"world"], [(b"Content-Length", b"10")]),
+        ("GET", [b""], [(b"content-length", b"0")]),
+        ("HEAD", [b""], [(b"content-length", b"10")]),
+    ],
+    ids=["length", "none", "HEAD"],
+)
+async def test_all_bytes_of_a_known_length_are_the_last_byte(method: str, parts: list[bytes], headers: Any) -> None:
+    """Where the head tells how long the body is, or that there is none, who leaves behind that isn't gone, be the app at its end or not."""
+    told: list[str] = []
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        await eventually(lambda: server.asked == 2)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        server.leave()
+        for _ in range(10):
+            await checkpoint()
+        told.append("not")
+        await send(LAST)
+        assert await receive() == piece()
+        assert await receive() == DISCONNECT
+
+    server = Server(piece(), tells=False)
+    await server.call(handle, method=method)
+    assert told == ["not"]
+    assert server.sent[-1] == LAST
 
 
 async def test_trailers_are_the_last_byte() -> None:

@@ -38,6 +38,11 @@ class ResponseEncoder:
     def __repr__(self) -> str:
         return f"<ResponseEncoder {self.head.status} {self._framing.name}>"
 
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes were made that the head has told of: what the app may still say adds none."""
+        return self._framing is NONE or (self._framing is LENGTH and not self._remaining)
+
     def first(self, message: Message, step: Step, identity: list[Field], closes: bool) -> bytes:
         """The head, which says whether the connection goes on (RFC 9112 §9.6), and the first of the body."""
         body = self.body(message, step)

@@ -4,6 +4,7 @@ A response is in one `Phase`, and `phases.TRANSITIONS` says how it moves. `leave
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -108,7 +109,8 @@ class Exchange(Presence):
 
         :raises Refusal: 413, for a body that is longer than the app allows, as soon as that is known
         """
-        if self.phase is DONE or self.phase is GONE or (self.stopping and self._taken and self.phase is STREAMING):
+        streams = self.phase is STREAMING and not self.handed_over
+        if self.phase is DONE or self.phase is GONE or self.parted or (self.stopping and self._taken and streams):
             return {"type": "http.disconnect"}
         if self.head.length != 0 and (most := self._allowance.get("body")) and (self.head.length or self.received) > most:
             raise Refusal(413, f"a request's body has at most {most} bytes here (RFC 9110 §15.5.14)")
@@ -153,6 +155,7 @@ class Exchange(Presence):
         """
         before, kind = self.phase, message.get("type")
         if before is GONE:
+            self._drop(message)
             return b""
         if kind == "http.response.body":
             step = BODY if message.get("more_body", False) else self._last_body
@@ -181,6 +184,20 @@ class Exchange(Presence):
                 self._forget()
         return data
 
+    def _drop(self, message: Message) -> None:
+        """Nobody gets it. Whether it is the last of its response is worth knowing all the same."""
+        with suppress(AppError, TypeError, ValueError):
+            if message.get("type") == "http.response.start":
+                self._encoder = ResponseEncoder(self.head, message)
+            elif message.get("type") == "http.response.body" and hasattr(self, "_encoder"):
+                self._encoder.body(message, BODY)
+
+    @property
+    def handed_over(self) -> bool:
+        """Also where the head told the body's length, and all of it is on its way: apps may say later that this was all."""
+        begun = self.phase is not WAITING and self.phase is not STARTED and hasattr(self, "_encoder")
+        return self.complete or (begun and self._encoder.whole)
+
     def _start(self, message: Message) -> bytes:
         """The head is held back until the first of the body: until then, it can still become a 500."""
         self._encoder = encoder = ResponseEncoder(self.head, message)
@@ -190,6 +207,10 @@ class Exchange(Presence):
 
     def fail(self) -> bytes | None:
         """A clean 500 if nothing of a response is on the wire yet; None if there is, and only closing is left."""
+        if self.handed_over and not self.complete:
+            self.phase = DONE
+            self.fulfil()
+            return b""
         if self.phase is not WAITING and self.phase is not STARTED:
             return None
         self.phase = WAITING
@@ -197,6 +218,9 @@ class Exchange(Presence):
 
     def leave(self, why: str, status: int = CLIENT_CLOSED_REQUEST) -> bool:
         if self.phase is DONE or self.phase is GONE:
+            return False
+        if self.handed_over:
+            self.parted = True
             return False
         self.phase = GONE
         self._forget()
