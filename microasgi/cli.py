@@ -2,17 +2,28 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from microasgi_server.command.main import ending
+from microasgi_server.command.output import say
 from microasgi_server.command.parser import Parser
 
 from microasgi.promise.unknown import missing, way
+
+COMMANDS = {
+    "serve": ("Serve an app until Ctrl+C.", "serve_target"),
+    "routes": ("Show a Router's routes and what a disconnect does to each.", "show"),
+    "trace": ("Show one request of a client that leaves, from the byte to the await.", "trace"),
+    "inspect": ("Serve an app, and beside it a page that shows what happens in it.", "inspect"),
+}
+"""What each does, in a sentence, and by which function of its module, `microasgi/command/NAME.py`."""
+
+INSPECT = "--inspect"
+"""Makes `serve` another name of `inspect`. It is no option as others are: nothing in an environment may switch that on."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,21 +56,28 @@ class _Commands(Parser):
 class _Command(Parser):
     """One of the commands: it learns its options once it is called, so that nobody loads what the others need.
 
-    fills: adds them.
+    name: one of `COMMANDS`.
     """
 
-    fills: Callable[[Parser], None]
+    name: str
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.fills(self)
-        return super().parse_known_args(args, namespace)
+        words = [word for word in args if self.name != "serve" or word != INSPECT]
+        if len(words) < len(args):
+            self.name, self.prog = "inspect", f"{self.prog.removesuffix('serve')}inspect"
+        what, do = COMMANDS[self.name]
+        self.description = what
+        module = import_module(f"microasgi.command.{self.name}")
+        module.add(self)
+        self.set_defaults(run=getattr(module, do))
+        return super().parse_known_args(words, namespace)
 
 
 class _Version(argparse.Action):
     """Says what this is, and what it can do with the anyio that is there."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"microasgi {version('microasgi')} with anyio {version('anyio')}: {way(missing())}")
+        say(f"microasgi {version('microasgi')} with anyio {version('anyio')}: {way(missing())}")
         parser.exit()
 
 
@@ -71,20 +89,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, how a departure is delivered, and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
-    for name, what, do in (
-        ("serve", "Serve an app until Ctrl+C.", "serve_target"),
-        ("routes", "Show a Router's routes and what a disconnect does to each.", "show"),
-        ("trace", "Show one request of a client that leaves, from the byte to the await.", "trace"),
-        ("inspect", "Serve an app, and beside it a page that shows what happens in it.", "inspect"),
-    ):
-        command = commands.add_parser(name, help=what, description=what)
-        command.fills = partial(_fill, name, do)
+    for name, (what, _) in COMMANDS.items():
+        commands.add_parser(name, help=what).name = name
         parser.commands.append(name)
     return parser
-
-
-def _fill(name: str, do: str, command: Parser) -> None:
-    """Load a command's module, `microasgi/command/NAME.py`: what it can be told, and what it does."""
-    module = import_module(f"microasgi.command.{name}")
-    module.add(command)
-    command.set_defaults(run=getattr(module, do))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from microasgi_server import Config
 from microasgi_server.command.checking import checked_config, plan
+from microasgi_server.command.output import say
 from microasgi_server.command.targets import a
 
 from microasgi.asgi import ASGIApp
@@ -22,9 +23,8 @@ def check(arguments: argparse.Namespace, *loggers: str) -> None:
     """
     config = checked_config(arguments, *loggers)
     app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
-    print(f"{arguments.target} can be served: {a(app)}")
-    print(*plan(config), "", sep="\n")
-    print(*reaction(CancelOnDisconnect(app) if arguments.cancel_on_disconnect and not isinstance(app, Router) else app, config), sep="\n")
+    served = CancelOnDisconnect(app) if arguments.cancel_on_disconnect and not isinstance(app, Router) else app
+    say(f"{arguments.target} can be served: {a(app)}", *plan(config), "", *reaction(served, config))
 
 
 def reaction(app: ASGIApp, config: Config) -> Iterator[str]:

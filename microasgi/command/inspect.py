@@ -1,10 +1,12 @@
-"""`microasgi inspect`: its options. What it does is in `inspection.py`."""
+"""`microasgi inspect`, which is `microasgi serve --inspect`, too: its options. What it does is in `inspection.py`."""
 
 import argparse
 from typing import Any
 
-from microasgi_server.command.levels import LOG_LEVEL
-from microasgi_server.command.parser import Parser, add_target
+from microasgi_server import Config
+from microasgi_server.command.checking import CHECK
+from microasgi_server.command.parser import DEFAULTS as PARSER_DEFAULTS
+from microasgi_server.command.parser import SERVE_GROUPS, Parser, add_target
 from microasgi_server.kinds import FLAG, NAMES, PORT, Kind
 from microasgi_server.options import GROUPS, Groups, Option
 
@@ -17,12 +19,30 @@ LOOPBACK = Kind(
     "{127.0.0.1,localhost}",
 )
 
-_KNOWN = {option.name: option for group in GROUPS.values() for option in group}
+_ONE_PROCESS = "an app is inspected in one process"
+_ONE_ADDRESS = "an app is inspected at one address of this machine, which is --host's and --port's"
+_PLAIN = "the page is a client itself, and speaks plain HTTP"
+
+NOT_HERE = {
+    **dict.fromkeys(("workers", "timeout_worker", "limit_worker_memory", "limit_worker_age"), _ONE_PROCESS),
+    **dict.fromkeys(("reload", "reload_dir", "reload_include"), _ONE_PROCESS),
+    **dict.fromkeys(("bind", "uds", "uds_permissions", "fd", "reuse_port", "backlog"), _ONE_ADDRESS),
+    **dict.fromkeys([option.name for option in GROUPS["how it encrypts"]], _PLAIN),
+    **dict.fromkeys(("timeout_handshake", "proxy_protocol"), _PLAIN),
+    CHECK.name: "microasgi serve has it",
+}
+"""The options of `serve` that make no sense for who looks inside, and why."""
+
+_OF_SERVE: Groups = {
+    heading: kept
+    for heading, options in {**SERVE_GROUPS, **serve.GROUPS}.items()
+    if (kept := tuple([option for option in options if option.name not in NOT_HERE and option.name not in ("host", "port")]))
+}
 
 OPTIONS: Groups = {
     "where it listens": (
         Option("host", LOOPBACK, "address of the app and of the page"),
-        _KNOWN["port"],
+        next(option for option in GROUPS["where it listens"] if option.name == "port"),
         Option("page_port", PORT, "of the page; without it 8001, or another one if that is taken"),
     ),
     "what it hides": (
@@ -30,23 +50,16 @@ OPTIONS: Groups = {
         Option("hide_query", FLAG, "hide what stands behind the question mark of a URL"),
         Option("bodies", FLAG, "show the beginning of bodies"),
     ),
-    "how it runs the app": (*(_KNOWN[name] for name in ("loop", "lifespan", "root_path", "half_close", "limit_body")), LOG_LEVEL),
-    **serve.GROUPS,
+    **_OF_SERVE,
 }
 
 DEFAULTS: dict[str, Any] = {
-    "host": "127.0.0.1",
-    "port": 8000,
+    **PARSER_DEFAULTS,
+    **vars(Config()),
     "page_port": None,
     "hide": (),
     "hide_query": False,
     "bodies": True,
-    "loop": "auto",
-    "lifespan": "auto",
-    "root_path": "",
-    "half_close": False,
-    "limit_body": 0,
-    "log_level": "info",
     "cancel_on_disconnect": False,
     "lint": False,
 }
@@ -56,6 +69,7 @@ def add(parser: Parser) -> None:
     """The options of `microasgi inspect`."""
     add_target(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
     parser.add_options(OPTIONS, DEFAULTS)
+    parser.not_here = {f"--{name.replace('_', '-')}": why for name, why in NOT_HERE.items()}
     parser.set_defaults(wrong=parser.error)
 
 

@@ -13,8 +13,10 @@ from functools import partial
 
 from anyio.from_thread import start_blocking_portal
 from anyio.lowlevel import current_token
+from microasgi_server.command.output import say
 from microasgi_server.command.run import chosen_config, prepare
 from microasgi_server.connection import Connection
+from microasgi_server.options import LIMITS, OPTIONS
 from microasgi_server.signals import chosen_loop, run_until_signal
 from microasgi_server.taps import Redaction, tapped
 
@@ -38,9 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     :raises StartupError: either can't be served
     """
-    names = ("host", "port", "loop", "lifespan", "root_path", "half_close", "limit_body")
-    config = chosen_config(None, {name: getattr(arguments, name) for name in names})
-    config = prepare(config, log_level=arguments.log_level, log_format="text", log_config=None, loggers=LOGGERS)
+    given = vars(arguments)
+    config = chosen_config(None, {option.name: given[option.name] for option in (*OPTIONS, *LIMITS) if option.name in given})
+    logs = {name: given[name] for name in ("log_level", "log_format", "log_config")}
+    config = prepare(config, **logs, loggers=LOGGERS)
     app = loaded(
         arguments.target,
         factory=arguments.factory,
@@ -74,4 +77,4 @@ def _begin(session: Session, target: str, page_address: str, addresses: list[str
     """The app accepts. Called in its loop."""
     (address,) = addresses
     session.accepts("127.0.0.1", int(address.rpartition(":")[2]), Beats(current_token(), threading.get_ident()))
-    print(f"Inspecting {target} at {address}; look at {page_address}", WARNING, sep="\n", flush=True)
+    say(f"Inspecting {target} at {address}; look at {page_address}", WARNING, flush=True)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 from microasgi_server import TargetError
+from microasgi_server.command.output import say
 from microasgi_server.command.parser import Parser, add_target
 
 from microasgi.command.targets import load_app
@@ -26,7 +27,7 @@ def show(arguments: argparse.Namespace) -> None:
     app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
     if not isinstance(app, Router):
         raise TargetError(f"{arguments.target!r} is neither a Router nor a list of routes, and only those tell what they have")
-    print(*table(app), sep="\n")
+    say(*table(app))
 
 
 def table(router: Router) -> Iterator[str]:

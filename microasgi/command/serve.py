@@ -26,6 +26,7 @@ LOGGERS = ("microasgi_server", "microasgi")
 
 FOREIGN_APPS = "stop the handlers of another framework's app too when their clients leave; a Router does so anyway"
 LINT = "log once for each kind what app or server do against ASGI's rules, and which; for developing"
+INSPECT = "be microasgi inspect: beside the app a page that shows what happens in it, with options of its own: see microasgi inspect --help"
 GROUPS: Groups = {
     "another framework's app": (Option("cancel_on_disconnect", FLAG, FOREIGN_APPS),),
     "looking for mistakes": (Option("lint", FLAG, LINT),),
@@ -96,6 +97,8 @@ def add(parser: Parser) -> None:
     """The options of `microasgi serve`."""
     add_serve(parser, "module:attribute, as in main:routes: an ASGI app, a Router or a list of routes")
     parser.add_options(GROUPS, {"cancel_on_disconnect": False, "lint": False})
+    parser.not_here = dict.fromkeys(("--page-port", "--hide", "--hide-query", "--bodies", "--no-bodies"), "write --inspect beside it")
+    parser.add_argument_group("looking inside").add_argument("--inspect", action="store_true", help=INSPECT)
 
 
 def serve_target(arguments: argparse.Namespace) -> None:

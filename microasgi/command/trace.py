@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from microasgi_server import StartupError
+from microasgi_server.command.output import remark, say
 from microasgi_server.command.parser import Parser, add_target
 from microasgi_server.kinds import FLAG, PATH, TEXT, Kind, choice
 from microasgi_server.options import OPTIONS, Groups, Option
@@ -156,8 +157,8 @@ def trace(arguments: argparse.Namespace) -> None:
     with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
         events, client, is_over = _run(host, plan)
     if host.events.left_out:
-        print(f"{host.events.left_out:,} events in the middle are left out", file=sys.stderr)
-    print(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
+        remark(f"{host.events.left_out:,} events in the middle are left out")
+    say(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
     title = f"{arguments.method} {arguments.path}"
     _write(arguments.json, lambda: as_json(events))
     _write(arguments.perfetto, lambda: as_perfetto(events, title))

@@ -11,6 +11,7 @@ import anyio
 
 from microasgi.lint.apps import PATIENCE, AppError, examine, usual
 from microasgi.lint.document import document
+from microasgi.lint.printing import printing, remark, say
 from microasgi.lint.probes.probing import probe
 from microasgi.lint.probes.server import KNOWN, ProbeError
 from microasgi.lint.rule import CLIENT, Finding, Level
@@ -20,19 +21,24 @@ LEVELS = {level.name.lower(): level for level in Level}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Ends with SystemExit: 0, 1 if an ERROR was found, 2 for a wrong command or what can't be looked at."""
+    """Run the command. Ends with SystemExit: 0, 1 if an ERROR was found, 2 for a wrong command or what can't be looked at, or said."""
+    with printing():
+        _look(argv)
+
+
+def _look(argv: Sequence[str] | None) -> None:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if (arguments.app is not None) + (arguments.server is not None) + arguments.rules != 1:
         parser.error("say what to look at: an app, as in main:app, or --server, or --rules")
     if arguments.rules:
-        print(document(), end="")
+        say(document(), end="")
         return
     level = LEVELS[arguments.level]
     try:
         found = _server(arguments.server, level) if arguments.server is not None else _app(arguments, level)
     except (ProbeError, TargetError, AppError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        remark(f"error: {error}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -47,19 +53,19 @@ def _server(command: str, level: Level) -> list[Finding]:
     report = probe(command)
     found = _shown(report.findings, level)
     for rule, what in report.not_offered:
-        print(f"not asked: {rule.id}, for want of {what}")
+        say(f"not asked: {rule.id}, for want of {what}")
     return found
 
 
 def _app(arguments: argparse.Namespace, level: Level) -> list[Finding]:
     app = _load(arguments.app)
     requests = list(usual(app, arguments.path))
-    print(f"asks {arguments.app} for {len(requests)} responses; each may take {PATIENCE:g} s", file=sys.stderr, flush=True)
+    remark(f"asks {arguments.app} for {len(requests)} responses; each may take {PATIENCE:g} s")
     examined = anyio.run(examine, app, requests, Level.NOTE, backend=arguments.backend)
     for asked, answer in examined.answers.items():
         if isinstance(answer, Exception):
-            print(f"{asked}: the app has raised {type(answer).__name__}: {answer}")
-    print(f"{len(examined.answers)} conversations")
+            say(f"{asked}: the app has raised {type(answer).__name__}: {answer}")
+    say(f"{len(examined.answers)} conversations")
     return _shown(examined.findings, level)
 
 
@@ -70,9 +76,9 @@ def _shown(findings: Iterable[Finding], level: Level) -> list[Finding]:
     for each in found:
         again = times.pop((each.rule.id, each.side), 0) if each.where != CLIENT else 1
         if again:
-            print(f"{each}, {again} times" if again > 1 else each)
+            say(f"{each}, {again} times" if again > 1 else str(each))
     if not found:
-        print("nothing found")
+        say("nothing found")
     return found
 
 
@@ -95,8 +101,18 @@ def _load(name: str) -> Any:
     return found
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says when its help can't be written, which argparse's own keeps to itself."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            say(message, end="")
+        else:
+            super()._print_message(message, file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m microasgi.lint", description="Who breaks ASGI here, the app or the server?")
+    parser = _Parser(prog="python -m microasgi.lint", description="Who breaks ASGI here, the app or the server?")
     parser.add_argument("app", nargs="?", help="module:attribute, as in main:app: call this app in process, as a server would")
     parser.add_argument("--path", action="append", default=[], help="ask the app for this path; may be repeated (default: its routes)")
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio", help="the event loop for the app (default: asyncio)")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from microasgi_server import Config
-from microasgi_server.options import OPTIONS
+from microasgi_server.options import LIMITS, OPTIONS
 
+from microasgi.command.inspect import NOT_HERE
+from microasgi.command.inspect import OPTIONS as INSPECT_OPTIONS
 from tests.framework.test_cli import check_refusal, say
 
 PATIENCE = 20.0
@@ -28,9 +30,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def inspecting(*options: str) -> Iterator[tuple[str, str, str, "subprocess.Popen[str]"]]:
+def inspecting(*options: str, called: Sequence[str] = ("inspect",)) -> Iterator[tuple[str, str, str, "subprocess.Popen[str]"]]:
     """The command, in a process of its own: gives the app's address, the page's, its token, and the process."""
-    command = [sys.executable, "-m", "microasgi", "inspect", TARGET, "--port", "0", "--page-port", "0", "--loop", "asyncio", *options]
+    command = [sys.executable, "-m", "microasgi", *called, TARGET, "--port", "0", "--page-port", "0", "--loop", "asyncio", *options]
     environment = {**os.environ, "STUBBORN_SECONDS": "1.2"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -99,16 +101,47 @@ def test_it_listens_on_the_loopback_only(host: str) -> None:
     check_refusal(say(ROOT, "inspect", TARGET, "--host", host), 2, "--host is 127.0.0.1 or localhost, since the inspector shows everything")
 
 
-@pytest.mark.parametrize("option", ["--workers", "--reload", "--bind", "--uds", "--fd"])
+REFUSED = {
+    "--workers": "an app is inspected in one process",
+    "--reload": "an app is inspected in one process",
+    "--bind": "an app is inspected at one address of this machine",
+    "--uds": "an app is inspected at one address of this machine",
+    "--fd": "an app is inspected at one address of this machine",
+    "--ssl-certfile": "the page is a client itself, and speaks plain HTTP",
+    "--check": "microasgi serve has it",
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
 def test_it_is_one_process_on_one_port(option: str) -> None:
-    """What `serve` has for production, or to be reached in other ways, isn't there."""
-    check_refusal(say(ROOT, "inspect", TARGET, option, "1"), 2, f"there is no option {option}")
+    """What `serve` has for production, or to be reached in other ways, isn't there, and why not is said; whatever the command is called."""
+    for called in (["inspect"], ["serve", "--inspect"]):
+        check_refusal(say(ROOT, *called, TARGET, option, "1"), 2, f"there is no option {option} here: {REFUSED[option]}")
+
+
+def test_every_other_option_of_serve_is_there() -> None:
+    """An option that is one of the server's is refused by name, or means the same here."""
+    there = {option.name for group in INSPECT_OPTIONS.values() for option in group}
+    assert {option.name for option in (*OPTIONS, *LIMITS)} - there == NOT_HERE.keys() - {"check"}
+
+
+def test_it_is_serve_with_an_option() -> None:
+    """`serve --inspect` is the same command, and has the server's options; its own are not those of `serve` without it."""
+    with inspecting("--header", "X-Odd: yes", "--no-server-header", called=("serve", "--inspect")) as (app, page, token, _):
+        with asking(app, "/nowhere", "") as answer:
+            assert (answer.status, answer.headers["x-odd"], answer.headers["server"]) == (404, "yes", None)
+        with asking(page, "/stream", token) as answer:
+            assert until(answer, lambda news: news["kind"] == "request")["short"] == "GET /nowhere"
+    check_refusal(say(ROOT, "serve", TARGET, "--page-port", "1"), 2, "there is no option --page-port here: write --inspect beside it")
+    assert "--inspect" in say(ROOT, "serve", "--help").stdout
 
 
 def test_it_is_never_on_by_default() -> None:
     """Nothing of the server's options, and so nothing of an environment or a program's call, switches it on."""
     names = {field.name for field in fields(Config)} | {option.name for option in OPTIONS}
     assert not [name for name in names if "inspect" in name or "tap" in name]
+    done = say(ROOT, "serve", "--check", TARGET, MICROASGI_INSPECT="1")
+    assert (done.returncode, done.stderr) == (0, "warning: the variable MICROASGI_INSPECT is no option's, and ignored\n")
 
 
 LOADED = """

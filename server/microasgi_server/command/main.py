@@ -9,6 +9,7 @@ from typing import Any
 
 from microasgi_server.command.checking import CHECK, checked_config, plan
 from microasgi_server.command.levels import LEVELS, explained
+from microasgi_server.command.output import let_all_out, remark, say
 from microasgi_server.command.parser import DEFAULTS, SERVE_GROUPS, Parser, add_target, as_flags, config_fields
 from microasgi_server.command.run import run
 from microasgi_server.command.targets import a, load_app
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     config = checked_config(arguments)
     app = load_app(arguments.target, factory=arguments.factory, app_dir=arguments.app_dir)
-    print(f"{arguments.target} can be served: {a(app)}")
-    print(*plan(config), sep="\n")
+    say(f"{arguments.target} can be served: {a(app)}", *plan(config))
 
 
 def add_serve(parser: Parser, target: str) -> None:
@@ -78,18 +78,7 @@ def _picks_port(arguments: argparse.Namespace) -> bool:
 
 
 def _print_addresses(addresses: list[str]) -> None:
-    print(*addresses, sep="\n", flush=True)
-
-
-def _let_out() -> None:
-    with suppress(OSError):  # the log has done what it could
-        let_out(sys.stderr)
-    try:
-        let_out(sys.stdout)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StartupError(f"the output can't be written: {error.strerror}") from error
+    say(*addresses, flush=True)
 
 
 @contextmanager
@@ -99,10 +88,10 @@ def ending() -> Iterator[None]:
         try:
             yield
         finally:
-            _let_out()
+            let_all_out()
     except (StartupError, ShutdownError) as error:
         told = as_flags(str(error)) if isinstance(error, OptionError) else explained(error)
-        print(f"error: {told}", file=sys.stderr)
+        remark(f"error: {told}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

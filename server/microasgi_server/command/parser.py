@@ -12,6 +12,7 @@ from microasgi_server.command.environment import ENV_FILE, chosen_early, read, s
 from microasgi_server.command.foreign import FOREIGN
 from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL
 from microasgi_server.command.log_config import LOG_CONFIG
+from microasgi_server.command.output import remark, say
 from microasgi_server.http1.limits import Limits
 from microasgi_server.kinds import DIRECTORY, FLAG
 from microasgi_server.options import GROUPS, LIMITS, OPTIONS, Groups, Option
@@ -44,15 +45,24 @@ class Parser(argparse.ArgumentParser):
     """Takes an option by its whole name only, and says what is wrong in one line, where argparse would print the usage first.
 
     takes_all: whether it has all options, so that a variable like an option's which is none of these is a slip.
+    not_here: by the flags of others, why it doesn't have them.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
         self.takes_all = False
+        self.not_here: Mapping[str, str] = {}
         self._options: list[Option] = []
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse's, which keeps it to itself if a help can't be written."""
+        if file is sys.stdout:
+            say(message, end="")
+        else:
+            super()._print_message(message, file)
 
     def add_options(self, groups: Groups, defaults: Mapping[str, Any]) -> None:
         """An argument for each row, under its heading.
@@ -93,7 +103,7 @@ class Parser(argparse.ArgumentParser):
         except ValueError as error:
             self.error(str(error))
         for sentence in strangers(os.environ, self._options) if self.takes_all else ():
-            print(f"warning: {sentence}", file=sys.stderr)
+            remark(f"warning: {sentence}")
 
     def _reader(self, option: Option) -> Callable[[str], Any]:
         def read(text: str) -> Any:
@@ -109,8 +119,8 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return f"{word!r} is one argument too many"
         name = word.partition("=")[0]
-        if name in FOREIGN:
-            return f"there is no option {name} here: {FOREIGN[name]}"
+        if name in self.not_here or name in FOREIGN:
+            return f"there is no option {name} here: {self.not_here.get(name) or FOREIGN[name]}"
         near = get_close_matches(name, ["--help", *[option.flag for option in self._options]], 1)
         return f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else "")
 
