@@ -19,6 +19,9 @@ LOOPBACK = Kind(
     "{127.0.0.1,localhost}",
 )
 
+HURRY = 0.5
+"""Seconds that requests may go on after Ctrl+C, unless told otherwise: whoever looks at a handler that waits doesn't wait for its end."""
+
 _ONE_PROCESS = "an app is inspected in one process"
 _ONE_ADDRESS = "an app is inspected at one address of this machine, which is --host's and --port's"
 _PLAIN = "the page is a client itself, and speaks plain HTTP"
@@ -56,6 +59,7 @@ OPTIONS: Groups = {
 DEFAULTS: dict[str, Any] = {
     **PARSER_DEFAULTS,
     **vars(Config()),
+    "timeout_graceful_shutdown": HURRY,
     "page_port": None,
     "hide": (),
     "hide_query": False,

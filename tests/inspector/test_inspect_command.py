@@ -52,6 +52,13 @@ def get(address: str, path: str, token: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
+def post(address: str, path: str, token: str, order: object) -> int:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE)
+    with closing(connection):
+        connection.request("POST", path, json.dumps(order), {"authorization": f"Bearer {token}"})
+        return connection.getresponse().status
+
+
 @contextmanager
 def asking(address: str, path: str, token: str) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE)
@@ -74,6 +81,20 @@ def test_app_and_page_are_served_until_ctrl_c() -> None:
     assert token not in told
     assert page not in told
     assert "Traceback" not in told
+
+
+def test_ctrl_c_waits_for_no_request() -> None:
+    """It ends within about a second also while a page is open, and a request that was made there goes on."""
+    with inspecting() as (_, page, token, process), asking(page, "/stream", token) as answer:
+        order = {"method": "GET", "path": "/report/2024", "way": "fin", "after": None}
+        assert post(page, "/open", token, order) == 200
+        until(answer, lambda news: news["kind"] == "request")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - began < 5
+    assert process.returncode == 0
+    assert "Waiting up to 0.5 s for 1 running request(s)" in told
 
 
 def test_the_page_lives_when_the_apps_loop_is_blocked() -> None:
