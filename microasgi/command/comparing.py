@@ -100,7 +100,14 @@ class _Comparison:
 def hidden(event: Shown, redaction: Redaction) -> Shown:
     """The event, without what is to be hidden of its scope or its message."""
     facts = {name: _hidden(value, redaction) if name in ("scope", "message") else value for name, value in event["facts"].items()}
+    if "detail" in facts and not shows_values(redaction):
+        facts["detail"] = ""
     return {**event, "facts": facts}
+
+
+def shows_values(redaction: Redaction) -> bool:
+    """Whether what is wrong with a message may be told with what is in it."""
+    return redaction.bodies and not redaction.hide_query
 
 
 def _hidden(told: Any, redaction: Redaction) -> Any:

@@ -20,6 +20,7 @@ from microasgi.asgi import ASGIApp
 from microasgi.command.servers import SERVERS
 from microasgi.command.targets import load_app
 from microasgi.inspector.told import Event, shown
+from microasgi.lint.marking import marked
 from microasgi.routing import Router
 from microasgi.wrapping import CancelOnDisconnect
 
@@ -141,7 +142,7 @@ def main() -> None:
         if is_websocket(app, task.method, task.path):
             raise TargetError(f"{task.path} is a WebSocket's path: write WEBSOCKET instead of {task.method}")
         try:
-            SERVERS[task.server](app, task.loop, reports.tap, reports.ready)
+            SERVERS[task.server](marked(app), task.loop, reports.tap, reports.ready)
         except ModuleNotFoundError as error:
             if error.name != task.server:
                 raise

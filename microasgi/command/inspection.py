@@ -20,13 +20,14 @@ from microasgi_server.options import LIMITS, OPTIONS
 from microasgi_server.signals import chosen_loop, run_until_signal
 from microasgi_server.taps import Redaction, tapped
 
-from microasgi.command.comparing import comparing
+from microasgi.command.comparing import comparing, shows_values
 from microasgi.command.hosted import Task
 from microasgi.command.inspecting import listening, serving, subject
-from microasgi.command.serve import LOGGERS, loaded
+from microasgi.command.serve import LOGGERS, lint_log, loaded
 from microasgi.inspector.page.beats import Beats
 from microasgi.inspector.page.routes import page
 from microasgi.inspector.page.session import Session
+from microasgi.lint.marking import HERE, marked
 from microasgi.watching import watch
 
 OTHER = "uvicorn"
@@ -49,16 +50,16 @@ def run(arguments: argparse.Namespace) -> None:
         factory=arguments.factory,
         app_dir=arguments.app_dir,
         cancel_on_disconnect=arguments.cancel_on_disconnect,
-        lint=arguments.lint,
     )
     redaction = Redaction(arguments.hide, hide_query=arguments.hide_query, bodies=arguments.bodies)
     session = Session(subject(app, arguments.target, chosen_loop(config), redaction), compares=OTHER)
+    linted = marked(app, lint_log() if arguments.lint else None, details=shows_values(redaction))
     with _page(session, arguments, redaction) as address:
         run_until_signal(
-            watch(app),
+            watch(linted),
             config,
             started=partial(_begin, session, arguments.target, address),
-            connection_class=tapped(Connection, session.feed, redaction),
+            connection_class=tapped(Connection, session.feed, redaction, beyond=[HERE]),
         )
 
 

@@ -81,16 +81,20 @@ def loaded(target: Any, *, factory: bool, app_dir: str, cancel_on_disconnect: bo
     """
     app = load_app(target, factory=factory, app_dir=app_dir)
     app = CancelOnDisconnect(app) if cancel_on_disconnect and not isinstance(app, Router) else app
-    return _linted(app) if lint else app
+    if lint:
+        from microasgi.lint import Lint  # which others needn't load
+
+        return Lint(app, lint_log())
+    return app
 
 
-def _linted(app: ASGIApp) -> ASGIApp:
-    from microasgi.lint import Lint  # which others needn't load
+def lint_log() -> Callable[[Any], object]:
+    """A report that logs each kind of finding once, and how often each was at the process's end."""
     from microasgi.lint.reports import LogOnce
 
     log = LogOnce()
     atexit.register(log.count)
-    return Lint(app, log)
+    return log
 
 
 def add(parser: Parser) -> None:

@@ -24,6 +24,7 @@ from microasgi_server.taps import tapped, tapped_app
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.command.rehearsal import rehearse
+from microasgi.lint.marking import HERE
 from microasgi.watching import watch
 
 Serve = Callable[[ASGIApp, str, Callable[[Any], object], Callable[[int], None]], None]
@@ -63,7 +64,7 @@ async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], rea
         await rehearse(config.host)
         async with anyio.create_task_group() as tasks:
             await tasks.start(_stop_at_sigterm, stop, tasks.cancel_scope)
-            await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap), task_status=_Ready(ready))
+            await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap, beyond=[HERE]), task_status=_Ready(ready))
             tasks.cancel_scope.cancel()
 
 

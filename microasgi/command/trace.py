@@ -25,6 +25,7 @@ from microasgi.command.serve import FOREIGN_APPS
 from microasgi.command.servers import LOOPS, SERVERS
 from microasgi.inspector.client import Client, Request
 from microasgi.inspector.exports import as_json, as_perfetto
+from microasgi.inspector.findings import findings
 from microasgi.inspector.har import as_har
 from microasgi.inspector.ladder import Style, ladder, sentences
 from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
@@ -181,8 +182,8 @@ def _write(file: str | None, text: Callable[[], str]) -> None:
 
 
 def shown(events: Sequence[Shown], style: Style) -> str:
-    """The ladder, and the sentences below it: what happened, and why the handler hasn't stopped, if it should have."""
-    told = [summary(events), *reasons(_to_the_end(events), story(events), Seen())]
+    """The ladder, and the sentences below it: what happened, why the handler hasn't stopped, and what is against the rules."""
+    told = [summary(events), *reasons(_to_the_end(events), story(events), Seen()), *findings(events)]
     return "\n".join([ladder(timeline(events), style), *(sentences(each.replace("`", ""), style) for each in told)])
 
 

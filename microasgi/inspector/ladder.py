@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from microasgi.inspector.summary import span
-from microasgi.inspector.timeline import Fold, Gap, Line, Row, Timeline
+from microasgi.inspector.timeline import MARKS, Fold, Gap, Line, Row, Timeline
 from microasgi.inspector.wording import HEADINGS, SOCKET
 
 NARROW, WIDE = 80, 140
@@ -106,8 +106,8 @@ def _line(row: Line, style: Style) -> str:
     lanes = _lanes(row)
     if row.hot:
         lanes = _in(RED, lanes, style)
-    elif row.glyph == "◌":
-        lanes = lanes.replace("◌", _in(AMBER, "◌", style))
+    elif row.glyph in MARKS.values():
+        lanes = lanes.replace(row.glyph, _in(AMBER, row.glyph, style))
     place = _place(row) if style.width >= WITH_PLACES else ""
     room = style.width - TIME - 2 - len(_lanes(row)) - 2 - (len(place) + 2 if place else 0)
     label = fitted(row.label, room)

@@ -27,6 +27,10 @@ QUIET = {("core", "input"), ("core", "left"), ("core", "waits for"), ("asgi", "r
 """What changes the state, and is no row of its own."""
 
 
+MARKS = {("handler", "wait"): "◌", ("asgi", "lint"): "!"}
+"""Of what is neither news nor usual."""
+
+
 @dataclass(frozen=True)
 class Row:
     """An event in a ladder.
@@ -124,7 +128,7 @@ def _rows(events: Iterable[Shown]) -> Iterator[Row]:
             continue
         words = told(tasks.placed(event))
         leaving = kind in (("client", "close"), ("wire", "FIN"), ("core", "hang_up")) or (kind == ("wire", "lost") and hot)
-        glyph = "✕" if hot or leaving else "◌" if kind == ("handler", "wait") else "●"
+        glyph = "✕" if hot or leaving else MARKS.get(kind, "●")
         label, why = words.label, words.why
         if kind == ("handler", "wait") and news.heard and state.stage != "OVER":
             label, why = label.replace("waits", "cleanup waits", 1), f"{why} It is cleanup: the cancellation has been delivered."

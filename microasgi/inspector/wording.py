@@ -205,6 +205,19 @@ def _ended(what: str, why: str) -> Callable[[Facts], Words]:
     return words
 
 
+_WEIGHTS = {
+    "ERROR": "The spec says *must* there, or leaves no other form.",
+    "WARN": "The spec says *should* there, or asks for it without a word on what else may be.",
+}
+_FINDING = ("rule", "side", "level", "document", "section", "says")
+
+
+def _found(facts: Facts) -> Words:
+    detail = " `{}`".format(facts["detail"].replace("`", "'")) if facts.get("detail") else ""
+    rule, side, level, document, section, says = (str(facts.get(name, "?")) for name in _FINDING)
+    return Words(ASGI, ASGI, f"{rule}, by the {side}{detail}", _WEIGHTS.get(level, ""), Spec(document, section, says))
+
+
 WORDS: dict[tuple[str, str], Callable[[Facts], Words]] = {
     ("client", "connect"): _fixed(CLIENT, CLIENT, "connect()", "The kernel accepts it; the server hears of that a moment later."),
     ("client", "send"): _bytes(
@@ -243,6 +256,7 @@ WORDS: dict[tuple[str, str], Callable[[Facts], Words]] = {
     ("asgi", "receive"): _receives,
     ("asgi", "send"): _sends,
     ("asgi", "send raised"): _raised_in_send,
+    ("asgi", "lint"): _found,
     ("asgi", "end"): _fixed(HANDLER, ASGI, "the app has returned", "The call is over. Nothing outside it has noticed a cancellation."),
     ("handler", "wait"): _waits,
     ("handler", "go on"): lambda facts: Words(HANDLER, HANDLER, f"{_whose(facts)}goes on", "What it waited for is there."),

@@ -9,7 +9,7 @@ talks.py        how far a conversation is
 shapes.py       what scopes and messages have in them
 rules/          the rules, by the document that they come from
 middleware.py   `Lint`
-reports.py      what becomes of findings
+reports.py      what becomes of findings; marking.py where a request is watched
 probes/         what only a client can find out about a server
 apps.py         what only a server can find out about an app
 document.py     all rules as a text: ASGI.md beside this package

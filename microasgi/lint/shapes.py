@@ -142,7 +142,8 @@ def field_faults(given: Mapping[str, Any]) -> Iterator[str]:
     """Header fields that aren't pairs of bytes."""
     for pair in _walked(given.get("headers")):
         if len(pair) != 2 or not all(isinstance(part, bytes) for part in pair):
-            yield f"headers has {shown(tuple(pair))}, not a pair of bytes"
+            kinds = ", ".join(type(part).__name__ for part in pair)  # and not what they are: there are secrets among them
+            yield f"headers has ({kinds}), not a pair of bytes" + (f", called {shown(pair[0])}" if pair else "")
 
 
 def _walked(value: Any) -> Iterator[tuple[Any, ...]]:

@@ -123,6 +123,11 @@ class Member:
         if not self.detached:
             self._members.tell("handler", "stage", source, {"old": old.name, "new": new.name, "means": new.value, **facts})
 
+    def finds(self, what: str, facts: dict[str, Any]) -> None:
+        """Somebody has found something in what is said between the server and the app."""
+        if not self.detached:
+            self._members.tell("asgi", what, _caller(), facts)
+
     def _cleanup(self) -> dict[str, Any]:
         began, self._cancelled_at = self._cancelled_at, 0.0
         return {"cleanup": perf_counter() - began} if began else {}

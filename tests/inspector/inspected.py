@@ -15,6 +15,7 @@ from microasgi.command.inspecting import subject
 from microasgi.inspector.page.routes import page
 from microasgi.inspector.page.session import Session
 from microasgi.inspector.page.visits import Asked
+from microasgi.lint.marking import HERE, marked
 from microasgi.watching import watch
 from tests.harness import PATIENCE, Client, Response, Served, eventually, serving
 
@@ -101,11 +102,11 @@ async def inspecting(app: Any, redaction: Redaction | None = None, compare: Any 
     """An app, inspected as `microasgi inspect` does it, but in this loop. The options are those of `Config`."""
     redaction = redaction or Redaction()
     session = Session(subject(app, "tests:app", "asyncio", redaction), compares="uvicorn")
-    tap = tapped(Connection, session.feed, redaction)
+    tap = tapped(Connection, session.feed, redaction, beyond=[HERE])
     async with session.running(), anyio.create_task_group() as tasks:
 
         async def run(*, task_status: Any) -> None:
-            await serve(watch(app), Config(**{"port": 0, **options}), connection_class=tap, task_status=task_status)
+            await serve(watch(marked(app)), Config(**{"port": 0, **options}), connection_class=tap, task_status=task_status)
 
         (address,) = await tasks.start(run)
         served = Served(address, anyio.Event(), anyio.Event())

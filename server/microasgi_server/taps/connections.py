@@ -1,5 +1,6 @@
 """The shell, told aloud: bytes in and out, what is decided of a connection, and the app's messages."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from itertools import count
 from typing import Any, cast
@@ -13,7 +14,7 @@ from microasgi_server.http1.protocol import Protocol
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
 from microasgi_server.running import Connected, RunningServer
 from microasgi_server.taps.apps import EXTENSION, receive_told, send_told, told_app
-from microasgi_server.taps.events import Tap, Teller, Voice
+from microasgi_server.taps.events import HERE, Tap, Teller, Voice
 from microasgi_server.taps.exchanges import TappedExchange, TappedProtocol
 from microasgi_server.taps.redaction import Redaction
 from microasgi_server.taps.streams import Stream
@@ -123,18 +124,19 @@ class TappedCall(Call):
 class TappedConnection(Connection):
     """A connection that tells what comes, and what becomes of it.
 
-    tap, redaction, numbers: of all of them.
+    tap, redaction, numbers, beyond: of all of them.
     """
 
     tap: Tap
     redaction: Redaction
     numbers: "count[int]"
+    beyond: tuple[str, ...]
 
     _input = told("input")
     wait = told("waits for")
 
     def __init__(self, running: RunningServer, transport: Transport) -> None:
-        self.tell = Teller(self.tap, self.redaction, next(self.numbers))
+        self.tell = Teller(self.tap, self.redaction, next(self.numbers), beyond=self.beyond)
         self.tell("wire", "open", {"client": transport.client})
         self._incoming = Stream(self.redaction)
         double = TappedTransport(transport, self.tell)
@@ -181,12 +183,13 @@ class TappedConnection(Connection):
         super().lost(why)
 
 
-def tapped(base: type[Connection], tap: Tap, redaction: Redaction | None = None) -> type[Connection]:
+def tapped(base: type[Connection], tap: Tap, redaction: Redaction | None = None, beyond: Sequence[str] = ()) -> type[Connection]:
     """The class of connections that tell, and are otherwise `base`: for `serve(connection_class=…)`.
 
     :param base: one whose protocol is HTTP/1.1's
     :param tap: is called with every event
     :param redaction: what is left out; secrets by default
+    :param beyond: files of middleware that only passes on what the app says: no event comes from there, but from whoever called it
     """
     protocol: Any = base.protocol_class
     if not issubclass(protocol, Protocol):
@@ -198,6 +201,7 @@ def tapped(base: type[Connection], tap: Tap, redaction: Redaction | None = None)
         tap=staticmethod(tap),
         redaction=redaction or Redaction(),
         numbers=count(1),
+        beyond=(HERE, *beyond),
         protocol_class=_mixed(TappedProtocol, protocol, exchange_class=exchange_class),
         call_class=_mixed(TappedCall, base.call_class),
     )

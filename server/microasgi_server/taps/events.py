@@ -1,5 +1,6 @@
 """What is told, and to whom."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ Source = tuple[CodeType, int]
 
 Facts = dict[str, Any]
 
-_HERE = str(Path(__file__).parent)
+HERE = f"{Path(__file__).parent}{os.sep}"
+"""Where nothing happens: it is only told from there."""
 
 
 class Event(NamedTuple):
@@ -45,20 +47,22 @@ class Teller:
     """The voice of one request, or of one connection, whose `request` is then the newest.
 
     redaction: for whoever has something to tell that must be cut first.
+    beyond: how the files begin of those who only pass on what others do, as the functions here.
     """
 
-    __slots__ = ("connection", "redaction", "request", "tap")
+    __slots__ = ("beyond", "connection", "redaction", "request", "tap")
 
-    def __init__(self, tap: Tap, redaction: Redaction, connection: int, request: int = 0) -> None:
+    def __init__(self, tap: Tap, redaction: Redaction, connection: int, request: int = 0, beyond: tuple[str, ...] = (HERE,)) -> None:
         self.tap = tap
         self.redaction = redaction
         self.connection = connection
         self.request = request
+        self.beyond = beyond
 
     def __call__(self, lane: str, what: str, facts: Facts) -> None:
-        """Tell it; its source is whoever called the first of the functions here."""
+        """Tell it; its source is whoever called the first of the functions here, or of those that only pass it on."""
         frame = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(_HERE):
+        while frame.f_code.co_filename.startswith(self.beyond):
             frame = frame.f_back  # type: ignore[assignment]  # somebody has called us
         self.tap(Event(perf_counter(), self.connection, self.request, lane, what, (frame.f_code, frame.f_lasti), facts))
 
@@ -68,7 +72,7 @@ class Teller:
 
     def of(self, request: int) -> "Teller":
         """The voice of this request, whichever is the newest."""
-        return Teller(self.tap, self.redaction, self.connection, request)
+        return Teller(self.tap, self.redaction, self.connection, request, self.beyond)
 
 
 class Voice(dict[str, Any]):

@@ -99,6 +99,7 @@ function mark(row, y, lanes) {
     const cross = drawn("path", { d: `M${x - 3.8} ${y - 3.8} l7.6 7.6 m0 -7.6 l-7.6 7.6` });
     return drawn("g", { class: kind }, drawn("circle", { class: "ground", cx: x, cy: y, r: 6 }), cross);
   }
+  if (row.glyph === "!") return drawn("path", { class: "mark lint", d: `M${x} ${y - 5.5} l5.5 10 h-11 z` });
   if (row.glyph === "◌") return drawn("circle", { class: `${kind} wait ${row.state.handler || ""}`, cx: x, cy: y, r: 4.6 });
   return drawn("circle", { class: kind, cx: x, cy: y, r: 4 });
 }

@@ -104,7 +104,7 @@ export class Ladder {
   #row(row, index) {
     const before = this.timeline.rows[index - 1];
     const attributes = {
-      class: row.hot ? "row hot" : "row",
+      class: row.hot ? "row hot" : row.glyph === "!" ? "row lint" : "row",
       role: "option",
       tabindex: -1,
       "data-index": index,
