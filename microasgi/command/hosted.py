@@ -1,7 +1,8 @@
 """`python -m microasgi.command.hosted`: a process that serves one app for `microasgi trace`, and reports what is told.
 
 What it reports goes to its standard output, a JSON object a line: `{"port": 41234}` once it can be asked, then each event. What the app
-prints goes to standard error. Whoever has started it may `ASK` for all of it, and takes it along: it ends with its standard input.
+prints goes to standard error. In between there may be text, of a timer's (`blocking.py`). Whoever has started it may `ASK` for all of
+it, and takes it along: it ends with its standard input.
 """
 
 import json
@@ -17,6 +18,7 @@ from microasgi_server import TargetError
 from microasgi_server.command.main import ending
 
 from microasgi.asgi import ASGIApp
+from microasgi.command.blocking import Lookout
 from microasgi.command.servers import SERVERS
 from microasgi.command.targets import load_app
 from microasgi.inspector.told import Event, shown
@@ -67,12 +69,17 @@ class Reports:
     def __init__(self, out: BinaryIO) -> None:
         self._events: deque[Event] = deque()
         self._out = out
+        self._lookout = Lookout(self._write, out)
         self._asked = threading.Event()
         self._times = 0
 
     def tap(self, event: Event) -> None:
         """Take an event: nothing is done with it now."""
         self._events.append(event)
+
+    def meet(self) -> None:
+        """This is the loop: it is looked at from now on. Called in it."""
+        self._lookout.meet()
 
     def ready(self, port: int) -> None:
         """It can be asked."""
@@ -88,6 +95,7 @@ class Reports:
         before, since = 0, time.monotonic()
         while True:
             asked = self._asked.wait(QUIET)
+            self._lookout.look()
             self._asked.clear()
             times, count = self._times, len(self._events)
             if asked or count == before or time.monotonic() - since > LATEST:
@@ -142,7 +150,7 @@ def main() -> None:
         if is_websocket(app, task.method, task.path):
             raise TargetError(f"{task.path} is a WebSocket's path: write WEBSOCKET instead of {task.method}")
         try:
-            SERVERS[task.server](marked(app), task.loop, reports.tap, reports.ready)
+            SERVERS[task.server](marked(app), task.loop, reports)
         except ModuleNotFoundError as error:
             if error.name != task.server:
                 raise

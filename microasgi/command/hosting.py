@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from microasgi_server import StartupError
 
+from microasgi.command.blocking import Blockages
 from microasgi.command.hosted import ASK
 from microasgi.inspector.told import Ends, Shown
 
@@ -37,11 +38,15 @@ class Host:
     """A process that serves, and what it has reported.
 
     events: what it has reported, as it came.
+    blockages: where its loop was blocked.
+    answers: whether it has told all that had happened when it was asked last.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, sees_the_wire: bool) -> None:
         assert process.stdout is not None
         self.events = Ends(2 * MOST)
+        self.blockages = Blockages()
+        self.answers = True
         self._counts: Counter[tuple[str, str]] = Counter()
         self._process = process
         self._sees_the_wire = sees_the_wire
@@ -77,14 +82,14 @@ class Host:
             raise StartupError(f"the process that served the app has ended {how}, in the middle of the request")
 
     def settles(self, seconds: float) -> bool:
-        """Wait for the end of all calls, and of all connections that are seen. Whether no call is left."""
+        """Wait for the end of all calls, and of all connections that are seen. Whether it is known that no call is left."""
         until = time.monotonic() + seconds
         self._catch_up()
         with self._changed:
             while not self._is_settled() and (left := until - time.monotonic()) > 0:
                 self._changed.wait(min(left, SETTLED))
         self._catch_up()
-        return not self._open("asgi", "call", "end")
+        return self.answers and not self._open("asgi", "call", "end")
 
     def _catch_up(self) -> None:
         """Wait until all is reported that has happened up to now: it usually reports in the silence behind it."""
@@ -92,7 +97,7 @@ class Host:
         with self._changed, suppress(OSError):  # it has ended
             wanted = self._caught_up + 1
             os.write(self._process.stdin.fileno(), ASK)
-            self._changed.wait_for(lambda: self._caught_up >= wanted or self._process.poll() is not None, CATCHING_UP)
+            self.answers = self._changed.wait_for(lambda: self._caught_up >= wanted or self._process.poll() is not None, CATCHING_UP)
 
     def stop(self) -> None:
         """End it: in order, so that the app's shutdown runs; at once, if a handler holds another server up."""
@@ -120,17 +125,26 @@ class Host:
         self._counts[event["lane"], event["what"]] += 1
         self.events.append(event)
 
+    def _hear(self, told: dict[str, Any]) -> None:
+        if "port" in told:
+            self._port = told["port"]
+        elif "thread" in told:
+            self.blockages.thread = told["thread"]
+        elif "blocked" in told:
+            self.blockages.take(*told["blocked"])
+        elif "asked" in told:
+            self._caught_up = told["asked"]
+        else:
+            self._take(told)
+
     def _listen(self, reports: IO[bytes]) -> None:
         for line in reports:
-            told = json.loads(line)
             with self._changed:
-                self._heard = time.monotonic()
-                if "port" in told:
-                    self._port = told["port"]
-                elif "asked" in told:
-                    self._caught_up = told["asked"]
+                if line.startswith(b"{"):
+                    self._heard = time.monotonic()
+                    self._hear(json.loads(line))
                 else:
-                    self._take(told)
+                    self.blockages.read(line.decode("utf-8", "replace"))
                 self._changed.notify_all()
         self._process.wait()
         with self._changed:

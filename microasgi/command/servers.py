@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPException
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
@@ -27,8 +27,22 @@ from microasgi.command.rehearsal import rehearse
 from microasgi.lint.marking import HERE
 from microasgi.watching import watch
 
-Serve = Callable[[ASGIApp, str, Callable[[Any], object], Callable[[int], None]], None]
-"""Serve an app on a loop, call a tap with what happens, and a function with the port, once it can be asked."""
+
+class Witness(Protocol):
+    """Who hears what happens."""
+
+    def tap(self, event: Any) -> None:
+        """Something has."""
+
+    def meet(self) -> None:
+        """Called in the loop, before the app can be asked."""
+
+    def ready(self, port: int) -> None:
+        """It can be asked, at this port."""
+
+
+Serve = Callable[[ASGIApp, str, Witness], None]
+"""Serve an app on a loop, with a witness."""
 
 READY = "/microasgi-trace-is-ready"
 """A path that is answered around the app, so that whoever waits for a server knows that it is one."""
@@ -39,13 +53,13 @@ POLL = 0.02
 HOST = "127.0.0.1"
 
 
-def microasgi(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+def microasgi(app: ASGIApp, loop: str, witness: Witness) -> None:
     """Ours."""
     config = Config(host=HOST, port=0, loop=loop, access_log=False, timeout_graceful_shutdown=0)  # type: ignore[arg-type]
     demand_loop(config)
     name = chosen_loop(config)
     backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": name == "uvloop"}}
-    anyio.run(_serve, app, config, tap, ready, **({"backend": "trio"} if name == "trio" else backend))
+    anyio.run(_serve, app, config, witness, **({"backend": "trio"} if name == "trio" else backend))
 
 
 class _Ready:
@@ -58,13 +72,15 @@ class _Ready:
         self._ready(int(value[0].rpartition(":")[2]))
 
 
-async def _serve(app: ASGIApp, config: Config, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+async def _serve(app: ASGIApp, config: Config, witness: Witness) -> None:
     stop = anyio.Event()
     with single_error():
         await rehearse(config.host)
+        witness.meet()
         async with anyio.create_task_group() as tasks:
             await tasks.start(_stop_at_sigterm, stop, tasks.cancel_scope)
-            await serve(watch(app), config, stop=stop, connection_class=tapped(Connection, tap, beyond=[HERE]), task_status=_Ready(ready))
+            made = tapped(Connection, witness.tap, beyond=[HERE])
+            await serve(watch(app), config, stop=stop, connection_class=made, task_status=_Ready(witness.ready))
             tasks.cancel_scope.cancel()
 
 
@@ -78,46 +94,46 @@ async def _stop_at_sigterm(stop: anyio.Event, serving: anyio.CancelScope, *, tas
             stop.set()
 
 
-def uvicorn(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+def uvicorn(app: ASGIApp, loop: str, witness: Witness) -> None:
     """uvicorn, with the parser that it chooses."""
     from uvicorn import Config, Server
 
     with socket.create_server((HOST, 0)) as sock:
-        server = Server(Config(_watched(app, tap), loop=loop, log_level="warning", timeout_graceful_shutdown=1))
-        _tell_when_ready(sock.getsockname()[1], ready)
+        server = Server(Config(_watched(app, witness), loop=loop, log_level="warning", timeout_graceful_shutdown=1))
+        _tell_when_ready(sock.getsockname()[1], witness.ready)
         server.run([sock])
 
 
-def hypercorn(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+def hypercorn(app: ASGIApp, loop: str, witness: Witness) -> None:
     """Hypercorn, on asyncio."""
     import hypercorn
     from hypercorn.asyncio import serve
 
     config, port = hypercorn.Config(), _free_port()
     config.bind, config.loglevel, config.graceful_timeout = [f"{HOST}:{port}"], "WARNING", 1
-    _tell_when_ready(port, ready)
-    watched: Any = _watched(app, tap)
+    _tell_when_ready(port, witness.ready)
+    watched: Any = _watched(app, witness)
     anyio.run(partial(serve, watched, config), backend_options={"use_uvloop": loop == "uvloop"})
 
 
-def granian(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+def granian(app: ASGIApp, loop: str, witness: Witness) -> None:
     """Granian, in its embedded form, which lives in one process."""
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
     port = _free_port()
-    server = Server(_watched(app, tap), address=HOST, port=port, interface=Interfaces.ASGI, log_enabled=False)
-    _tell_when_ready(port, ready)
+    server = Server(_watched(app, witness), address=HOST, port=port, interface=Interfaces.ASGI, log_enabled=False)
+    _tell_when_ready(port, witness.ready)
     anyio.run(server.serve, backend_options={"use_uvloop": loop == "uvloop"})
 
 
-def daphne(app: ASGIApp, loop: str, tap: Callable[[Any], object], ready: Callable[[int], None]) -> None:
+def daphne(app: ASGIApp, loop: str, witness: Witness) -> None:
     """Daphne, on Twisted's reactor for asyncio."""
     from daphne.server import Server
 
     port = _free_port()
-    _tell_when_ready(port, ready)
-    Server(_watched(app, tap), endpoints=[f"tcp:{port}:interface={HOST}"], application_close_timeout=1).run()
+    _tell_when_ready(port, witness.ready)
+    Server(_watched(app, witness), endpoints=[f"tcp:{port}:interface={HOST}"], application_close_timeout=1).run()
 
 
 SERVERS: Mapping[str, Serve] = {"microasgi": microasgi, "uvicorn": uvicorn, "hypercorn": hypercorn, "granian": granian, "daphne": daphne}
@@ -133,12 +149,13 @@ LOOPS: Mapping[str, tuple[str, ...]] = {
 """The event loops that each can be run on here."""
 
 
-def _watched(app: ASGIApp, tap: Callable[[Any], object]) -> ASGIApp:
+def _watched(app: ASGIApp, witness: Witness) -> ASGIApp:
     """The app, watched from around it, and an answer to whoever asks whether it can be asked."""
-    watched = tapped_app(watch(app), tap)
+    watched = tapped_app(watch(app), witness.tap)
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == READY:
+            witness.meet()
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
         else:

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from microasgi.inspector.findings import findings
 from microasgi.inspector.har import as_har
 from microasgi.inspector.ladder import Style, ladder, sentences
 from microasgi.inspector.leaving import WAYS, Ending, Leaves, Sends, Way
-from microasgi.inspector.reasons import Seen, reasons
+from microasgi.inspector.reasons import Blocked, Seen, reasons
 from microasgi.inspector.summary import story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.inspector.told import Recording, Shown, in_order
@@ -44,6 +45,8 @@ UNLESS_TOLD = 1.0
 """Seconds after which a client leaves that is to leave in some way, and not told when."""
 
 HOUR = 3600.0
+
+NOTHING_SEEN = Seen()
 
 _METHOD = re.compile(r"[A-Z-]+")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|)")
@@ -156,10 +159,10 @@ def trace(arguments: argparse.Namespace) -> None:
     names = ("target", "factory", "app_dir", "server", "loop", "cancel_on_disconnect", "method", "path")
     task = Task(**{name: getattr(arguments, name) for name in names})
     with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
-        events, client, is_over = _run(host, plan)
+        events, client, seen, is_over = _run(host, plan)
     if host.events.left_out:
         remark(f"{host.events.left_out:,} events in the middle are left out")
-    say(shown(events, Style.of(sys.stdout, plain=arguments.ascii)))
+    say(shown(events, Style.of(sys.stdout, plain=arguments.ascii), seen, answers=host.answers))
     title = f"{arguments.method} {arguments.path}"
     _write(arguments.json, lambda: as_json(events))
     _write(arguments.perfetto, lambda: as_perfetto(events, title))
@@ -181,10 +184,16 @@ def _write(file: str | None, text: Callable[[], str]) -> None:
         raise StartupError(f"{file} can't be written: {error.strerror}") from None
 
 
-def shown(events: Sequence[Shown], style: Style) -> str:
-    """The ladder, and the sentences below it: what happened, why the handler hasn't stopped, and what is against the rules."""
-    told = [summary(events), *reasons(_to_the_end(events), story(events), Seen()), *findings(events)]
-    return "\n".join([ladder(timeline(events), style), *(sentences(each.replace("`", ""), style) for each in told)])
+def shown(events: Sequence[Shown], style: Style, seen: Seen = NOTHING_SEEN, *, answers: bool = True) -> str:
+    """The ladder, and the sentences below it: what happened, why the handler hasn't stopped, and what is against the rules.
+
+    :param answers: whether all is told that has happened
+    """
+    told = [summary(events), *reasons(_to_the_end(events), story(events), seen), *findings(events)]
+    if not answers:
+        stood = f"it stands in `{seen.blocked[-1].at}`, and lets no other thread of Python's run" if seen.blocked else "nobody knows why"
+        told = [f"*The app's process doesn't answer*: {stood}. What has happened in it meanwhile isn't known."]
+    return "\n".join([ladder(timeline(events), style), *(sentences(each, style) for each in told)])
 
 
 def _to_the_end(events: Sequence[Shown]) -> list[Shown]:
@@ -192,8 +201,8 @@ def _to_the_end(events: Sequence[Shown]) -> list[Shown]:
     return [*events, {**events[-1], "lane": "core", "what": "now", "facts": {}}]
 
 
-def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:
-    """Ask, leave, and wait for the end. Whether it has come."""
+def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, Seen, bool]:
+    """Ask, leave, and wait for the end. Gives what was told, by whom, what was seen from outside, and whether the end has come."""
     told = Recording()
     client = Client(host.port(), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
     try:
@@ -205,7 +214,10 @@ def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, bool]:
     host.demand_life()
     if not is_over:
         told("watches no longer")
-    return in_order([*told.events, *host.events]), client, is_over
+    events = [*told.events, *host.events]
+    began = min(event["at"] for event in events)
+    blocked = [Blocked(each.began - began, each.ended - began, each.at) for each in host.blockages.until(1000 * time.perf_counter())]
+    return in_order(events), client, Seen(blocked), is_over
 
 
 def planned(arguments: argparse.Namespace) -> Plan:

@@ -16,6 +16,6 @@ def findings(events: Iterable[Shown]) -> list[str]:
 
 def _sentence(found: list[dict[str, str]]) -> str:
     first = found[0]
-    detail = f" ({first['detail'].replace('*', '?')})" if first["detail"] else ""
+    detail = " (`{}`)".format(first["detail"].replace("`", "'")) if first["detail"] else ""
     times = f", {len(found)} times" if len(found) > 1 else ""
     return f"*The {first['side']} breaks a rule*{detail}{times}. {first['says']} {first['rule']}: {first['document']}, {first['section']}."

@@ -10,6 +10,7 @@ The way of the news is red where there are colours, and has its ✕ where there 
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -63,6 +64,10 @@ def _writes(stream: TextIO, text: str) -> bool:
     return True
 
 
+BOLDLY = "\1"
+"""Where bold begins or ends, once it can't be taken for an asterisk of somebody's code."""
+_MARKED = re.compile(r"`[^`]*`|\*")
+
 RED, BOLD, DIM, AMBER = "31;1", "1", "2", "33"
 
 
@@ -78,16 +83,17 @@ def _plain(text: str) -> str:
 
 
 def sentences(text: str, style: Style) -> str:
-    """A summary, wrapped; what stands between asterisks is bold, where that can be seen."""
+    """A summary, wrapped; what stands between asterisks is bold, where that can be seen; those in code are its own."""
     lines, line = [], ""
+    text = _MARKED.sub(lambda found: BOLDLY if found[0] == "*" else found[0][1:-1], text)
     for word in text.split():
-        if line and len(line.replace("*", "")) + 1 + len(word.replace("*", "")) > style.width:
+        if line and len(line.replace(BOLDLY, "")) + 1 + len(word.replace(BOLDLY, "")) > style.width:
             lines.append(line)
             line = word
         else:
             line = f"{line} {word}".strip()
     whole = "\n".join([*lines, line])
-    parts = (_plain(whole) if style.plain else whole).split("*")
+    parts = (_plain(whole) if style.plain else whole).split(BOLDLY)
     return "".join(_in(BOLD, part, style) if index % 2 else part for index, part in enumerate(parts))
 
 

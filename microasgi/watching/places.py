@@ -59,8 +59,13 @@ def place_of(code: CodeType, instruction: int) -> Place:
 def _look_up(code: CodeType, instruction: int) -> Place:
     file = code.co_filename
     number = next((line for start, end, line in code.co_lines() if start <= instruction < end and line), code.co_firstlineno)
-    own = file == _DEMO or (not file.startswith(_LIBRARIES) and _SERVER not in Path(file).parts)
-    return Place(code, instruction, f"{Path(file).name}:{number} in {code.co_name}", linecache.getline(file, number).strip(), own)
+    at = f"{Path(file).name}:{number} in {code.co_name}"
+    return Place(code, instruction, at, linecache.getline(file, number).strip(), is_own(file))
+
+
+def is_own(file: str) -> bool:
+    """Whether this is a file of the app's, and no library's."""
+    return file == _DEMO or (not file.startswith(_LIBRARIES) and _SERVER not in Path(file).parts)
 
 
 def suspended_in(call: Any, outer: Any = None) -> list[Place]:

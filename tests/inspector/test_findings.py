@@ -50,7 +50,7 @@ def test_each_broken_rule_is_a_sentence() -> None:
     """Once, with its section, however often it was broken."""
     other = {**FOUND, "facts": {**FOUND["facts"], "side": "server", "detail": ""}}
     assert findings([FOUND, FOUND, other]) == [
-        f"*The app breaks a rule* (headers has [b'X-`?']), 2 times. {SAYS} H-19: ASGI HTTP & WebSocket, Response Start.",
+        f"*The app breaks a rule* (`headers has [b'X-'*']`), 2 times. {SAYS} H-19: ASGI HTTP & WebSocket, Response Start.",
         f"*The server breaks a rule*. {SAYS} H-19: ASGI HTTP & WebSocket, Response Start.",
     ]
 
