@@ -19,7 +19,7 @@ from anyio.abc import TaskStatus
 from microasgi_server import Config, serve
 from microasgi_server.connection import Connection
 from microasgi_server.errors import single_error
-from microasgi_server.signals import chosen_loop, demand_loop
+from microasgi_server.signals import chosen_loop, collect_rarely, demand_loop
 from microasgi_server.taps import tapped, tapped_app
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
@@ -76,6 +76,7 @@ async def _serve(app: ASGIApp, config: Config, witness: Witness) -> None:
     stop = anyio.Event()
     with single_error():
         await rehearse(config.host)
+        collect_rarely(config)  # as where it is served in earnest
         witness.meet()
         async with anyio.create_task_group() as tasks:
             await tasks.start(_stop_at_sigterm, stop, tasks.cancel_scope)

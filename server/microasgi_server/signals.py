@@ -86,7 +86,7 @@ def run_until_signal(
         metrics.demand()
     if threading.current_thread() is not threading.main_thread():
         raise StartupError("only the main thread hears Ctrl+C; in another one, use microasgi_server.serve, in an event loop of your own")
-    _collect_rarely(*config.limits.collect)
+    collect_rarely(config)
     loop = chosen_loop(config)
     backend: dict[str, Any] = {"backend": "asyncio", "backend_options": {"use_uvloop": loop == "uvloop"}}
     if loop == "trio":
@@ -113,11 +113,13 @@ def demand_loop(config: Config) -> None:
         raise StartupError(f"the loop {config.loop} is not installed; install it with: pip install 'microasgi[{extra}]'")
 
 
-def _collect_rarely(objects: int, looks: int) -> None:
+def collect_rarely(config: Config) -> None:
+    """Have the garbage collector leave alone what exists by now, and come more rarely than by default, where nobody has switched it off."""
+    objects, looks = config.limits.collect
     gc.collect()
     gc.freeze()
     youngest, _, oldest = gc.get_threshold()
-    if 0 < youngest < objects:  # 0: it is switched off
+    if 0 < youngest < objects:
         gc.set_threshold(objects, looks, oldest)
 
 

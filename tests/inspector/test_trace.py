@@ -16,6 +16,7 @@ import anyio
 import pytest
 from microasgi_server import Config, serve
 from microasgi_server.connection import Connection
+from microasgi_server.http1.limits import Limits
 from microasgi_server.taps import tapped
 
 from microasgi.cli import main
@@ -93,6 +94,26 @@ def test_the_posts_experiment_is_a_ladder(trace: Run, tmp_path: Path) -> None:
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)
     assert {"s", "f"} <= {event["ph"] for event in json.loads(files[1].read_text())["traceEvents"]}
     assert json.loads(files[2].read_text())["log"]["entries"][0]["_error"] == "the client left"
+
+
+COLLECTED = """
+import gc
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        body = f"{gc.get_freeze_count() > 1000} {gc.get_threshold()[0]}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+"""
+
+
+def test_garbage_is_collected_as_where_it_is_served(trace: Run, tmp_path: Path) -> None:
+    """Rarely, and without all that has been there before: or what is measured would be the collector's work, in one run of many."""
+    (tmp_path / "collected.py").write_text(COLLECTED)
+    trace("collected:app", "GET", "/", "--app-dir", str(tmp_path), "--json", str(tmp_path / "json"))
+    events = json.loads((tmp_path / "json").read_text())["events"]
+    (body,) = [event["facts"]["message"]["body"]["bytes"] for event in events if event["facts"].get("message", {}).get("body")]
+    assert bytes.fromhex(body).decode() == f"True {Limits().collect[0]}"
 
 
 def test_a_handler_that_works_on_is_an_exit_code(trace: Run) -> None:
