@@ -42,7 +42,9 @@ class Lookout:
         self._blocked: list[Any] = []  # since when, until when, where
 
     def meet(self) -> None:
-        """This is the loop. Called in it."""
+        """This is the loop. Called in it; once is enough."""
+        if self._beats is not None:
+            return
         self._beats = Beats(current_token(), threading.get_ident())
         self._write({"thread": threading.get_ident()})
 
