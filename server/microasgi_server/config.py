@@ -74,6 +74,8 @@ class Config:
         own choice
     :param workers: how many processes `run` serves with, each a fresh interpreter, under one that watches over them (`workers`). None is
         this process alone, which is what `serve` always is. Limits count in each
+    :param spare_worker: keep one more process, which has imported all but the app: it takes the place of a worker that dies, and serves as
+        soon as the app is imported. It takes the memory of that
     :param timeout_worker: how long the event loop of a worker may be blocked before it is killed, and the log says where it stood; 0 is
         for ever
     :param limit_worker_memory: bytes of memory in use from which on a worker is replaced; it ends gracefully when another serves. So it is
@@ -131,6 +133,7 @@ class Config:
     half_close: bool = False
     receive_buffer: int = 4 * 1024 * 1024
     workers: int | None = None
+    spare_worker: bool = False
     timeout_worker: float = 30.0
     limit_worker_memory: int | None = None
     limit_worker_age: float | None = None

@@ -115,6 +115,7 @@ GROUPS: Groups = {
         Option("lifespan", choice(*get_args(LifespanMode)), "startup and shutdown of the app: auto if it has one, on if it must work"),
         Option("on_lifespan_failure", choice(*get_args(LifespanFailure)), "what follows if the lifespan fails while the app is served"),
         Option("workers", LIMIT, "processes that serve, under one that replaces them; without it this one serves alone"),
+        Option("spare_worker", FLAG, "keep one more process that waits, to be there sooner when a worker dies"),
         Option("root_path", PREFIX, "what a proxy in front strips from paths, as in /api"),
     ),
     "who is in front of it": (

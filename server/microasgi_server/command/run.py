@@ -71,8 +71,8 @@ def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) 
     """
     config = job.set_up(job.config)
     alone = config.workers is None and not config.reload
-    for name in ("limit_worker_memory", "limit_worker_age"):
-        if alone and getattr(config, name) is not None:
+    for name in ("limit_worker_memory", "limit_worker_age", "spare_worker"):
+        if alone and getattr(config, name):
             raise OptionError(f"{name} needs workers: nobody would start another process instead of this one")
     if alone:
         run_until_signal(job.load(), config, started=started)

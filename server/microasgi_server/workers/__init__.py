@@ -3,6 +3,7 @@
     run ── supervise          binds the sockets, never imports the app; signals arrive here
              │  roster        decides who starts, who goes, and when: no process, no clock
              │  child         one worker, as the supervisor has it
+             │  spare         one that waits for a place, if that is asked for
              │  reloading     what a developer saves
              │  wakeups       the signals
              │  reports       what the log says

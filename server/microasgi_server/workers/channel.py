@@ -7,6 +7,7 @@ Up go words, one JSON array a line. What else comes up is what `faulthandler` wr
 import json
 import os
 import pickle
+import signal
 import socket
 import struct
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ from microasgi_server.workers.job import Job
 _LENGTH = struct.Struct("!I")
 _MOST_SOCKETS = 250
 """Linux passes 253 descriptors with a message."""
+
+
+TERMINAL = (signal.SIGINT, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGINT,)
+"""What a terminal sends to all its processes: a worker is told by its supervisor instead, and has these held back until it can say so."""
 
 
 class Word(Enum):

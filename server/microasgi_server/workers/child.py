@@ -5,12 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from microasgi_server.workers.channel import Assignment, Surroundings, Word, tell, understood
+from microasgi_server.workers.channel import TERMINAL, Assignment, Surroundings, Word, tell, understood
 from microasgi_server.workers.job import Job
 from microasgi_server.workers.roster import Order
 
@@ -22,13 +22,20 @@ SIGNALS = {
 }
 """By name: not every system that imports this has all."""
 
-# Ctrl+C goes to every process of the terminal. A worker is told by its supervisor instead, from its first line on.
+# The first lines are what `orphans` does, which would come too late: to import it, and all that is around it, takes a while.
 _BOOT = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.path.insert(0, sys.argv[2])
+import ctypes, os, signal, sys
+descriptor, parent, home = sys.argv[1:]
+if sys.platform == "linux":
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass
+    if os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.path.insert(0, home)
 from microasgi_server.workers.worker import main
-main(int(sys.argv[1]))
+main(int(descriptor))
 """
 
 _HOME = str(Path(__file__).parents[2])
@@ -57,9 +64,10 @@ class Child:
         self.channel, theirs = socket.socketpair()
         with theirs:
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does; there is no other way
-            command = [sys.executable, *flags, "-P", "-c", _BOOT, str(theirs.fileno()), _HOME]
-            # It has our own stdin: a developer's breakpoint needs one.
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            command = [sys.executable, *flags, "-P", "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), _HOME]
+            with _held_back(TERMINAL):
+                # It has our own stdin: a developer's breakpoint needs one.
+                self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         modules = [_module(job.set_up), _module(job.load)]
         self._send(Surroundings(os.getpid(), sys.path, sys.argv, modules))
 
@@ -71,6 +79,11 @@ class Child:
         with suppress(OSError):  # it has ended already, which is noticed elsewhere
             tell(self.channel, message, sockets)
             self.channel.setblocking(False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has."""
+        return self.process.poll() is not None
 
     @property
     def code(self) -> int:
@@ -98,9 +111,25 @@ class Child:
             else:
                 self.dump.append(line.decode(errors="replace"))
 
-    def close(self) -> None:
-        """Forget it: a process that waits for its job ends."""
+    def kill(self) -> None:
+        """End it, whatever it does, and forget it."""
         self.channel.close()
+        self.obey(Order.KILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Forget one that has ended."""
+        self.channel.close()
+
+
+@contextmanager
+def _held_back(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Let these wait for the end of the block. A process that is started in it has them wait, too, until it says otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _module(function: object) -> str:

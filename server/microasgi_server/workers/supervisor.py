@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 from microasgi_server import metrics, notify
@@ -27,6 +27,7 @@ from microasgi_server.workers.child import Child
 from microasgi_server.workers.job import Job
 from microasgi_server.workers.reports import ENDINGS, Ending, ending_of, named, report
 from microasgi_server.workers.roster import Loss, Order, Roster, Worker
+from microasgi_server.workers.spare import Spare
 from microasgi_server.workers.wakeups import Wakeups, waking
 
 logger = logging.getLogger("microasgi_server")
@@ -131,7 +132,8 @@ class Supervisor:
         self._addresses = describe(listeners, "http" if certificates_of(config) is None else "https")  # each worker reads them for itself
         self._listeners, self._numbers, self._selector, self._started = listeners, numbers, selector, started
         self._children: dict[Worker, Child] = {}
-        self._spare: Child | None = None
+        self._spare = Spare(job)
+        self._keeps_spare = config.reload or config.spare_worker
         self._ready = self._renewing = self._interrupted = False
         self._failure: StartupError | ShutdownError | None = None
         self._roster = Roster(
@@ -158,16 +160,15 @@ class Supervisor:
                 self._stop_listening()
             for order, worker in list(roster.orders(now)):
                 self._carry_out(order, worker)
-            if self._config.reload and roster.rests and self._spare is None:
-                with suppress(OSError):  # there is no room for one, and the next worker will tell
-                    self._spare = Child(self._job)
+            if self._keeps_spare and roster.rests:
+                self._spare.prepare()
             pause = min(1.0, self._config.timeout_worker / 4 or 1.0) if roster.settled else 0.1
             for key, _ in self._selector.select(pause):
                 key.data()
             if time.monotonic() > now + pause + LATE:
                 roster.excuse(time.monotonic())
             for worker, child in list(self._children.items()):
-                if child.process.poll() is not None:
+                if child.ended:
                     self._lose(worker, child)
             if self._renewing and roster.settled:
                 self._renewing = False
@@ -184,11 +185,10 @@ class Supervisor:
             self._listeners.pop().close()
 
     def abandon(self) -> None:
-        """End what is left, whatever it does: nothing, unless this process fails."""
-        for child in [*self._children.values(), *([self._spare] if self._spare is not None else [])]:
-            child.close()
-            child.obey(Order.KILL)
-            child.process.wait()
+        """End what is left, whatever it does: no worker, unless this process fails."""
+        self._spare.dismiss()
+        for child in self._children.values():
+            child.kill()
 
     # What happens.
 
@@ -204,6 +204,7 @@ class Supervisor:
                 notify.stopping()
             elif received is signal.SIGHUP:
                 logger.info("SIGHUP: replacing every worker")
+                self._spare.dismiss()
                 self._roster.renew()
                 self._renewing = True
                 notify.reloading()
@@ -226,10 +227,8 @@ class Supervisor:
         if not paths:  # they came with the ones before
             return
         reloading.forget_compiled(paths)
-        if self._spare is not None and reloading.are_imported(paths):
-            self._spare.close()
-            self._spare.process.wait()
-            self._spare = None
+        if reloading.are_imported(paths):
+            self._spare.dismiss()
         logger.info("%s changed: starting again", reloading.named(paths))
         self._roster.renew()
 
@@ -279,7 +278,7 @@ class Supervisor:
             self._children[worker].obey(order)
             return
         try:
-            child, self._spare = self._spare or Child(self._job), None
+            child = self._spare.take()
         except OSError as error:
             self._account(worker, Ending(f"Worker {worker.number}", f"can't be started: {error.strerror}"))
             return

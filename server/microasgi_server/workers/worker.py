@@ -22,7 +22,7 @@ from microasgi_server.errors import ShutdownError, StartupError
 from microasgi_server.log_stream import let_out
 from microasgi_server.signals import Shared, run_until_signal
 from microasgi_server.stats import stats
-from microasgi_server.workers.channel import Assignment, Surroundings, Word, be_told, say
+from microasgi_server.workers.channel import TERMINAL, Assignment, Surroundings, Word, be_told, say
 from microasgi_server.workers.orphans import die_with
 from microasgi_server.workers.wear import Wear
 
@@ -38,8 +38,9 @@ def main(descriptor: int) -> NoReturn:
 
     :param descriptor: the channel's
     """
-    for number in (signal.SIGINT, signal.SIGHUP):  # which a terminal sends to all its processes
+    for number in TERMINAL:
         signal.signal(number, lambda *_: None)  # rather than ignored, which the app's own subprocesses would inherit
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
     os.set_inheritable(descriptor, False)
     channel = socket.socket(fileno=descriptor)
     try:
