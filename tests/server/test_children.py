@@ -2,19 +2,22 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from microasgi_server import Config
 from microasgi_server.workers.child import Child
 from microasgi_server.workers.job import Job
 from microasgi_server.workers.spare import Spare
+from microasgi_server.workers.wakeups import waking
 
 from tests.deployment.faults import children
-from tests.framework.test_cli import PATIENCE, Running, check_refusal, environment, say, serving
+from tests.framework.test_cli import PATIENCE, Running, check_refusal, environment, run, say, serving
 from tests.server.test_workers import APP, alive, lives, settled, started, until
 
 
@@ -131,3 +134,31 @@ def test_whoever_still_imports_ends_with_its_supervisor(tmp_path: Path) -> None:
         assert parent.stdout.readline() == "imported\n"
         parent.kill()
         until(lambda: not lives(pid), "it has ended")
+
+
+def test_a_signal_wakes_from_the_first_moment_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes as soon as its handler is there, before the next signal has one, is found by who waits for the socket."""
+    real = signal.signal
+
+    def hasty(number: int, handler: Any) -> Any:
+        before = real(number, handler)
+        if handler not in (signal.SIG_DFL, before):
+            signal.raise_signal(number)
+        return before
+
+    monkeypatch.setattr(signal, "signal", hasty)
+    with waking([signal.SIGUSR1]) as wakeups:
+        assert select.select([wakeups.sock], [], [], 0)[0] == [wakeups.sock]
+        assert list(wakeups.take()) == [signal.SIGUSR1]
+
+
+STOPPED_AT_ONCE = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+
+
+def test_an_app_that_ends_itself_is_no_loop(app_dir: Path) -> None:
+    """A worker that is ended by SIGTERM while it starts is replaced, and the second one ends all."""
+    (app_dir / "ends.py").write_text(STOPPED_AT_ONCE)
+    done = run(app_dir, "serve", "ends:routes", "--workers", "1", "--port", "0")
+    assert re.search(r"^ERROR: Worker 1 \(process \d+\) was ended by SIGTERM; another starts$", done.stderr, re.MULTILINE)
+    assert re.search(r"^error: Worker 1 \(process \d+\) was ended by SIGTERM before it could serve$", done.stderr, re.MULTILINE)
+    assert done.returncode == 1

@@ -128,6 +128,18 @@ def test_who_cannot_start_at_first_ends_all(served: int) -> None:
     assert shift.roster.over
 
 
+@pytest.mark.parametrize("developing", [False, True])
+def test_who_is_asked_to_end_while_it_starts_is_replaced_once(developing: bool) -> None:
+    """All processes may be asked at once, and the supervisor hear it last; an app that asks itself to end is as one that can't start."""
+    shift = Shift(1, developing=developing)
+    shift.look()
+    (worker,) = shift.of(State.STARTING)
+    assert shift.roster.gone(worker, shift.now, asked=True) is Loss.REPLACED
+    assert shift.orders() == [(Order.START, 1)]
+    (worker,) = shift.of(State.STARTING)
+    assert shift.roster.gone(worker, shift.now, asked=True) is (Loss.WAITS if developing else Loss.FATAL)
+
+
 def test_who_cannot_start_later_is_tried_again_while_another_serves() -> None:
     """When none does it is tried three times, for there may be something missing for a moment; then all is over: no loop without end."""
     shift = Shift(2).begun()

@@ -36,12 +36,14 @@ class Ending:
     what: how that goes on.
     failure: why it couldn't serve, as it said itself.
     in_order: whether nothing was wrong.
+    asked: whether somebody has sent it SIGTERM, and it could say nothing to that yet.
     """
 
     name: str
     what: str
     failure: str = ""
     in_order: bool = False
+    asked: bool = False
 
 
 def ending_of(worker: Worker, child: Child, timeout: float) -> Ending:
@@ -55,7 +57,7 @@ def ending_of(worker: Worker, child: Child, timeout: float) -> Ending:
         what += f" ({'; from '.join(places)})"
     if child.failure:
         what = f"has failed: {child.failure}"
-    return Ending(named(worker, child), what, child.failure, child.code <= 0)
+    return Ending(named(worker, child), what, child.failure, child.code <= 0, child.code == -signal.SIGTERM)
 
 
 def report(ending: Ending, loss: Loss, pause: float) -> None:

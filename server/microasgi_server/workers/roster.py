@@ -184,12 +184,17 @@ class Roster:
         self.ending = stronger.get(self.ending, Order.KILL)
         return self.ending
 
-    def gone(self, worker: Worker, now: float) -> Loss:
-        """It has ended, whatever it was."""
+    def gone(self, worker: Worker, now: float, *, asked: bool = False) -> Loss:
+        """It has ended, whatever it was.
+
+        :param asked: somebody has asked its process to end. Where that is all processes at once, the next thing heard is that we are to
+            end, too; so it is no failure, unless it happens twice in a row
+        """
+        asked = asked and not self._failures.get(worker.number)
         self.workers.remove(worker)
         if worker.state is State.LEAVING or self.ending is not None:
             return Loss.EXPECTED
-        if worker.state is State.STARTING:
+        if worker.state is State.STARTING and not asked:
             if self.developing:
                 self._stuck = True
                 return Loss.WAITS

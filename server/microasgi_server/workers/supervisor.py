@@ -263,7 +263,7 @@ class Supervisor:
 
     def _account(self, worker: Worker, ending: Ending) -> None:
         now = time.monotonic()
-        loss = self._roster.gone(worker, now)
+        loss = self._roster.gone(worker, now, asked=ending.asked)
         if loss is Loss.FATAL:
             self._failure = StartupError(ending.failure or f"{ending.name} {ending.what} before it could serve")
         elif self._failure is None and self._roster.ending is not None and not ending.in_order:

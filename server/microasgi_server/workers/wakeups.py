@@ -38,11 +38,12 @@ def waking(signals: Sequence[signal.Signals]) -> Iterator[Wakeups]:
         ours.setblocking(False)
         theirs.setblocking(False)
         wakeups = Wakeups(ours)
-        before = {number: signal.signal(number, wakeups.note) for number in signals}
+        # The first to come, the last to go: a signal that is noted and wakes nobody would wait for the next one.
         awake = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, wakeups.note) for number in signals}
         try:
             yield wakeups
         finally:
-            signal.set_wakeup_fd(awake)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.set_wakeup_fd(awake)
