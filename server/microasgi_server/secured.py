@@ -5,7 +5,7 @@ a transport's bytes ──► TLSTransport ──► SecuredConnection ──►
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from microasgi_server import logs
 from microasgi_server.call import Call
@@ -32,9 +32,9 @@ class SecuredCall(Call):
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         super().__init__(connection, exchange)
-        scope = self.scope
+        scope, transport = self.scope, connection.transport
         scope["scheme"] = SCHEMES[scope["scheme"]]
-        scope["extensions"]["tls"] = cast(TLSTransport, connection.transport).tls.copy()
+        scope["extensions"]["tls"] = transport.tls.copy()  # type: ignore[attr-defined]  # it is a TLSTransport
 
 
 class SecuredConnection(Connection):

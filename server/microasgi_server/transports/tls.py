@@ -134,24 +134,28 @@ class TLSTransport:
     # The transport below calls these.
 
     def received(self, data: bytes) -> None:
-        if self._state is NEW:
-            data = self.connection.before(data)
-            if not data or self._state is ENDED:
-                return
-            self._state = HANDSHAKE if data[0] == HANDSHAKE_RECORD else PLAIN
-            if self._state is PLAIN:
-                self.connection.refuse_plaintext()
-        if self._state is PLAIN or self._state is ENDED:
+        if self._state is not OPEN and not (data := self._first(data)):
             return
         self._feeding = True
-        for start in range(0, len(data), FED):
-            self._incoming.write(data[start : start + FED])
-            if self._state is HANDSHAKE:
-                self._shake_hands()
-            self._read()
+        if len(data) <= FED:
+            self._feed(data)
+        else:
+            for start in range(0, len(data), FED):
+                self._feed(data[start : start + FED])
         self._feeding = False
         if self.paused:
             self._below.pause_reading()
+
+    def _first(self, data: bytes) -> bytes:
+        """What of this is for OpenSSL, while there is no session, or none any more."""
+        if self._state is NEW:
+            data = self.connection.before(data)
+            if not data or self._state is ENDED:
+                return b""
+            self._state = HANDSHAKE if data[0] == HANDSHAKE_RECORD else PLAIN
+            if self._state is PLAIN:
+                self.connection.refuse_plaintext()
+        return data if self._state is HANDSHAKE else b""
 
     def shut(self) -> bool:
         return self.connection.shut()
@@ -184,9 +188,12 @@ class TLSTransport:
             self.tls = session(self._object, self._identity)
             self.connection.secured()
 
-    def _read(self) -> None:
+    def _feed(self, data: bytes) -> None:
         """Hand on what has come, as a whole even where reading is paused: without TLS one read is handed on so, too."""
         incoming, read = self._incoming, self._object.read
+        incoming.write(data)
+        if self._state is HANDSHAKE:
+            self._shake_hands()
         while incoming.pending and self._state is OPEN:
             try:
                 data = read(RECORD)
@@ -239,23 +246,23 @@ class TLSTransport:
     def write(self, data: bytes) -> None:
         if self._state is OPEN and data:
             try:
-                self._below.write(self._sealed(data))
+                if len(data) <= SEALED:
+                    self._object.write(data)
+                    self._below.write(self._outgoing.read())
+                else:
+                    self._below.write(self._sealed(data))
             except ssl.SSLError as error:
                 self._break(f"the TLS session broke: {words(error)}")
         elif self._state is PLAIN or self._state is NEW:
             self._below.write(data)
 
     def _sealed(self, data: bytes) -> bytes:
-        """The records for these bytes."""
-        seal, fetch = self._object.write, self._outgoing.read
-        if len(data) <= SEALED:
-            seal(data)
-            return fetch()
+        """The records for more bytes than are sealed at once."""
         records = []
         with memoryview(data) as view:
             for start in range(0, len(data), SEALED):
-                seal(view[start : start + SEALED])
-                records.append(fetch())
+                self._object.write(view[start : start + SEALED])
+                records.append(self._outgoing.read())
         return b"".join(records)
 
     def pause_reading(self) -> None:
