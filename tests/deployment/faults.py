@@ -68,6 +68,13 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def has_a_loop(pid: int) -> bool:
+    """Whether a process has begun an event loop: what Python says of one that can't open its modules isn't ours to shorten."""
+    with suppress(*GONE):
+        return any(os.readlink(file) == "anon_inode:[eventpoll]" for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 class Faults:
     """Has one after another happen to a server with workers, and to its clients.
 
@@ -196,7 +203,8 @@ class Faults:
     async def take_descriptors(self) -> None:
         """For a time there are none for the workers but those that are in use: who has been idle for half a second makes room."""
         self.shortages.append(time.monotonic())
-        async with self._limited(resource.RLIMIT_NOFILE, children(self.supervisor), descriptors):
+        serving = [pid for pid in children(self.supervisor) if has_a_loop(pid)]
+        async with self._limited(resource.RLIMIT_NOFILE, serving, descriptors):
             await anyio.sleep(PAUSE)
 
     @asynccontextmanager

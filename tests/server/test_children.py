@@ -2,8 +2,10 @@
 
 import os
 import re
+import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from microasgi_server import Config
+from microasgi_server.workers.channel import Surroundings, be_told, tell
 from microasgi_server.workers.child import Child
 from microasgi_server.workers.job import Job
 from microasgi_server.workers.spare import Spare
@@ -114,6 +117,7 @@ def test_what_is_held_back_for_a_child_is_not_lost() -> None:
 PARENT = """
 import time
 from microasgi_server import Config
+from microasgi_server.workers.channel import Surroundings, be_told, tell
 from microasgi_server.workers.child import Child
 from microasgi_server.workers.job import Job
 
@@ -162,3 +166,33 @@ def test_an_app_that_ends_itself_is_no_loop(app_dir: Path) -> None:
     assert re.search(r"^ERROR: Worker 1 \(process \d+\) was ended by SIGTERM; another starts$", done.stderr, re.MULTILINE)
     assert re.search(r"^error: Worker 1 \(process \d+\) was ended by SIGTERM before it could serve$", done.stderr, re.MULTILINE)
     assert done.returncode == 1
+
+
+def test_sockets_that_find_no_room_are_not_overlooked() -> None:
+    """A worker that may have no more descriptors hears so, rather than to serve on none of the sockets that it was to have."""
+    ours, theirs = socket.socketpair()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs, socket.socket() as sock:
+        tell(ours, Surroundings(os.getpid(), [], [], []), [sock])
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                be_told(theirs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+SHORT = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+async def app(scope, receive, send): ...
+"""
+
+
+def test_what_the_system_has_no_room_for_is_one_line(app_dir: Path) -> None:
+    """A worker that can't begin its loop says why, without a traceback."""
+    (app_dir / "short.py").write_text(SHORT)
+    done = run(app_dir, "serve", "short:app", "--workers", "1", "--loop", "asyncio", "--port", "0", "--log-level", "warning")
+    check_refusal(done, 1, "the system has no room for it: Too many open files")

@@ -4,6 +4,7 @@ Down go two pickles, each behind its length: what the interpreter needs, and wha
 Up go words, one JSON array a line. What else comes up is what `faulthandler` writes of a worker that is killed or breaks.
 """
 
+import errno
 import json
 import os
 import pickle
@@ -85,8 +86,11 @@ def be_told(channel: socket.socket) -> tuple[Any, list[socket.socket]]:
     """The next message from above, and the sockets beside it. Waits.
 
     :raises EOFError: there is none: the supervisor is gone, or doesn't need this worker
+    :raises OSError: this process may have no more descriptors, so that the sockets are lost
     """
-    head, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, _MOST_SOCKETS)
+    head, descriptors, flags, _ = socket.recv_fds(channel, _LENGTH.size, _MOST_SOCKETS)
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     (length,) = _LENGTH.unpack(head + _exactly(channel, _LENGTH.size - len(head)))

@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -15,6 +16,7 @@ from typing import NoReturn
 import anyio
 
 from microasgi_server import identity
+from microasgi_server.accepting import LATER
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.command.levels import explained
 from microasgi_server.config import Config
@@ -43,20 +45,33 @@ def main(descriptor: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
     os.set_inheritable(descriptor, False)
     channel = socket.socket(fileno=descriptor)
-    try:
-        surroundings, _ = be_told(channel)
-        _settle(surroundings)
-        assignment, sockets = be_told(channel)
-    except EOFError:
-        raise SystemExit(0) from None
-    die_with(surroundings.parent, channel)
-    try:
-        _serve(assignment, sockets, channel)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                let_out(stream)
+    with _saying_what_is_short(channel):
+        try:
+            surroundings, _ = be_told(channel)
+            _settle(surroundings)
+            assignment, sockets = be_told(channel)
+        except EOFError:
+            raise SystemExit(0) from None
+        die_with(surroundings.parent, channel)
+        try:
+            _serve(assignment, sockets, channel)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    let_out(stream)
     raise SystemExit(0)
+
+
+@contextmanager
+def _saying_what_is_short(channel: socket.socket) -> Iterator[None]:
+    """What the system has too little of, for the moment, is nobody's fault here: one line tells it, and another worker is tried."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in LATER:
+            raise
+        say(channel, Word.FAILED, f"the system has no room for it: {error.strerror}")
+        raise SystemExit(1) from None
 
 
 def _settle(surroundings: Surroundings) -> None:
