@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from microasgi_server import Limits
 from microasgi_server.websocket.frames import Frames
 from microasgi_server.websocket.spans import span, unmasked
 
@@ -17,8 +18,8 @@ MASK = b"\x01\x80\xff\x0a"
 class Judged(Frames):
     """All frames are for the parser to see."""
 
-    def _taken(self, data: bytes, at: int, payload: int, end: int) -> None:
-        return None
+    def _is_common(self, data: bytes, at: int, length: int) -> bool:
+        return False
 
 
 def masked(data: bytes) -> bytes:
@@ -83,6 +84,29 @@ def test_who_says_what_most_say_needs_no_parser() -> None:
     assert reader._parser is None
     reader.receive(frame(PING))
     assert reader._parser is not None
+
+
+@pytest.mark.parametrize("step", [1000, 5001, 65_536])
+@pytest.mark.parametrize(
+    ("opcode", "content"),
+    [(TEXT, "é1".encode() * 33_334), (BINARY, bytes(range(256)) * 400), (TEXT, b"a" * 100_000 + b"\xff")],
+    ids=["text", "bytes", "no text"],
+)
+def test_what_comes_in_several_reads_is_the_same(opcode: int, content: bytes, step: int) -> None:
+    """A long frame, cut anywhere, with another one behind it: unmasked piece by piece, and no parser, unless something is wrong with it."""
+    said = masked(frame(opcode, content)) + masked(frame(TEXT, b"hello"))
+    pieces = [said[at : at + step] for at in range(0, len(said), step)]
+    reader = Frames(2**20, "", 0)
+    found, answers = told(reader, pieces)
+    assert (found, answers) == told(Judged(2**20, "", 0), pieces)
+    if isinstance(found[0], str | bytes):
+        assert found == [content.decode() if opcode == TEXT else content, "hello"]
+        assert reader._parser is None
+
+
+def test_a_message_of_64_kib_fits_into_one_read() -> None:
+    """With its head: another turn of the loop for the last bytes would cost a fifth of all that such a message does."""
+    assert Limits().read >= len(frame(BINARY, bytes(65_536)))
 
 
 @pytest.mark.parametrize("length", [0, 125, 126, 2**16 - 1, 2**16])

@@ -605,7 +605,7 @@ def test_what_is_untaken_counts_and_what_is_incomplete_does_not() -> None:
 def test_a_conversation_leaves_nothing_for_the_collector() -> None:
     """What it held is free when it is over, and not when somebody collects garbage, which is rare."""
     frames = Frames(100_000, "", 0)
-    frames.receive(frame(BINARY, bytes(50_000))[:40_000])
+    frames.receive(frame(BINARY, bytes(50_000), fin=False)[:40_000])
     parser = weakref.ref(frames._parser)
     gc.disable()
     try:

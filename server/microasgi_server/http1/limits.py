@@ -37,7 +37,8 @@ class Limits:
         are not. 12 take 38 KiB a connection, three times all else
     :param ping: seconds in which a WebSocket's client has sent nothing, until it is asked whether it is there
     :param pong: seconds that it has for any sign of life then
-    :param read: bytes to read at once, where that is ours to say: no more than the look-ahead that they may end up in
+    :param read: bytes to read at once, where that is ours to say: hardly more than the look-ahead that they may end up in, but enough for a
+        WebSocket's message of 64 KiB with its head
     :param write: bytes to offer to the system at once, of what it didn't take before, where that is ours to say
     :param unsent: bytes that a client has yet to take at which it counts as congested, and who sends has to wait
     :param crumb: bytes below which a piece of a body is joined to the next: one that comes byte by byte must not cost an object for each
@@ -73,7 +74,7 @@ class Limits:
     deflate: int = 0
     ping: float = 20.0
     pong: float = 20.0
-    read: int = 64 * 1024
+    read: int = 66 * 1024
     write: int = 256 * 1024
     unsent: int = 64 * 1024
     crumb: int = 4096

@@ -3,8 +3,9 @@
 Of that it uses the frames, not the handshake: the request has been read already. It answers pings and close frames by itself; what that
 makes it say is in `replies`. What it leaves to us: to put fragments together, and to see whether text is UTF-8.
 
-Most frames are alike: a whole message, not compressed, in one read; or a pong. These are taken here, at a quarter of the parser's price. Of
-all others it gets every byte, as it comes, and it alone says what is wrong. A client that sends none has no parser, which takes a KiB.
+Most frames are alike: a whole message, not compressed; or a pong. These are taken here, at a quarter of the parser's price, also where a
+long one comes in several reads. Of all others it gets every byte, as it comes, and it alone says what is wrong. A client that sends none
+has no parser, which takes a KiB.
 """
 
 from functools import lru_cache
@@ -28,8 +29,43 @@ _COMMON = _TEXT, _BINARY, _PONG = bytes((0x80 | Opcode.TEXT, 0x80 | Opcode.BINAR
 _MASKED = 0x80
 _SHORT = 125
 """Bytes of a control frame (RFC 6455 §5.5)."""
+_CRUMB = 4096
+"""Bytes below which a piece is joined to the next, as `Limits.crumb`."""
 
 Found = str | bytes | Close
+
+
+class Partial:
+    """A whole message in one frame, of which not all is here.
+
+    Each piece is unmasked when it comes: the processor has it at hand then, and it is short. For what is long, Python asks the system for
+    memory time and again, and the system takes longer to give it than all that is done with it: a message should be there as few times as
+    can be.
+
+    head: the frame's first bytes, up to the payload.
+    owed: bytes that are still to come.
+    """
+
+    __slots__ = ("_mask", "_pieces", "head", "owed")
+
+    def __init__(self, head: bytes, owed: int) -> None:
+        self.head = head
+        self.owed = owed
+        self._mask = head[-4:]  # as it is to be laid on the next piece
+        self._pieces: list[bytes] = []
+
+    def add(self, masked: bytes) -> None:
+        pieces, turn = self._pieces, len(masked) % 4
+        piece = apply_mask(masked, self._mask)
+        if pieces and len(pieces[-1]) < _CRUMB:
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+        self._mask = self._mask[turn:] + self._mask[:turn]
+        self.owed -= len(masked)
+
+    def content(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 class Frames:
@@ -38,7 +74,7 @@ class Frames:
     extensions: what was agreed on, as a field of the handshake says it; empty, if nothing was.
     """
 
-    __slots__ = ("_kind", "_max_size", "_owed", "_parser", "_pieces", "_unknown", "extensions")
+    __slots__ = ("_kind", "_max_size", "_owed", "_parser", "_partial", "_pieces", "_unknown", "extensions")
 
     def __init__(self, max_size: int, offered: str, window: int) -> None:
         """:param max_size: bytes of a message, after inflating
@@ -50,6 +86,7 @@ class Frames:
         self._kind: Opcode | None = None  # of the message that is incomplete
         self._pieces = bytearray()
         self._owed = 0  # bytes that the parser has yet to get of the frame that it reads
+        self._partial: Partial | None = None  # the frame of which we have taken some
         self._unknown = b""  # a frame's first bytes, as long as they don't say where it ends
         self.extensions = ""
         if offered and window:
@@ -77,38 +114,58 @@ class Frames:
         if self._unknown:
             data, self._unknown = self._unknown + data, b""
         found: list[Found] = []
-        at, end = 0, len(data)
-        while at < end:
-            if not self._owed:
-                frame = span(data, at)
-                if frame is None:
+        at, end, over = 0, len(data), False
+        while at < end and not over:
+            if self._owed:
+                read = data[at : at + self._owed]
+                at += len(read)
+                self._owed -= len(read)
+                over = self._read(read, found)
+            elif self._partial is not None:
+                read = data[at : at + self._partial.owed]
+                at += len(read)
+                over = self._go_on(self._partial, read, found)
+            elif (frame := span(data, at)) is None:
+                self._unknown = data[at:]
+                break
+            else:
+                payload, following = frame
+                if not self._is_common(data, at, following - payload):
+                    self._owed = following - at
+                elif following <= end:
+                    over = self._take(data[at:payload], apply_mask(data[payload:following], data[payload - 4 : payload]), found)
+                    at = following
+                elif payload <= end:
+                    self._partial = Partial(data[at:payload], following - payload)
+                    at = payload
+                else:
                     self._unknown = data[at:]
                     break
-                payload, following = frame
-                if following <= end and (messages := self._taken(data, at, payload, following)) is not None:
-                    found += messages
-                    at = following
-                    continue
-                self._owed = following - at
-            read = data[at : at + self._owed]
-            at += len(read)
-            self._owed -= len(read)
-            if self._read(read, found):
-                break
         return found
 
-    def _taken(self, data: bytes, at: int, payload: int, end: int) -> list[str | bytes] | None:
-        """What this frame comes to: a message, or nothing, as a pong does. None if it is for the parser to see."""
+    def _is_common(self, data: bytes, at: int, length: int) -> bool:
+        """Whether the parser need not see this frame, as far as its head says."""
         first = data[at]
-        if first not in _COMMON or not data[at + 1] & _MASKED or self._kind is not None or end - payload > self._max_size:
-            return None
-        if first == _PONG:
-            return [] if end - payload <= _SHORT else None
-        content = apply_mask(data[payload:end], data[payload - 4 : payload])
+        if first not in _COMMON or not data[at + 1] & _MASKED:
+            return False
+        return length <= _SHORT if first == _PONG else length <= self._max_size and self._kind is None
+
+    def _go_on(self, partial: Partial, masked: bytes, found: list[Found]) -> bool:
+        """More of a frame is here. True if nothing can come after it."""
+        partial.add(masked)
+        if partial.owed:
+            return False
+        self._partial = None
+        return self._take(partial.head, partial.content(), found)
+
+    def _take(self, head: bytes, content: bytes, found: list[Found]) -> bool:
+        """A common frame is here: collect what it comes to. True if nothing can come after it."""
         try:
-            return [content if first == _BINARY else content.decode()]
+            if head[0] != _PONG:
+                found.append(content if head[0] == _BINARY else content.decode())
         except UnicodeDecodeError:
-            return None
+            return self._read(head + apply_mask(content, head[-4:]), found)
+        return False
 
     def _read(self, data: bytes, found: list[Found]) -> bool:
         """Give the parser more, and collect what comes of that. True if nothing can come after it."""
