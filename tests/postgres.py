@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import anyio
 import asyncpg
 import psycopg
+from anyio import to_thread
 from anyio.abc import SocketAttribute, SocketStream
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import text
@@ -66,19 +67,21 @@ class Postgres:
         sql = "select query from pg_stat_activity where application_name = %s and wait_event = 'PgSleep'"
         return [row[0] for row in self.ask(sql, name)]
 
-    def idle_in_transaction(self, name: str) -> list[str]:
-        """The last query of each transaction that is open and waits for its client."""
-        return self._queries(name, "idle in transaction", "idle in transaction (aborted)")
-
     async def wait_quiet(self, name: str, within: float) -> None:
-        """Return when nothing runs and no transaction is open; fail after so many seconds, and tell what is still there."""
+        """Return when nothing runs and no transaction is open; fail after so many seconds, and tell what is still there.
+
+        The loop goes on meanwhile: who is to come to rest may need it.
+        """
         deadline = time.monotonic() + within
-        while self.active(name) or self.idle_in_transaction(name):
+        while await to_thread.run_sync(self._is_busy, name):
             if time.monotonic() > deadline:
                 columns = "state, wait_event, clock_timestamp() - state_change, query"
                 sql = f"select {columns} from pg_stat_activity where application_name = %s and state <> 'idle'"
                 raise AssertionError(f"after {within:.1f} s it isn't quiet: {self.ask(sql, name)}")
             await anyio.sleep(0.002)
+
+    def _is_busy(self, name: str) -> bool:
+        return bool(self._queries(name, "active", "idle in transaction", "idle in transaction (aborted)"))
 
     def terminate(self, name: str) -> None:
         """End the connections of `name`, so that nothing of one test is there in the next."""

@@ -1,6 +1,7 @@
 """A service whose every answer is a slow query, to be left in the middle of; and the same as a FastAPI app for foreign servers."""
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -15,10 +16,11 @@ SIZE = 20
 
 
 class Reports:
-    """What its handlers do, and how many began, ended, and ended by cancellation."""
+    """What its handlers do, and how many began, ended, and ended by cancellation; and when each did, by the system's monotonic clock."""
 
     def __init__(self, pool: Pool) -> None:
         self.began = self.ended = self.cancelled = 0
+        self.ended_at: dict[int, float] = {}
         self._pool = pool
         self._meeting = Meeting(SIZE)
 
@@ -33,6 +35,7 @@ class Reports:
             raise
         finally:
             self.ended += 1
+            self.ended_at[number] = time.monotonic()
 
     async def together(self) -> None:
         """Return when as many requests as the pool has connections each hold one."""
@@ -75,6 +78,11 @@ async def together(stack: str) -> None:
 async def counts(stack: str) -> list[int]:
     reports = STATE[stack]
     return [reports.began, reports.ended, reports.cancelled]
+
+
+@api.get("/{stack}/ended")
+async def ended(stack: str) -> dict[int, float]:
+    return STATE[stack].ended_at
 
 
 @api.get("/secret")
