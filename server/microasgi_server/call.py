@@ -24,17 +24,15 @@ class Call:
     begun: whether `run` has begun. A task that is cancelled before never will.
     """
 
-    __slots__ = ("_connection", "_waiters", "app", "began", "begun", "exchange", "listeners", "scope", "task")
+    __slots__ = ("_connection", "_ends", "_waiters", "app", "began", "begun", "exchange", "listeners", "scope", "task")
 
     def __init__(self, connection: Connected, exchange: Exchange) -> None:
         self.exchange = exchange
         self._connection = connection
         self._waiters: list[Event] = []
-        self.listeners = 0
-        self.begun = False
+        self.listeners, self._ends, self.begun = 0, 0, False
         running, transport = connection.running, connection.transport
-        self.began = running.clock()
-        self.app = running.app
+        self.began, self.app = running.clock(), running.app
         self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
         self.task: Cancellable = transport.spawn(self.run)
 
@@ -82,6 +80,9 @@ class Call:
             if message is not None:
                 if self._connection.transport.paused:
                     self._connection.regulate()
+                self._ends += exchange.gone or exchange.complete or exchange.stopping
+                if self._ends > 15:  # an app that goes on to ask behind the end, for ever, would hold the loop
+                    await checkpoint()
                 return message
             if data := exchange.asked():
                 self._connection.transport.write(data)  # which may find that the client has left
@@ -170,8 +171,7 @@ class Call:
         exchange = self.exchange
         if exchange.complete or exchange.gone:
             return
-        data = exchange.fail()
-        if data is None:
+        if (data := exchange.fail()) is None:
             self._connection.break_off("the app failed in the middle of its response")
         else:
             if data:

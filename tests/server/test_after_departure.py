@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from tests.conftest import LOOPS
 from tests.harness import GET, Client, Departure, Served, access_lines, eventually, loud_lines, serving, shared_of, within
+from tests.websocket_client import HANDSHAKE, goodbye
 
 pytestmark = pytest.mark.anyio
 
@@ -513,3 +514,45 @@ async def test_sentry_hears_of_no_departure(events: list[Any], caplog: pytest.Lo
             await other.send(GET.replace(b" / ", b" /bug "))
             assert (await other.response()).status == 500
     assert len(events) == 1
+
+
+@pytest.mark.parametrize("request_", [GET, HANDSHAKE], ids=["HTTP", "WebSocket"])
+async def test_who_asks_on_and_on_behind_the_end_does_not_hold_the_loop(request_: bytes) -> None:
+    """`receive()` says every time that the client has left, and others have their turns meanwhile."""
+    turns, passed, began, ended = 0, list[int](), anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        message = await receive()
+        began.set()
+        if message["type"] == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        while not message["type"].endswith(".disconnect"):
+            message = await receive()
+        before = turns
+        for _ in range(1000):
+            assert await receive() == message
+        passed.append(turns - before)
+        ended.set()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async with serving(app) as served, anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        client = await served.connect()
+        await client.send(request_)
+        if request_ is HANDSHAKE:
+            await client.receive()
+            await client.send(goodbye(1000))
+        else:
+            await within(began)
+            client.leave("FIN")
+        await within(ended)
+        tasks.cancel_scope.cancel()
+    client.sock.close()
+    assert passed[0] > 500
