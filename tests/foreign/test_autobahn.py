@@ -18,6 +18,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800), ne
 
 KNOWN = {"7.1.5": "websockets takes a close frame inside a fragmented message for a broken rule, 1002"}
 
+GROUPS = ["9.*", *(f"12.{number}.*" for number in range(1, 6)), *(f"13.{number}.*" for number in range(1, 8))]
+"""Long messages; and compressed ones, a thousand in each case: forty seconds for a group of eighteen, or minutes on a busy machine."""
+
 routes = Router()
 
 
@@ -34,7 +37,7 @@ async def failures(directory: Path, *options: str, deflate: int = 0) -> dict[str
         command = [str(Path(sys.executable).with_name("kosoku")), f"127.0.0.1:{served.port}", "-o", str(directory), *options]
         await anyio.run_process(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (cases,) = json.loads((directory / "index.json").read_text()).values()
-    assert len(cases) > 50
+    assert len(cases) >= 18
     return {name: case["behavior"] for name, case in cases.items() if case["behavior"] not in ("OK", "NON-STRICT", "INFORMATIONAL")}
 
 
@@ -44,8 +47,8 @@ async def test_the_protocol_holds(tmp_path: Path) -> None:
     assert (await failures(tmp_path, "-x", "9.*", "-x", "12.*", "-x", "13.*")).keys() == KNOWN.keys()
 
 
-@pytest.mark.parametrize("anyio_backend", [LOOPS["uvloop"]], ids=["uvloop"])
-@pytest.mark.parametrize("group", ["9.*", "12.*", "13.*"])
+@pytest.mark.parametrize("anyio_backend", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("group", GROUPS)
 async def test_long_and_compressed_messages_hold(group: str, tmp_path: Path) -> None:
     """Group 9, up to 16 MiB in fragments and in small reads, and groups 12 and 13, compressed."""
     assert await failures(tmp_path, "-i", group, deflate=15) == {}
