@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 from anyio.lowlevel import current_token
 
 from microasgi.inspector.page.beats import BLOCKED, Beats
-from microasgi.inspector.page.standing import standing
 from microasgi.inspector.reasons import Blocked
 from microasgi.watching.places import is_own
 
@@ -54,11 +53,11 @@ class Lookout:
             return
         now, before = time.perf_counter(), self._looked
         self._looked = now
-        silent = max(self._beats.blocked(), now - before if now - before >= BLOCKED else 0.0)
-        if silent:
-            place = standing(self._beats.thread)
-            at = place.told if place is not None and place.stack else ""
-            self._write({"blocked": [1000 * (now - silent), 1000 * now, at if now - before < BLOCKED else ""]})
+        held_up = now - before >= BLOCKED  # nor had this thread a turn: the timer knows better
+        for silence in self._beats.silences():
+            if silence.ended is None or silence.ended >= before:
+                each = silence.shown(0.0)
+                self._write({"blocked": [each.began, each.ended, each.at, each.caller, held_up]})
         if now - self._wound >= AGAIN:
             self._wound = now
             faulthandler.dump_traceback_later(BLOCKED, file=self._out)
@@ -77,12 +76,19 @@ class Blockages:
         self._stack: list[tuple[str, int, str]] = []  # the innermost first
         self._is_in_stack = False
 
-    def take(self, began: float, ended: float, at: str) -> None:
-        """The loop was blocked, by the clock of events, and stood there, or where the timer says."""
-        at = at or self._stood()
-        self._since = None
-        if at:
-            self._found[int(began)] = Blocked(began, ended, at)
+    def take(self, began: float, ended: float, at: str, caller: str = "", held_up: bool = False) -> None:
+        """The loop was blocked, by the clock of events, and stood there.
+
+        :param held_up: whether nobody could look meanwhile: the timer could
+        """
+        if self._since is not None and began <= self._since + 1000 * BLOCKED <= ended and (held_up or not at) and self._stood():
+            at, caller = self._stood(), ""
+        if self._since is not None and ended >= self._since:
+            self._since = None
+        before = self._found.get(int(began))
+        if before is not None and before.at and (held_up or not at):
+            at, caller = before.at, before.caller
+        self._found[int(began)] = Blocked(began, ended, at, caller)
 
     def read(self, line: str) -> None:
         """The timer has written this."""

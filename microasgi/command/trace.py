@@ -216,7 +216,9 @@ def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, Seen, bool]:
         told("watches no longer")
     events = [*told.events, *host.events]
     began = min(event["at"] for event in events)
-    blocked = [Blocked(each.began - began, each.ended - began, each.at) for each in host.blockages.until(1000 * time.perf_counter())]
+    blocked = [
+        Blocked(each.began - began, each.ended - began, each.at, each.caller) for each in host.blockages.until(1000 * time.perf_counter())
+    ]
     return in_order(events), client, Seen(blocked), is_over
 
 

@@ -72,7 +72,7 @@ class Course:
     told: whether they were; stage: how far the delivery has come.
     sent: how long after the departure the handler's task was cancelled, in milliseconds, whatever it waited for.
     answered: the status that the handler still answered with, once it had heard; 0: none.
-    computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds; behind: which await.
+    computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds; since: when that began.
     tasks: by number.
     """
 
@@ -83,7 +83,7 @@ class Course:
     sent: float | None = None
     answered: int = 0
     computed: float = 0.0
-    behind: str = ""
+    since: float = 0.0
     tasks: dict[int, Task] = field(default_factory=lambda: {0: Task(0)})
 
     @property
@@ -97,7 +97,8 @@ def course(events: Sequence[Shown], left: float) -> Course:
 
     :param left: when the client left
     """
-    found = Course(**_computed(events, left))
+    computed, since = _computed(events, left)
+    found = Course(computed=computed, since=since)
     for event in events:
         facts: dict[str, Any] = event["facts"]
         match event["lane"], event["what"]:
@@ -121,20 +122,16 @@ def course(events: Sequence[Shown], left: float) -> Course:
     return found
 
 
-def _computed(events: Sequence[Shown], left: float) -> dict[str, Any]:
-    """The longest time that it computed, as far as that ended behind the departure: no await, no message. And behind which await."""
-    longest, behind, since, at, waited = 0.0, "", None, "", dict[int, str]()
+def _computed(events: Sequence[Shown], left: float) -> tuple[float, float]:
+    """The longest time that it computed, as far as that ended behind the departure: no await, no message. And since when."""
+    longest, began, since = 0.0, 0.0, None
     for event in events:
         kind = event["lane"], event["what"]
         if kind[0] in ("asgi", "handler") or kind[1] == "now":
             if since is not None and event["at"] > left and event["at"] - since > longest:
-                longest, behind = event["at"] - since, at
-            if kind in _BEGINS:
-                at = waited.get(event["facts"].get("task") or 0, "")
-            elif kind == ("handler", "wait"):
-                waited[event["facts"].get("task") or 0] = event["facts"].get("at") or ""
+                longest, began = event["at"] - since, since
             since = event["at"] if kind in _BEGINS or (since is not None and kind not in _ENDS) else None
-    return {"computed": longest, "behind": behind}
+    return longest, began
 
 
 _BEGINS = {("asgi", "call"), ("handler", "go on"), ("handler", "thrown")}

@@ -34,11 +34,20 @@ ADVICE = "A bare `except` or `except BaseException` has taken it for an error li
 
 @dataclass(frozen=True)
 class Blocked:
-    """The app's loop didn't turn: from when until when, in milliseconds like the events', and where it stood."""
+    """The app's loop didn't turn.
+
+    began, ended: from when until when, in milliseconds like the events'.
+    at: where it stood, with that line; empty, if that wasn't seen. caller: the app's own line that led there.
+    """
 
     began: float
     ended: float
     at: str
+    caller: str = ""
+
+    def during(self, began: float, ended: float) -> float:
+        """For how much of that time, in milliseconds."""
+        return max(0.0, min(self.ended, ended) - max(self.began, began))
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,12 @@ class Seen:
 
     blocked: when the app's loop stood still.
     threads: where worker threads stand, or stood when the request was last seen at work.
+    files: the paths of the files that those places are in.
     """
 
     blocked: Sequence[Blocked] = ()
     threads: Sequence[str] = ()
+    files: Sequence[str] = ()
 
 
 def reasons(events: Sequence[Shown], told: Story, seen: Seen) -> list[str]:
@@ -62,23 +73,48 @@ def reasons(events: Sequence[Shown], told: Story, seen: Seen) -> list[str]:
 
 def _reasons(news: Course, told: Story, left: float, seen: Seen) -> Iterator[str]:
     ended = told.last if told.over is None else told.over
-    blocked = [each for each in seen.blocked if each.began < ended and each.ended > left and each.ended > (told.called or 0)]
-    if blocked:
-        each = max(blocked, key=lambda each: each.ended - each.began)
-        who = "It blocks the event loop" if news.computed > LONG else "Something else blocks the event loop"
-        yield (
-            f"*{who}*, which stood in `{each.at}` for {span(each.ended - each.began)}. Meanwhile the server could not even "
-            "notice that the client left, nor serve anybody else. What takes long there belongs into a thread, or must await."
-        )
-    elif news.computed > LONG:
-        behind = f", behind the one at `{news.behind}`" if news.behind else ""
-        yield f"*It computed for {span(news.computed)} without an await*{behind}: meanwhile the loop could tell nobody anything."
     heard = ended if told.heard is None else told.heard
-    if heard - left >= SOON and not blocked and news.computed <= LONG:
+    blocks = list(_blocks(news, left, heard, seen)) or list(_is_blocked(told.called or 0, left, ended, seen))
+    yield from blocks
+    if heard - left >= SOON and not blocks:
         yield from _unheard(news, seen, heard - left, told.heard is not None)
     if told.heard is not None and ended - told.heard >= SOON:
         yield from _heard(news, ended - told.heard)
     yield from _left_behind(news)
+
+
+CURE = "What takes long there belongs into a thread, or must await."
+MEANWHILE = "Meanwhile the server could not even notice that the client left, nor serve anybody else."
+
+
+def _blocks(news: Course, left: float, heard: float, seen: Seen) -> Iterator[str]:
+    """That it keeps the loop from turning, for long, or for most of the time in which it doesn't hear."""
+    until = news.since + news.computed
+    late = min(until, heard) - max(news.since, left)
+    if news.computed <= LONG and (heard - left < SOON or late < 0.5 * (heard - left)):
+        return
+    places = [each for each in seen.blocked if each.at and each.during(news.since, until) > 0]
+    place = max(places, key=lambda each: each.during(news.since, until), default=None)
+    if place is None:
+        yield (
+            f"*It blocks the event loop*: it was at work for {span(news.computed)} without an await. In which line was not seen; once "
+            f"more, it may be. {MEANWHILE} {CURE}"
+        )
+    else:
+        yield f"*It blocks the event loop*, which stood in `{place.at}`{_called(place)} for {span(news.computed)}. {MEANWHILE} {CURE}"
+
+
+def _is_blocked(called: float, left: float, ended: float, seen: Seen) -> Iterator[str]:
+    """That somebody else does, for long."""
+    held = [each for each in seen.blocked if each.ended - each.began >= LONG and each.began < ended and each.ended > max(left, called)]
+    if held:
+        each = max(held, key=lambda each: each.ended - each.began)
+        where = f"which stood in `{each.at}`{_called(each)}" if each.at else "nobody saw where,"
+        yield f"*Something else blocks the event loop*, {where} for {span(each.ended - each.began)}. {MEANWHILE} {CURE}"
+
+
+def _called(place: Blocked) -> str:
+    return f", called from `{place.caller}`," if place.caller else ""
 
 
 def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """One inspector: what is told goes into the recording, and what has changed goes to the pages."""
 
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ from microasgi.inspector.page.feed import Feed
 from microasgi.inspector.page.pages import News, Page, Pages
 from microasgi.inspector.page.recording import Entry, Recording
 from microasgi.inspector.page.sheet import Sheet
-from microasgi.inspector.page.standing import standing, workers
+from microasgi.inspector.page.standing import Standing, standing, workers
 from microasgi.inspector.page.visits import Asked, Visit, Visits, ways
-from microasgi.inspector.reasons import Blocked, Seen
+from microasgi.inspector.reasons import Seen
 from microasgi.inspector.strangers import with_departure
 from microasgi.inspector.told import Cut, Shown, in_order, shown
 
@@ -70,9 +69,8 @@ class Session:
     _visits_of: dict[int, Visit] = field(default_factory=dict)  # by entry
     _unmet: list[Visit] = field(default_factory=list)  # those whose connection isn't known yet
     _running: set[int] = field(default_factory=set)
-    _blocked: deque[Blocked] = field(default_factory=lambda: deque(maxlen=100))
     _is_blocked: bool = False
-    _threads: dict[int, list[str]] = field(default_factory=dict)  # where they stood, by entry
+    _threads: dict[int, list[Standing]] = field(default_factory=dict)  # where they stood, by entry
     _tasks: TaskGroup | None = None
 
     def __post_init__(self) -> None:
@@ -147,10 +145,13 @@ class Session:
 
     def seen(self, sheet: Sheet) -> Seen:
         """What was seen from outside while this happened, with its times."""
-        blocked = [Blocked(each.began - sheet.began, each.ended - sheet.began, each.at) for each in self._blocked]
+        silences = [] if self.beats is None else self.beats.silences()
+        blocked = [silence.shown(sheet.began) for silence in silences]
         if sheet.now is not None:
-            self._threads[sheet.id] = [place.at for place in workers()]
-        return Seen(blocked, self._threads.get(sheet.id, []))
+            self._threads[sheet.id] = workers()
+        threads = self._threads.get(sheet.id, [])
+        files = [file for place in [*threads, *(silence.place for silence in silences)] if place is not None for file in place.files]
+        return Seen(blocked, [place.at for place in threads], files)
 
     def _ready(self) -> tuple[str, int]:
         if self.address is None:
@@ -225,9 +226,6 @@ class Session:
         assert self.beats is not None
         place = standing(self.beats.thread)
         at, stack = ("", []) if place is None else (place.told, place.stack)
-        now = time.perf_counter() * 1000
-        began = self._blocked.pop().began if was_blocked else now - 1000 * seconds
-        self._blocked.append(Blocked(began, now, at))
         self.pages.tell(("loop", 0), lambda: {"kind": "loop", "blocked": seconds, "at": at, "stack": stack})
 
     def _sheet(self, entry: Entry) -> Sheet:

@@ -15,16 +15,27 @@ class Standing(NamedTuple):
     at: the innermost line of the app's own code, as `shop.py:30 in work`; of any code, if none of it is the app's.
     line: its text.
     stack: the app's own lines that led there, the outermost first.
+    files: their files' paths.
     """
 
     at: str
     line: str
     stack: list[str]
+    files: list[str]
 
     @property
     def told(self) -> str:
         """The place and its line, in one."""
         return f"{self.at}: {self.line}" if self.line else self.at
+
+    @property
+    def caller(self) -> str:
+        """The app's own line that has called the innermost of its functions, if there is one."""
+        return self.stack[-2] if len(self.stack) > 1 else ""
+
+
+def _files(places: list[Place]) -> list[str]:
+    return list(dict.fromkeys(each.code.co_filename for each in places if each.own))
 
 
 def standing(thread: int) -> Standing | None:
@@ -36,7 +47,7 @@ def standing(thread: int) -> Standing | None:
     if not places:
         return None
     place = innermost(places)
-    return Standing(place.at, place.line, [each.at for each in places if each.own])
+    return Standing(place.at, place.line, [each.at for each in places if each.own], _files(places))
 
 
 def workers() -> list[Standing]:
