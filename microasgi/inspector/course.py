@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from microasgi.inspector.states import is_turn
 from microasgi.inspector.told import Shown
+
+SOON = 50.0
+"""Milliseconds within which most handlers have heard."""
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status that our own block sends in place of a handler that was stopped."""
 
 THREAD = "run_sync"
 """What all that waits for a thread goes through: anyio's `to_thread.run_sync`."""
@@ -21,13 +28,14 @@ ANY_WAIT = " in _real_async_yield"
 
 
 class Wait(NamedTuple):
-    """A task waits: since when, where in the app's own code, where in all, whether for a thread, and that line of the app's."""
+    """A task waits: since when, where in the app's own code, where in all, whether for a thread, that line of the app's, and all such."""
 
     since: float
     at: str
     inner: str
     threaded: bool
     line: str
+    chain: Sequence[str] = ()
 
     @property
     def for_children(self) -> bool:
@@ -40,9 +48,9 @@ class Task:
     """One of a request's tasks.
 
     name: as it was made; the request's own has none.
-    at: where it waits, or waited last.
+    at: where it waits, or waited last; last: all of that.
     held: its last wait before the news reached it, if that began before the client left: what the news had to wait for.
-    raised: when the cancellation was, in it, and where.
+    raised: when the cancellation was, in it, and where; chain: through which of its functions.
     later: its waits behind that.
     ended: when, and how: `returned`, `raised` or `detached`.
     """
@@ -50,8 +58,10 @@ class Task:
     number: int
     name: str = ""
     held: Wait | None = None
+    last: Wait | None = None
     at: str = ""
     raised: tuple[float, str] | None = None
+    chain: Sequence[str] = ()
     later: list[Wait] = field(default_factory=list)
     ended: tuple[float, str] | None = None
 
@@ -73,6 +83,8 @@ class Course:
     sent: how long after the departure the handler's task was cancelled, in milliseconds, whatever it waited for.
     answered: the status that the handler still answered with, once it had heard; 0: none.
     computed: for how long it was at work behind the departure and did nothing that can be seen, in milliseconds; since: when that began.
+    policy: who has said that it finishes without its client, by its facts.
+    files: the paths of the app's own files that it has waited in, by names.
     tasks: by number.
     """
 
@@ -84,12 +96,29 @@ class Course:
     answered: int = 0
     computed: float = 0.0
     since: float = 0.0
+    policy: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     tasks: dict[int, Task] = field(default_factory=lambda: {0: Task(0)})
 
     @property
     def own(self) -> Task:
         """The request's own task."""
         return self.tasks[0]
+
+    @property
+    def holds(self) -> str:
+        """What holds the cancellation off, in words, once that is called."""
+        held = self.own.held
+        if held is None:
+            return "it isn't waiting, but at work"
+        if held.for_children:
+            return "it waits for tasks of its own, which hear first"
+        return "it waits for a thread, which nobody can stop" if held.threaded else "it is shielded"
+
+    @property
+    def swallowed(self) -> bool:
+        """Whether the request's own task went on as if nothing had been."""
+        return self.own.raised is not None and (self.own.has_swallowed(SOON) or self.answered not in (0, CLIENT_CLOSED_REQUEST))
 
 
 def course(events: Sequence[Shown], left: float) -> Course:
@@ -101,6 +130,9 @@ def course(events: Sequence[Shown], left: float) -> Course:
     found = Course(computed=computed, since=since)
     for event in events:
         facts: dict[str, Any] = event["facts"]
+        if event["lane"] == "handler" and event["source"]:
+            path = event["source"].rpartition(":")[0]
+            found.files[Path(path).name] = path
         match event["lane"], event["what"]:
             case "asgi", "subscribe":
                 found.asked = True
@@ -110,6 +142,8 @@ def course(events: Sequence[Shown], left: float) -> Course:
                 found.receiving += 1 if event["what"] == "receive?" else -1
             case "asgi", "send" if found.own.raised and facts["message"]["type"] == "http.response.start":
                 found.answered = facts["message"].get("status") or 0
+            case "handler", "policy":
+                found.policy = facts
             case "handler", "stage":
                 found.stage = facts["new"]
                 if found.stage == "SENT" and found.sent is None:
@@ -146,13 +180,13 @@ def _follow(task: Task, what: str, at: float, facts: dict[str, Any], left: float
             task.name = facts.get("name") or ""
         case "wait" if not is_turn(facts):
             steps = (facts.get("inner") or "", facts.get("line") or "", *(facts.get("chain") or ()))
-            wait = Wait(at, facts.get("at") or "", facts.get("inner") or "", any(THREAD in step for step in steps), steps[1])
+            wait = Wait(at, facts.get("at") or "", facts.get("inner") or "", any(THREAD in step for step in steps), steps[1], steps[2:])
             if task.raised is None and (at <= left or task.held is None):
                 task.held = wait
             elif task.raised is not None and not is_over:
                 task.later.append(wait)
-            task.at = wait.at
+            task.at, task.last = wait.at, wait
         case "thrown" if task.raised is None and at > left and str(facts.get("error", "")).startswith("Cancel"):
-            task.raised = at, task.at
+            task.raised, task.chain = (at, task.at), task.last.chain if task.last is not None else ()
         case "returned" | "raised" | "detached":
             task.ended = at, what

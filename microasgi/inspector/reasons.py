@@ -16,20 +16,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from microasgi.inspector.course import FORGOTTEN_THREAD, Course, Task, course
+from microasgi.inspector.course import CLIENT_CLOSED_REQUEST, FORGOTTEN_THREAD, SOON, Course, Task, course
+from microasgi.inspector.enclosing import catching, shielding
 from microasgi.inspector.summary import Story, span
 from microasgi.inspector.told import Shown
-
-SOON = 50.0
-"""Milliseconds within which most handlers have heard."""
 
 LONG = 500.0
 """Milliseconds that computing, or cleanup, may take before it is worth a word."""
 
-CLIENT_CLOSED_REQUEST = 499
-"""The status that our own block sends in place of a handler that was stopped."""
-
-ADVICE = "A bare `except` or `except BaseException` has taken it for an error like others: clean up there, and `raise`."
+ADVICE = "An `except` there that catches `CancelledError` (bare, `BaseException`, or by its name) has taken it: clean up, and `raise`."
 
 
 @dataclass(frozen=True)
@@ -135,23 +130,26 @@ def _unheard(news: Course, seen: Seen, late: float, at_last: bool) -> Iterator[s
     elif not news.asked and not at_last:
         yield "*The server has told nobody*: somebody in this app waits in `receive()`, which has not returned."
     elif news.told and not news.stage:
-        yield f'*Its route says `on_disconnect="finish"`*: it is told of no departure{at}. It works to its end; its answer is dropped.'
+        yield _finishes(news)
     elif swallowed is not None:
-        yield _swallowed(swallowed)
+        yield _swallowed(swallowed, news)
     elif deaf is not None:
         yield _waits_for(deaf)
     elif held is not None and held.threaded:
         where = f", at `{seen.threads[0]}`" if len(seen.threads) == 1 else ""
         yield (
             f"*It {is_} in a thread*{for_}{where}, and nobody can stop a thread. One that works for long can ask whether its client is "
-            "there: `anyio.from_thread.check_cancelled()` raises if not."
+            "there: `anyio.from_thread.check_cancelled()` raises if not. `run_sync(…, abandon_on_cancel=True)` stops the handler at once, "
+            "and leaves the thread at work."
         )
     elif news.sent is not None and news.sent < SOON:  # it awaits a task of its own, which was cancelled with it
         yield from _cleanup(news, late)
     elif news.stage:
+        shield = shielding(held.chain, news.files) if held is not None else ""
+        by = f"`{shield}`" if shield else "`CancelScope(shield=True)`"
         yield (
-            f"*It {is_} shielded*{for_}{at}: `CancelScope(shield=True)` holds off the cancellation, which is raised at the first await "
-            "outside. A shield belongs around the few lines that must not be torn apart."
+            f"*It {is_} shielded*{for_}{at}: {by} holds off the cancellation, which is raised at the first await outside. If there is "
+            "none, it never hears. A shield belongs around the few lines that must not be torn apart."
         )
 
 
@@ -161,11 +159,11 @@ def _heard(news: Course, after: float) -> Iterator[str]:
     waits = news.own.later or ([news.own.held] if news.own.held is not None and news.own.raised is None else [])
     deaf = _deaf(news) if any(wait.for_children for wait in waits) else None
     if swallowed is not None:
-        yield _swallowed(swallowed)
+        yield _swallowed(swallowed, news)
     elif news.answered not in (0, CLIENT_CLOSED_REQUEST):
         yield (
             f"*It has swallowed the cancellation*: after that was raised it still answered, with {news.answered}, which nobody gets. "
-            f"{ADVICE}"
+            f"{_caught(news.own, news)}"
         )
     elif deaf is not None:
         yield _waits_for(deaf)
@@ -191,11 +189,27 @@ def _waits_for(deaf: Task) -> str:
     return f"*It waits for task {deaf.number}*, `{deaf.name}`, which is {where}: who has started a task in a group waits for its end."
 
 
-def _swallowed(task: Task) -> str:
+def _finishes(news: Course) -> str:
+    """It is meant to."""
+    by = news.policy.get("by") or "its route, or a Router around it"
+    at = f", in `{news.policy['written']}`" if news.policy.get("written") else ""
+    return (
+        f'*It is meant to finish*: {by} says `on_disconnect="finish"`{at}, so nothing stops it. It works to its end, for nobody. '
+        "Without that option it is cancelled when its client leaves."
+    )
+
+
+def _swallowed(task: Task, news: Course) -> str:
     who, what = (f"Task {task.number}, `{task.name}`,", "the task") if task.number else ("It", "the handler")
     at = task.raised[1] if task.raised else ""
     then = "waits there once more" if at in {wait.at for wait in task.later} else "went on"
-    return f"*{who} has swallowed the cancellation*: that was raised at `{at}`, and {what} {then}. {ADVICE}"
+    return f"*{who} has swallowed the cancellation*: that was raised at `{at}`, and {what} {then}. {_caught(task, news)}"
+
+
+def _caught(task: Task, news: Course) -> str:
+    """What has taken it, and what to do about that."""
+    taken = catching(task.chain, news.files)
+    return f"`{taken}` has taken it: clean up there, and `raise`." if taken else ADVICE
 
 
 def _left_behind(news: Course) -> Iterator[str]:

@@ -10,6 +10,7 @@ class State:
     """What is known at one moment.
 
     phase, stage: of the exchange, and of the delivery of a cancellation.
+    means: what that stage is in this case, if there is more to say than of any.
     wire: `open`, `congested` or `closed`.
     reading: whether the server reads.
     handler: `` before its call, `works`, `waits`, `cancelled` or `ended`.
@@ -21,6 +22,7 @@ class State:
 
     phase: str = ""
     stage: str = ""
+    means: str = ""
     wire: str = ""
     reading: bool = True
     handler: str = ""
@@ -67,7 +69,7 @@ def following(state: State, kind: tuple[str, str], facts: dict[str, Any]) -> Sta
         case ("asgi", "end"):
             return replace(state, handler="ended", at="", chain=())
         case ("handler", "stage"):
-            return replace(state, stage=facts["new"])
+            return replace(state, stage=facts["new"], means="")
     return replace(state, **_handler(kind[1], facts)) if kind[0] == "handler" and not facts.get("task") else state
 
 

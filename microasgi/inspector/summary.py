@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microasgi.inspector.course import course
 from microasgi.inspector.states import ends_it, is_turn
 from microasgi.inspector.told import Shown
 from microasgi.inspector.wording import is_reset
@@ -34,6 +35,7 @@ class Story:
     cleanup: how often it waited after it had heard.
     error: what the handler raised, while its client was there.
     websocket: whether it was one.
+    swallowed: whether it went on as if it hadn't heard.
     """
 
     called: float | None = None
@@ -56,6 +58,7 @@ class Story:
     refused: int = 0
     whole: bool = False
     websocket: bool = False
+    swallowed: bool = False
 
     @property
     def late(self) -> float | None:
@@ -85,6 +88,8 @@ def story(events: Sequence[Shown]) -> Story:
     member = found.pop("member", None)
     if member is not None and "heard" not in found:
         found |= {"heard": member, "by": "was told in one of its tasks"}
+    if "left" in found and "heard" in found:
+        found["swallowed"] = course(events, found["left"]).swallowed
     return Story(**found)
 
 
@@ -217,6 +222,10 @@ def _hearing(told: Story, known: float) -> str:
 
 def _ending(told: Story) -> str:
     assert told.heard is not None
+    if told.swallowed:
+        if told.over is None:
+            return f". It swallowed that, and was *still at work for nobody {span(told.last - told.heard)}* later."
+        return f". It swallowed that, and *worked on for nobody for {span(told.over - told.heard)}*."
     if told.over is None:
         return f", and was still at work {span(told.last - told.heard)} later."
     over = told.over if told.clean is None else told.clean

@@ -8,10 +8,11 @@ what has been seen are folded then (`Fold`).
 import linecache
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from microasgi.inspector.course import SOON, Course, course
 from microasgi.inspector.news import News, Tasks
 from microasgi.inspector.states import State, following
 from microasgi.inspector.told import Shown
@@ -112,12 +113,14 @@ def timeline(events: Iterable[Shown], *, fold: bool = True) -> Timeline:
 
     :param fold: leave out what only repeats
     """
-    rows = list(_rows(events))
+    rows = list(_rows(list(events)))
     return Timeline(list(_with_gaps(_folded(rows) if fold else rows)))
 
 
-def _rows(events: Iterable[Shown]) -> Iterator[Row]:
+def _rows(events: Sequence[Shown]) -> Iterator[Row]:
     state, news, tasks = State(), News(), Tasks()
+    left = next((event["at"] for event in events if (event["lane"], event["what"]) == ("client", "close")), None)
+    becomes = Course() if left is None else course(events, left)
     for event in events:
         kind = event["lane"], event["what"]
         if tasks.only_turns(event):
@@ -131,9 +134,25 @@ def _rows(events: Iterable[Shown]) -> Iterator[Row]:
         glyph = "✕" if hot or leaving else MARKS.get(kind, "●")
         label, why = words.label, words.why
         if kind == ("handler", "wait") and news.heard and state.stage != "OVER":
-            label, why = label.replace("waits", "cleanup waits", 1), f"{why} It is cleanup: the cancellation has been delivered."
+            if becomes.swallowed:
+                why = f"{why} It is for nobody: the cancellation has been delivered, and swallowed."
+            else:
+                label, why = label.replace("waits", "cleanup waits", 1), f"{why} It is cleanup: the cancellation has been delivered."
+        if kind == ("handler", "stage") and event["facts"]["new"] == "CALLED":
+            means = _called(state, becomes, event["at"], left)
+            why, state = means, replace(state, means=means)
+        if kind == ("asgi", "told") and becomes.policy:
+            label, why = f"{label}, and cancels nothing", "Whoever subscribed is told, and lets the handler finish: so its route is meant."
         data = event["facts"].get("data")
         yield Row(event["at"], words.frm, words.to, label, why, words.spec, hot, glyph, event["source"], data, state, kind)
+
+
+def _called(state: State, becomes: Course, at: float, left: float | None) -> str:
+    """What it means that the cancellation is called: whether it arrives at once, and else why not."""
+    if becomes.sent is not None and left is not None and left + becomes.sent - at < SOON:
+        return "It is cancelled. It can be told, and is next."
+    why = "it isn't waiting, but at work" if state.handler == "works" else becomes.holds
+    return f"It is cancelled, but can't be told yet: {why}."
 
 
 def _folded(rows: list[Row]) -> Iterator[Row | Fold]:

@@ -197,6 +197,18 @@ def _stage(facts: Facts) -> Words:
     return Words(HANDLER, HANDLER, f"delivery {facts['old']} → {facts['new']}", (facts.get("means") or "").capitalize())
 
 
+def _finishes(facts: Facts) -> Words:
+    at = f" `{facts['written']}`" if facts.get("written") else ""
+    why = f'{facts.get("by") or "Its route, or a Router around it,"} says `on_disconnect="finish"`: a departure doesn\'t stop this handler.'
+    return Words(HANDLER, HANDLER, f"is meant to finish, whoever leaves{at}", why[:1].upper() + why[1:])
+
+
+def _given_up(facts: Facts) -> Words:
+    seconds = f"{facts['seconds']:g} s" if isinstance(facts.get("seconds"), int | float) else "its seconds"
+    why = "What came behind the first cancellation took too long: from now on every await raises, until the handler has ended."
+    return Words(HANDLER, HANDLER, f"the grace of {seconds} is over: cancelled for good", why)
+
+
 def _ended(what: str, why: str) -> Callable[[Facts], Words]:
     def words(facts: Facts) -> Words:
         error = f" {str(facts['error']).partition(':')[0]}" if facts.get("error") else ""
@@ -265,5 +277,7 @@ WORDS: dict[tuple[str, str], Callable[[Facts], Words]] = {
     ("handler", "returned"): _ended("has returned", "The task's work is done."),
     ("handler", "detached"): _fixed(HANDLER, HANDLER, "task {task} {name} lives on", "The app has returned, and left this task behind."),
     ("handler", "stage"): _stage,
+    ("handler", "policy"): _finishes,
+    ("handler", "grace is over"): _given_up,
     ("handler", "child"): _fixed(HANDLER, HANDLER, "begins task {task} {name}", "A task of this request: a departure reaches it, too."),
 }

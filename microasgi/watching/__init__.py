@@ -7,6 +7,7 @@ middleware.py  `watch`
 following.py   a coroutine that says when it waits and when it goes on; also the test client's
 members.py     a request's tasks: its own, and all that they start
 places.py      where a suspended coroutine is
+policies.py    who has said that it finishes without its client
 stages.py      how far a cancellation has come
 telling.py     what a tap takes
 
@@ -18,7 +19,9 @@ telling.py     what a tap takes
 | returned, raised | task; error; cleanup: seconds since it was first cancelled |
 | child | name, task, of: a task has been started, by that one |
 | detached | name, task: it is still there when the app has returned; of it nothing more is told |
+| policy | on_disconnect, by, written: whoever has said that it finishes, and in which line |
 | stage | old, new, means: of the delivery |
+| grace is over | seconds: cleanup was cancelled once, and is cancelled for good now |
 """
 
 from microasgi.watching.middleware import watch

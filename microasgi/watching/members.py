@@ -21,6 +21,7 @@ from microasgi.promise.stages import OVER
 from microasgi.promise.telling import blocks
 from microasgi.watching.following import Call, Followed
 from microasgi.watching.places import Place, innermost, place_of, suspended_in
+from microasgi.watching.policies import Policy
 from microasgi.watching.telling import Source, Tell, error_text
 
 present: "ContextVar[Member | None]" = ContextVar("microasgi.watching.present", default=None)
@@ -44,9 +45,9 @@ class Members:
         self.departed = False
         self._count = 0
 
-    def own(self) -> "Member":
+    def own(self, policy: Policy | None = None) -> "Member":
         """The request's own task. Asked for once."""
-        return Member(self, 0, "")
+        return Member(self, 0, "") if policy is None else Own(self, policy)
 
     def add(self, name: str, parent: "Member") -> "Member":
         """A task has been made."""
@@ -123,6 +124,11 @@ class Member:
         if not self.detached:
             self._members.tell("handler", "stage", source, {"old": old.name, "new": new.name, "means": new.value, **facts})
 
+    def is_given_up(self, grace: float) -> None:
+        """Its cleanup was to take no more than so many seconds, and every await is cancelled from now on."""
+        if not self.detached:
+            self._members.tell("handler", "grace is over", None, {"seconds": grace})
+
     def finds(self, what: str, facts: dict[str, Any]) -> None:
         """Somebody has found something in what is said between the server and the app."""
         if not self.detached:
@@ -145,6 +151,20 @@ class Member:
         else:
             self._members.end()
             self.detached = True
+
+
+class Own(Member):
+    """The request's own task, which also tells whether that finishes without its client: known once its route is found."""
+
+    def __init__(self, members: Members, policy: Policy) -> None:
+        super().__init__(members, 0, "")
+        self._policy = policy
+
+    def waits(self, call: Call) -> None:
+        news = self._policy.news()
+        if news is not None and not self.detached:
+            self._members.tell("handler", "policy", None, news)
+        super().waits(call)
 
 
 def _named(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.watching.following import Followed
 from microasgi.watching.members import Members, follow_children, present
+from microasgi.watching.policies import Policy
 from microasgi.watching.stages import watch_stages
 from microasgi.watching.telling import EXTENSION, Tell
 
@@ -38,7 +39,7 @@ async def _follow(app: ASGIApp, tell: Tell, scope: Scope, receive: Receive, send
     token = present.set(None)
     call: Any = app(scope, receive, send)
     try:
-        await Followed(call if isinstance(call, Coroutine) else _awaiting(call), Members(tell).own())
+        await Followed(call if isinstance(call, Coroutine) else _awaiting(call), Members(tell).own(Policy(scope)))
     finally:
         present.reset(token)
 

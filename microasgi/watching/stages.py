@@ -22,6 +22,11 @@ class WatchedBlock(Block):
             frame = sys._getframe(1)
             self._member.moves(old, stage, (frame.f_code, frame.f_lasti))
 
+    def warn(self) -> None:
+        super().warn()
+        if self._member is not None:
+            self._member.is_given_up(self.cleanup_grace)
+
 
 def watch_stages() -> None:
     """From now on the blocks of requests are made so."""

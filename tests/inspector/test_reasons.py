@@ -32,7 +32,7 @@ WORDS = {
         "/swallowing",
     ): r"\*It has swallowed the cancellation\*: that was raised at `stubborn\.py:\d+ in swallowing`",
     ("GET", "/shielded"): r"\*It is shielded\*, at `stubborn\.py:\d+ in shielded`",
-    ("POST", "/finishing"): r'\*Its route says `on_disconnect="finish"`\*.*, at `stubborn\.py:\d+ in finishing`',
+    ("POST", "/finishing"): r'\*It is meant to finish\*: the route /finishing says `on_disconnect="finish"`, in `stubborn\.py:\d+`',
     ("GET", "/threaded"): r"\*It is in a thread\*.*check_cancelled",
 }
 
@@ -251,7 +251,7 @@ OWN = {
     "/member": (r"\*It waits for task \d\*, `.*shielding`, which is shielded, at `test_reasons\.py:\d+ in shielding`", r"was told"),
     "/cleaning-member": (r"\*Its cleanup takes \d+ ms\*, at `test_reasons\.py:\d+ in cleans`|^$", r"was told"),
     "/one-of-two": (r"\*Its cleanup takes \d+ ms\*, at `test_reasons\.py:\d+ in cleans`", r"was told"),
-    "/polling": (r'\*Its route says `on_disconnect="finish"`\*', r"never heard"),
+    "/polling": (r'\*It is meant to finish\*: the route /polling says `on_disconnect="finish"`, in `test_reasons\.py:\d+`', r"never heard"),
 }
 
 

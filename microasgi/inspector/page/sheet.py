@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from microasgi.inspector.client import Request
+from microasgi.inspector.course import CLIENT_CLOSED_REQUEST, SOON
 from microasgi.inspector.page.visits import Asked
-from microasgi.inspector.reasons import CLIENT_CLOSED_REQUEST, SOON, Seen, reasons
+from microasgi.inspector.reasons import Seen, reasons
 from microasgi.inspector.summary import Story, clock, span, story, summary
 from microasgi.inspector.timeline import timeline
 from microasgi.inspector.told import Shown
@@ -140,7 +141,7 @@ class Sheet:
         if doing not in ("running", "waiting"):
             return doing
         if told.heard is not None and t > told.heard:
-            return "cleanup"
+            return "nobody" if told.swallowed else "cleanup"
         if told.left is not None and t >= told.left and not told.is_complete:
             known = told.last if told.heard is None else told.heard
             return "nobody" if known - told.left > SOON else doing
@@ -186,6 +187,8 @@ def _how(told: Story, now: float | None) -> str:
         if told.called is None:
             return f"{words}, no whole request"
         if told.heard is not None:
+            if told.swallowed:
+                return f"{words} · swallowed it, {'still' if now is not None else 'was'} at work"
             return f"{words} · told after {span(told.heard - told.left)}"
         return f"{words} · {'still' if now is not None else 'was'} at work"
     if now is not None:
@@ -205,7 +208,10 @@ def _bars(told: Story) -> list[Bar]:
         bars = [(told.called, told.left, "b-wait", ""), (told.left, known, "b-late", f"{span(known - told.left)} of work for nobody")]
     else:
         bars = [(told.called, known, "b-wait", "the handler waits")]
-    return bars if told.heard is None else [*bars, (known, over, "b-clean", "")]
+    if told.heard is None:
+        return bars
+    behind = ("b-late", f"{span(over - known)} of work for nobody: swallowed") if told.swallowed else ("b-clean", "")
+    return [*bars, (known, over, *behind)]
 
 
 def _importable(path: str) -> str:

@@ -77,7 +77,7 @@ function stages(state, known) {
     const kind = index === at ? (index > 0 && index < known.length - 1 ? "on hot" : "on") : index < at ? "was" : null;
     return element("li", { class: kind, title: means, "aria-current": index === at ? "step" : null }, name);
   });
-  return section("Delivery of the cancellation", null, element("ol", { class: "stages" }, ...steps), element("p", {}, known[at]?.[1] ?? ""));
+  return section("Delivery of the cancellation", null, element("ol", { class: "stages" }, ...steps), element("p", {}, state.means || (known[at]?.[1] ?? "")));
 }
 
 function bytes(data) {
