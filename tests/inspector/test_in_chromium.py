@@ -122,6 +122,37 @@ async def test_keys_step_through_time(tab: Tab) -> None:
     assert "returned" in await tab.evaluate(SELECTED) or "socket" in await tab.evaluate(SELECTED)
 
 
+async def test_code_is_shown_of_what_the_reason_names(tab: Tab, inspected: Inspected, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and when its place is clicked; a gap in which the handler waits is a step of the arrows, with the code it waits in."""
+    monkeypatch.setattr(stubborn, "SECONDS", 0.6)
+    await left(tab, "/shielded")
+    code = "[...document.querySelectorAll('#detail .code .meant')].map(line => line.textContent).join('|')"
+    await tab.until("document.querySelectorAll('#view .reason button.place').length == 2")
+    await tab.until("document.getElementById('detail').textContent.includes('What the reason names')")
+    assert "with anyio.CancelScope(shield=True):" in await tab.evaluate(code)
+    await tab.evaluate("[...document.querySelectorAll('#view .reason button.place')].at(-1).click()")
+    assert "with anyio.CancelScope(shield=True):" in await tab.evaluate(code)
+    assert await tab.evaluate("document.activeElement.id") == "detail"
+    gap = "document.querySelector('#view .gap.late[role=option]')"
+    assert "of work for nobody, at stubborn.py:" in await tab.evaluate(f"{gap}.getAttribute('aria-label')")
+    await tab.evaluate(f"{gap}.click()")
+    assert await tab.evaluate(f"{gap}.getAttribute('aria-selected')") == "true"
+    assert "await anyio.sleep(SECONDS)" in await tab.evaluate(code)
+    await tab.press("ArrowUp")
+    await tab.press("ArrowDown")
+    assert await tab.evaluate(f"document.activeElement == {gap}")
+    assert "`" not in await tab.evaluate("document.querySelector('#view .heading').textContent")
+
+
+async def test_routes_are_a_list_to_choose_from(tab: Tab) -> None:
+    """All that the app has, with their methods, before anything is typed."""
+    await tab.until("document.getElementById('routes-count').textContent == '6 routes'")
+    assert "POST /finishing" in await tab.evaluate("document.getElementById('routes-choices').textContent")
+    chosen = "[...document.querySelectorAll('#routes-choices button')].find(each => each.textContent == 'POST /finishing').click()"
+    await tab.evaluate(chosen)
+    assert await tab.evaluate("document.getElementById('method').value + document.getElementById('path').value") == "POST/finishing"
+
+
 async def test_what_clients_write_stays_text(tab: Tab, inspected: Inspected) -> None:
     """Markup in a path, a field and a body shows as what it is: no element is made of it, and nothing of it runs."""
     attack = b"<img/src=x/onerror=document.title='owned'>"
@@ -210,7 +241,7 @@ async def test_light_dark_and_forced_colours(tab: Tab) -> None:
 
 
 @needs_package("axe_playwright_python")
-async def test_axe_finds_nothing(tab: Tab) -> None:
+async def test_axe_finds_nothing(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
     """axe-core's rules for WCAG 2.2 AA and its best practices hold: contrast, names, roles, what can be reached by keyboard."""
     await left(tab)
     await tab.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
@@ -220,6 +251,13 @@ async def test_axe_finds_nothing(tab: Tab) -> None:
     for width in (1000, 700):
         await tab.resize(width, 900)
         await check(tab, f"{width} px")
+    monkeypatch.setattr(stubborn, "SECONDS", 0.6)
+    await left(tab, "/shielded")
+    await tab.until("document.querySelector('#view .gap.late[role=option]')")
+    await check(tab, "a reason, dark")
+    await tab.prefer(prefers_color_scheme="light")
+    await tab.evaluate("document.querySelector('#view .gap.late').click()")
+    await check(tab, "a gap, light")
 
 
 async def check(tab: Tab, look: str) -> None:

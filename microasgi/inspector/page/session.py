@@ -33,8 +33,7 @@ class Subject:
     """The app that is looked at.
 
     target: as it was named; loop: its event loop's name; server: what serves it.
-    paths: its routes, to be offered; of them, `first` is (method, path).
-    finishing: the paths of the routes that a departure doesn't stop.
+    paths: its routes, to be offered, each a (method, path), that to begin with first.
     phases, stages: the server's and the framework's own tables, to be drawn.
     terms: what is hidden, in a few words.
     """
@@ -42,8 +41,7 @@ class Subject:
     target: str
     loop: str
     server: str
-    paths: list[str]
-    first: tuple[str, str]
+    paths: list[tuple[str, str]]
     phases: dict[str, Any]
     stages: list[tuple[str, str]]
     terms: str
@@ -94,15 +92,12 @@ class Session:
         """What a page has to know first."""
         subject = self.subject
         host, port = self._ready()
-        method, path = subject.first
         return {
             "kind": "hello",
             "target": subject.target,
             "loop": subject.loop,
             "address": f"{host}:{port}",
             "paths": subject.paths,
-            "method": method,
-            "path": path,
             "ways": ways(),
             "phases": subject.phases,
             "stages": subject.stages,

@@ -12,13 +12,15 @@ from microasgi.inspector.course import CLIENT_CLOSED_REQUEST, SOON
 from microasgi.inspector.page.visits import Asked
 from microasgi.inspector.reasons import Seen, reasons
 from microasgi.inspector.summary import Story, clock, span, story, summary
-from microasgi.inspector.timeline import timeline
+from microasgi.inspector.timeline import excerpt, timeline
 from microasgi.inspector.told import Shown
 
 SWITCHING_PROTOCOLS = 101
 
 SILENCE = 100.0
 """Milliseconds after which a request that goes on says so."""
+
+_PLACE = re.compile(r"([\w.-]+\.py):(\d+)")
 
 Bar = tuple[float, float, str, str]
 
@@ -64,14 +66,16 @@ class Sheet:
         """All of it."""
         events = self._so_far()
         told = story(events)
-        rows = self._with_forgotten(self._rows(told))
+        why = reasons(events, told, seen)
+        rows = self._with_forgotten(self._rows(told, seen))
         if self.now is not None and self.now - self.events[-1]["at"] >= SILENCE:
             rows.append(self._until_now(told, self.now))
         return {
             **self.summary(),
             "title": self.title(),
             "sum": summary(events) if self.now is None or told.left is not None else _goes_on(told),
-            "reasons": reasons(events, told, seen),
+            "reasons": why,
+            "places": self._places([*why, *(row.get("at", "") for row in rows)], seen),
             "rows": rows,
             "focus": _focus(rows),
             "server": self.server,
@@ -123,15 +127,26 @@ class Sheet:
         sent = (event["facts"]["message"] for event in self.events if (event["lane"], event["what"]) == ("asgi", "send"))
         return any(isinstance(message, dict) and message.get("type") == "websocket.accept" for message in sent)
 
-    def _rows(self, told: Story) -> list[dict[str, Any]]:
+    def _places(self, texts: Sequence[str], seen: Seen) -> dict[str, Any]:
+        """The code around each place that these name, as `shop.py:30`: of files only that the app was seen in."""
+        sources = [event["source"].rpartition(":")[0] for event in self.events if event["lane"] == "handler" and event["source"]]
+        files = {Path(path).name: path for path in [*sources, *seen.files]}
+        found = [(name, number) for text in texts for name, number in _PLACE.findall(text) if name in files]
+        code = {f"{name}:{number}": excerpt(f"{files[name]}:{number}") or {} for name, number in found}
+        return {place: {**each, "path": _importable(each["path"])} for place, each in code.items()}
+
+    def _rows(self, told: Story, seen: Seen) -> list[dict[str, Any]]:
+        before: dict[str, Any] = {}
         rows, step = [], None
         for line in timeline(self.events).rows:
             row = line.shown()
             if "state" in row:
                 step = _step(row) or step
                 row["src"] = row["src"] and {**row["src"], "path": _importable(row["src"]["path"])}
+                before = row["state"]
                 row["state"] = {**row["state"], "handler": self._handler(row["state"], row["t"], told), "last": step}
             else:
+                row["at"] = _meanwhile(row, before, seen)
                 row["fold"] = f"… {row['fold']:,} events like these, in {span(row['gap'])}" if "fold" in row else None
             rows.append(row)
         return rows
@@ -212,6 +227,17 @@ def _bars(told: Story) -> list[Bar]:
         return bars
     behind = ("b-late", f"{span(over - known)} of work for nobody: swallowed") if told.swallowed else ("b-clean", "")
     return [*bars, (known, over, *behind)]
+
+
+def _meanwhile(gap: dict[str, Any], state: dict[str, Any], seen: Seen) -> str:
+    """Where the handler is while nothing happens: where it waits, or where the loop stood in which it computes."""
+    if state.get("handler") == "waits":
+        return str(state["at"])
+    if state.get("handler") not in ("works", "cancelled"):
+        return ""
+    during = {each.at: each.during(gap["t"], gap["t"] + gap["gap"]) for each in seen.blocked if each.at}
+    at = max(during, key=lambda at: during[at], default="")
+    return at if at and during[at] > 0 else ""
 
 
 def _importable(path: str) -> str:

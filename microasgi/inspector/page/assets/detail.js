@@ -1,19 +1,21 @@
 // The selected moment: what it means, what the handler does, and the state of everything.
 
 import { element, fill } from "./elements.js";
-import { HANDLER, hidden, LANES, marked } from "./words.js";
+import { culprits, duration, HANDLER, hidden, isEvent, LANES, marked, placeOf } from "./words.js";
 
 const SHOWN_BYTES = 96;
 const A_ROW_OF_BYTES = 8;
 
 /** Describe a row of a timeline in `root`. `tables` are the server's own: its phases, and the stages of a cancellation. */
 export function describe(root, row, timeline, tables) {
+  if (!isEvent(row)) return describeGap(root, row, timeline);
   const lanes = row.frm === row.to ? LANES[row.to] : `${LANES[row.frm]} → ${LANES[row.to]}`;
   fill(
     root,
     element("p", { class: "when" }, `${row.t.toFixed(3)} ms · ${lanes}`),
     element("h2", { class: row.hot ? "hot" : null }, ...marked(row.label)),
     row.why && element("p", {}, ...marked(row.why)),
+    row === timeline.rows[timeline.focus] && named(timeline),
     handler(row, timeline),
     phases(row.state, tables.phases),
     stages(row.state, tables.stages),
@@ -23,17 +25,49 @@ export function describe(root, row, timeline, tables) {
   );
 }
 
+/** Show the code of a place that is named elsewhere. */
+export function describePlace(root, place, timeline) {
+  fill(root, element("p", { class: "when" }, "named above"), element("h2", {}, element("code", {}, place)), sources([place], timeline));
+}
+
+function describeGap(root, row, timeline) {
+  const when = `${row.t.toFixed(3)} ms, for ${duration(row.gap)}`;
+  const place = placeOf(row, timeline);
+  fill(root, element("p", { class: "when" }, when), element("h2", {}, `${duration(row.gap)} ${row.note ?? ""}`), sources([place], timeline));
+}
+
+/** The code of what the reasons name. */
+function named(timeline) {
+  const places = culprits(timeline);
+  return places.length ? section("What the reason names", null, ...sources(places, timeline)) : null;
+}
+
+/** The code around these places; those that are near each other are shown in one. */
+function sources(places, { places: known }) {
+  const shown = [];
+  for (const { path, line, code: lines } of places.map((place) => known[place])) {
+    const near = shown.find((each) => each.path === path && each.lines.some(([number]) => number === line));
+    if (near) {
+      const more = lines.filter(([number]) => !near.lines.some(([other]) => other === number));
+      near.lines = [...near.lines, ...more].sort(([one], [other]) => one - other);
+      near.meant.push(line);
+    } else shown.push({ path, lines, meant: [line] });
+  }
+  return shown.flatMap(({ path, lines, meant }) => [element("p", { class: "path" }, element("code", {}, path)), code(lines, meant, "meant")]);
+}
+
 function section(title, aside, ...content) {
   return element("section", {}, element("h3", {}, title, aside && element("span", { class: "aside" }, aside)), ...content);
 }
 
-/** Lines of code, as pairs of a number and a text. One of them is the one that is meant. */
+/** Lines of code, as pairs of a number and a text. Some of them are those that are meant. */
 function code(lines, meant, kind) {
+  const those = [meant].flat();
   const margin = Math.min(...lines.filter(([, text]) => text.trim()).map(([, text]) => text.length - text.trimStart().length));
   const made = lines.map(([number, text]) =>
-    element("div", { class: number === meant ? kind : null }, element("span", { class: "number" }, String(number)), text.slice(margin) || " "),
+    element("div", { class: those.includes(number) ? kind : null }, element("span", { class: "number" }, String(number)), text.slice(margin) || " "),
   );
-  return element("div", { class: "code", tabindex: 0, role: "group", "aria-label": `code around line ${meant}` }, ...made);
+  return element("div", { class: "code", tabindex: 0, role: "group", "aria-label": `code around line ${those.join(" and ")}` }, ...made);
 }
 
 function handler({ state }, timeline) {

@@ -2,16 +2,17 @@
 
 import { element, fill } from "./elements.js";
 import { geometry, graph } from "./graph.js";
-import { duration, isEvent, LANES, marked, plain, sentence } from "./words.js";
+import { duration, isEvent, LANES, marked, placeOf, plain, sentence } from "./words.js";
 
 const HEIGHTS = { row: 25, gap: 34, late: 64 };
 const MOST = 3000; // rows; a browser draws so many at once
 
-/** A view of timelines in `root`. `chosen` is called with each row that becomes the selected one. */
+/** A view of timelines in `root`. `chosen` is called with each row that becomes the selected one, `pointed` with a place that is clicked. */
 export class Ladder {
-  constructor(root, chosen = () => {}) {
+  constructor(root, chosen = () => {}, pointed = null) {
     this.root = root;
     this.chosen = chosen;
+    this.pointed = pointed;
     this.timeline = null;
     this.selected = null;
     this.byHand = false; // whether somebody has selected a row; else it is the one that matters most
@@ -25,7 +26,7 @@ export class Ladder {
     const focused = this.root.contains(document.activeElement);
     this.timeline = { ...timeline, rows: timeline.rows.slice(0, MOST) };
     this.root.dataset.running = timeline.running;
-    fill(this.root, heading(timeline, scale), this.#ladder());
+    fill(this.root, heading(timeline, scale, (place, code) => this.#linked(place, code)), this.#ladder());
     this.root.querySelector(".ladder").scrollTop = scrolled;
     this.select(select ?? this.#again(kept) ?? this.#first(), { focus: focused, byHand: this.byHand });
   }
@@ -38,7 +39,7 @@ export class Ladder {
 
   /** Select a row by its index. */
   select(index, { focus = true, byHand = true } = {}) {
-    if (!this.timeline || !isEvent(this.timeline.rows[index] ?? {})) return;
+    if (!this.timeline || !this.#stops(this.timeline.rows[index] ?? {})) return;
     this.selected = index;
     this.byHand = byHand;
     for (const row of this.root.querySelectorAll("[role=option]")) {
@@ -56,7 +57,7 @@ export class Ladder {
     if (!this.timeline) return false;
     const { rows } = this.timeline;
     for (let index = this.selected + step; index >= 0 && index < rows.length; index += step) {
-      if (isEvent(rows[index]) && wanted(rows[index])) {
+      if (this.#stops(rows[index]) && wanted(rows[index])) {
         this.select(index);
         return true;
       }
@@ -78,6 +79,17 @@ export class Ladder {
     return index < 0 ? null : index;
   }
 
+  /** Whether one can select it: an event, or a gap of which it is known where the handler is. */
+  #stops(row) {
+    return isEvent(row) || (this.pointed && placeOf(row, this.timeline) !== null);
+  }
+
+  /** A place in the words, to be clicked. */
+  #linked(place, code) {
+    if (!this.pointed || !this.timeline.places?.[place]) return null;
+    return element("button", { type: "button", class: "place", onclick: () => this.pointed(place, this.timeline) }, code);
+  }
+
   #first() {
     const { focus, rows } = this.timeline;
     return rows[focus] && isEvent(rows[focus]) ? focus : rows.findLastIndex(isEvent);
@@ -94,7 +106,7 @@ export class Ladder {
       top += height;
     }
     const list = element("div", { class: "rows", role: "listbox", "aria-label": `Timeline of ${plain(title)} on ${server}` });
-    list.append(graph(rows, places, shape), ...rows.map((row, index) => (isEvent(row) ? this.#row(row, index) : gap(row))));
+    list.append(graph(rows, places, shape), ...rows.map((row, index) => (isEvent(row) ? this.#row(row, index) : this.#gap(row, index))));
     const box = element("div", { class: "ladder" }, lanes(shape), list);
     box.style.setProperty("--times", `${shape.times}px`);
     box.style.setProperty("--graph", `${shape.width}px`);
@@ -120,6 +132,16 @@ export class Ladder {
       element("span", { class: "place" }, place),
     );
   }
+
+  #gap(row, index) {
+    const place = this.#stops(row) ? placeOf(row, this.timeline) : null;
+    const words = row.fold ? [element("span", {}, ...marked(row.fold))] : [element("b", {}, duration(row.gap)), " ", ...marked(row.note || "")];
+    const label = `${duration(row.gap)} ${plain(row.note || "")}, at ${place}`;
+    const option = { role: "option", tabindex: -1, "data-index": index, "aria-selected": "false", "aria-label": label, onclick: () => this.select(index) };
+    const kind = row.late ? "gap late" : "gap";
+    const shown = place && element("code", {}, ` ${place}`);
+    return element("div", { class: kind, ...(place ? option : { "aria-hidden": "true" }) }, element("span", { class: "words" }, ...words, shown));
+  }
 }
 
 function lanes({ lanes }) {
@@ -131,17 +153,12 @@ function lanes({ lanes }) {
   return element("div", { class: "lanes", "aria-hidden": "true" }, element("span", { class: "names" }, ...names));
 }
 
-function gap(row) {
-  const words = row.fold ? [element("span", {}, ...marked(row.fold))] : [element("b", {}, duration(row.gap)), " ", ...marked(row.note || "")];
-  return element("div", { class: row.late ? "gap late" : "gap", "aria-hidden": "true" }, element("span", { class: "words" }, ...words));
-}
-
-function heading(timeline, scale) {
+function heading(timeline, scale, linked) {
   return element(
     "div", { class: "heading" },
     element("h2", {}, element("code", {}, ...marked(timeline.title)), ` on ${timeline.server}`),
     element("p", { class: "sum" }, ...marked(timeline.sum)),
-    ...(timeline.reasons ?? []).map((reason) => element("p", { class: "reason" }, ...marked(reason))),
+    ...(timeline.reasons ?? []).map((reason) => element("p", { class: "reason" }, ...marked(reason, linked))),
     bar(timeline, scale),
   );
 }

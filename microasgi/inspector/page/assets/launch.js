@@ -15,15 +15,18 @@ export class Launch {
       this.go();
     });
     named("way").addEventListener("change", () => this.#suit());
-    for (const id of ["more", "export"]) closing(named(id));
+    for (const id of ["more", "export", "routes"]) closing(named(id));
   }
 
   /** Offer what there is to ask for, and the ways to leave. */
-  offer({ ways, paths, path, method }) {
+  offer({ ways, paths }) {
     this.#ways = new Map(ways.map((way) => [way.name, way]));
     fill(named("way"), ...ways.map((way) => element("option", { value: way.name, title: way.help }, way.title)));
-    fill(named("paths"), ...paths.map((path) => element("option", { value: path })));
-    if (named("path").value === "/") [named("path").value, named("method").value] = [path, method];
+    fill(named("paths"), ...[...new Set(paths.map(([, path]) => path))].sort().map((path) => element("option", { value: path })));
+    named("routes").hidden = paths.length < 2;
+    named("routes-count").textContent = `${paths.length} routes`;
+    fill(named("routes-choices"), ...paths.map((each) => this.#choice(each)));
+    if (named("path").value === "/" && paths.length) this.#choose(paths[0]);
     this.#suit();
   }
 
@@ -51,6 +54,21 @@ export class Launch {
   reset() {
     this.#visit = null;
     this.#suit();
+  }
+
+  /** A route, to be chosen from all. */
+  #choice([method, path]) {
+    const chosen = () => {
+      this.#choose([method, path]);
+      named("routes").open = false;
+      named("path").focus();
+    };
+    return element("button", { type: "button", onclick: chosen }, `${method} ${path}`);
+  }
+
+  #choose([method, path]) {
+    named("method").value = method;
+    named("path").value = path;
   }
 
   #asked() {

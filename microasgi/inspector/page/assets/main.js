@@ -6,7 +6,7 @@
 //                                     └──► launch.js     "be the client"
 
 import { follow, get, post, save } from "./connection.js";
-import { describe } from "./detail.js";
+import { describe, describePlace } from "./detail.js";
 import { element, fill, named } from "./elements.js";
 import { Ladder } from "./ladder.js";
 import { Launch } from "./launch.js";
@@ -21,7 +21,15 @@ let comparing = null; // the id of the request that is compared
 let said = ""; // the last sentence that was read aloud
 let pinned = false; // whether somebody has chosen a request, which others then don't push aside
 
-const view = new Ladder(named("view"), (row, timeline) => describe(named("detail"), row, timeline, hello));
+const view = new Ladder(
+  named("view"),
+  (row, timeline) => describe(named("detail"), row, timeline, hello),
+  (place, timeline) => {
+    view.byHand = true; // who reads its code isn't pushed aside
+    describePlace(named("detail"), place, timeline);
+    named("detail").focus();
+  },
+);
 const other = new Ladder(named("other"));
 const requests = new Requests((id) => {
   pinned = true;
