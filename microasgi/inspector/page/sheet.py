@@ -20,6 +20,9 @@ SWITCHING_PROTOCOLS = 101
 SILENCE = 100.0
 """Milliseconds after which a request that goes on says so."""
 
+ROOM = 0.25
+"""The share of the bar in which words have room."""
+
 _PLACE = re.compile(r"([\w.-]+\.py):(\d+)")
 
 Bar = tuple[float, float, str, str]
@@ -222,7 +225,7 @@ def _bars(told: Story) -> list[Bar]:
     if known - told.left > SOON:
         bars = [(told.called, told.left, "b-wait", ""), (told.left, known, "b-late", f"{span(known - told.left)} of work for nobody")]
     else:
-        bars = [(told.called, known, "b-wait", "the handler waits")]
+        bars = [(told.called, known, "b-wait", "the handler waits" if known - told.called > ROOM * over else "")]
     if told.heard is None:
         return bars
     behind = ("b-late", f"{span(over - known)} of work for nobody: swallowed") if told.swallowed else ("b-clean", "")

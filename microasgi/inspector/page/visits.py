@@ -117,7 +117,7 @@ class Visits:
         words = "over"
         try:
             await to_thread.run_sync(client.run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
-            words = f"answered with {client.status}" if client.status else "has left, without an answer"
+            words = f"answered with {client.status}" if client.status else "left without an answer"
         except OSError as error:
             words = f"the app can't be reached: {error.strerror or error}"
         except Exception:  # the fault is ours, and no reason for the page to end

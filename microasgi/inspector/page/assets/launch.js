@@ -46,7 +46,7 @@ export class Launch {
   visit({ visit, state, words }) {
     if (state === "open") this.#visit = visit;
     else if (visit === this.#visit) this.#visit = null;
-    named("launched").textContent = words;
+    named("launched").textContent = named("launched").title = words;
     this.#suit();
   }
 
