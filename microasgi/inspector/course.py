@@ -127,12 +127,9 @@ def course(events: Sequence[Shown], left: float) -> Course:
     :param left: when the client left
     """
     computed, since = _computed(events, left)
-    found = Course(computed=computed, since=since)
+    found = Course(computed=computed, since=since, files=files_of(events))
     for event in events:
         facts: dict[str, Any] = event["facts"]
-        if event["lane"] == "handler" and event["source"]:
-            path = event["source"].rpartition(":")[0]
-            found.files[Path(path).name] = path
         match event["lane"], event["what"]:
             case "asgi", "subscribe":
                 found.asked = True
@@ -154,6 +151,14 @@ def course(events: Sequence[Shown], left: float) -> Course:
                 number = facts.get("task") or 0
                 _follow(found.tasks.setdefault(number, Task(number)), what, event["at"], facts, left, found.stage == "OVER")
     return found
+
+
+def files_of(events: Sequence[Shown]) -> dict[str, str]:
+    """The paths of the app's own files that these have seen it in, by their names."""
+    own = [event for event in events if event["lane"] == "handler" and event["what"] != "stage"]
+    waited = [event["source"].rpartition(":")[0] for event in own if event["source"]]
+    declared = [event["facts"]["file"] for event in own if event["facts"].get("file")]
+    return {Path(path).name: path for path in [*declared, *waited]}
 
 
 def _computed(events: Sequence[Shown], left: float) -> tuple[float, float]:

@@ -142,7 +142,8 @@ def _rows(events: Sequence[Shown]) -> Iterator[Row]:
             means = _called(state, becomes, event["at"], left)
             why, state = means, replace(state, means=means)
         if kind == ("asgi", "told") and becomes.policy:
-            label, why = f"{label}, and cancels nothing", "Whoever subscribed is told, and lets the handler finish: so its route is meant."
+            label = label.replace("is called", "cancels nothing")
+            why = "Whoever subscribed is told, and lets the handler finish: so its route is meant."
         data = event["facts"].get("data")
         yield Row(event["at"], words.frm, words.to, label, why, words.spec, hot, glyph, event["source"], data, state, kind)
 

@@ -19,7 +19,7 @@ telling.py     what a tap takes
 | returned, raised | task; error; cleanup: seconds since it was first cancelled |
 | child | name, task, of: a task has been started, by that one |
 | detached | name, task: it is still there when the app has returned; of it nothing more is told |
-| policy | on_disconnect, by, written: whoever has said that it finishes, and in which line |
+| policy | on_disconnect, by, written, file: who has said that it finishes, and in which line |
 | stage | old, new, means: of the delivery |
 | grace is over | seconds: cleanup was cancelled once, and is cancelled for good now |
 """

@@ -4,6 +4,7 @@ import inspect
 import linecache
 import re
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from microasgi.levels import LEVELS
 from microasgi.promise.visit import VISIT
 
 _SAYS = re.compile(r"\bon_disconnect\s*=\s*[\"']finish[\"']")
+
+_DEFINES = re.compile(r"\s*(async\s+)?def\s")
 
 
 class Policy:
@@ -34,8 +37,10 @@ class Policy:
         levels = self._scope.get(LEVELS) or ()
         opinions = list(_opinions(levels[-1].router, visit.route)) if levels else []
         speaking = [(who, what) for who, what in opinions if what.on_disconnect is not None]
-        who, line = (speaking[-1][0], _line(opinions[-1][1], speaking[-1][1])) if speaking else ("", "")
-        return {"on_disconnect": "finish", "by": who, "written": line}
+        who = speaking[-1][0] if speaking else ""
+        file, line = _line(opinions[-1][1], speaking[-1][1]) if speaking else ("", 0)
+        written = f"{Path(file).name}:{line}" if line else ""
+        return {"on_disconnect": "finish", "by": who, "written": written, "file": file if line else ""}
 
 
 def _opinions(router: Any, path: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -52,14 +57,14 @@ def _opinions(router: Any, path: str, prefix: str = "") -> Iterator[tuple[str, A
             return
 
 
-def _line(route: Any, speaker: Any) -> str:
-    """Where that is written, as `shop.py:30`, if the handler's file has one line that it can be; else where the route's handler begins."""
+def _line(route: Any, speaker: Any) -> tuple[str, int]:
+    """Where that is written: a file and a line, if the handler's file has one line that it can be; else 0."""
     code = getattr(inspect.unwrap(route.endpoint), "__code__", None) if hasattr(route, "endpoint") else None
     if code is None:
-        return ""
+        return "", 0
     lines = linecache.getlines(code.co_filename)
-    first, end = code.co_firstlineno, code.co_firstlineno + 5
-    own = [number for number in range(first, min(end, len(lines)) + 1) if _SAYS.search(lines[number - 1])]
+    decorated = takewhile(lambda each: not _DEFINES.match(each[1]), list(enumerate(lines, 1))[code.co_firstlineno - 1 :])
+    own = [number for number, line in decorated if _SAYS.search(line)]
     others = [number for number, line in enumerate(lines, 1) if _SAYS.search(line) and "Router(" in line]
     found = own if speaker is route and own else others
-    return f"{Path(code.co_filename).name}:{found[0]}" if len(found) == 1 else ""
+    return code.co_filename, found[0] if len(found) == 1 else 0

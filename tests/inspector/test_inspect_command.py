@@ -30,10 +30,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def inspecting(*options: str, called: Sequence[str] = ("inspect",)) -> Iterator[tuple[str, str, str, "subprocess.Popen[str]"]]:
+def inspecting(
+    *options: str, called: Sequence[str] = ("inspect",), seconds: float = 1.2
+) -> Iterator[tuple[str, str, str, "subprocess.Popen[str]"]]:
     """The command, in a process of its own: gives the app's address, the page's, its token, and the process."""
     command = [sys.executable, "-m", "microasgi", *called, TARGET, "--port", "0", "--page-port", "0", "--loop", "asyncio", *options]
-    environment = {**os.environ, "STUBBORN_SECONDS": "1.2"}
+    environment = {**os.environ, "STUBBORN_SECONDS": str(seconds)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -95,6 +97,25 @@ def test_ctrl_c_waits_for_no_request() -> None:
         assert time.monotonic() - began < 5
     assert process.returncode == 0
     assert "Waiting up to 0.5 s for 1 running request(s)" in told
+
+
+def test_one_blocked_handler_has_one_verdict() -> None:
+    """Of every block that is long enough to be told of the line is named, also of one that is over soon behind the departure."""
+    found = []
+    with inspecting(seconds=0.6) as (_, page, token, _):
+        for number in range(1, 6):
+            assert post(page, "/open", token, {"method": "GET", "path": "/blocking", "way": "fin", "after": 0.1 * number - 0.05}) == 200
+            give_up = time.monotonic() + PATIENCE
+            while True:
+                status, body = get(page, f"/timeline/{number}", token)
+                if status == 200 and not (timeline := json.loads(body))["running"]:
+                    break
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+            found.append(timeline["reasons"])
+    verdict = r"\*It blocks the event loop\*, which stood in `stubborn\.py:\d+ in blocking: time\.sleep\(SECONDS\).*"
+    assert [len(reasons) for reasons in found] == [1] * 5
+    assert [reasons for reasons in found if not re.match(verdict, reasons[0])] == []
 
 
 def test_the_page_lives_when_the_apps_loop_is_blocked() -> None:

@@ -1,5 +1,6 @@
 """What is told of a handler says the same everywhere: in the sentence, in the reason, in the rows, in the bar and in the list."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from microasgi import Request, Router
 from microasgi.inspector.enclosing import catching, shielding
+from microasgi.inspector.page.sheet import Sheet
+from microasgi.inspector.reasons import Blocked, Seen
 from tests.conftest import LOOPS
 from tests.inspector.inspected import inspecting
 
@@ -23,7 +26,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 async def finishes(request: Request) -> None:
-    await anyio.sleep(0.2)
+    await anyio.sleep(0.5)
 
 
 inner = Router(on_disconnect="finish")
@@ -37,6 +40,13 @@ routes.mount("/inner", inner)
 routes.mount("/mounted", undecided, on_disconnect="finish")
 routes.mount("/contrary", contrary, on_disconnect="finish")
 routes.get("/by-itself", on_disconnect="finish")(finishes)
+
+
+@routes.get("/decorated", on_disconnect="finish")
+async def decorated(request: Request) -> None:
+    await finishes(request)
+
+
 whole = Router(on_disconnect="finish")
 whole.get("/by-all")(finishes)
 
@@ -44,6 +54,7 @@ SPEAKERS = [
     (routes, "/inner/by-its-router", "the Router mounted at /inner"),
     (routes, "/mounted/by-its-mount", "the mount /mounted"),
     (routes, "/by-itself", "the route /by-itself"),
+    (routes, "/decorated", "the route /decorated"),
     (whole, "/by-all", "the Router"),
     (routes, "/contrary/after-all", ""),
 ]
@@ -53,7 +64,7 @@ SPEAKERS = [
 async def test_who_says_finish_is_named(app: Router, path: str, speaker: str) -> None:
     """The route, the mount or the Router whose opinion holds; and the departure's own row doesn't read as the opposite."""
     async with inspecting(app) as inspected:
-        found = await inspected.timeline(await inspected.visit("GET", path))
+        found = await inspected.timeline(await inspected.visit("GET", path, after=0.2))
     rows = {row["label"]: row["why"] for row in found["rows"] if "label" in row}
     if not speaker:
         assert found["reasons"] == []
@@ -61,7 +72,12 @@ async def test_who_says_finish_is_named(app: Router, path: str, speaker: str) ->
     (reason,) = found["reasons"]
     assert reason.startswith(f'*It is meant to finish*: {speaker} says `on_disconnect="finish"`')
     assert " in finishes" not in reason  # the await at which it happens to be has nothing to do with it
-    assert "cancels nothing" in next(label for label in rows if label.startswith("Visit.leave() is called"))
+    assert "Visit.leave() cancels nothing" in rows
+    assert found["meant"]
+    if path == "/decorated":
+        place = re.search(r"`, in `(\S+:\d+)`", reason)
+        assert place
+        assert '@routes.get("/decorated", on_disconnect="finish")' in dict(found["places"][place[1]]["code"]).values()
     assert any(label.startswith("is meant to finish") for label in rows)
 
 
@@ -103,6 +119,23 @@ async def test_a_swallowed_cancellation_is_never_called_cleanup() -> None:
     given_up = labels.index("the grace of 0.25 s is over: cancelled for good")
     assert labels.index(next(label for label in labels if label.startswith("Cancel"))) < given_up
     assert any(label.startswith("Cancel") for label in labels[given_up:])
+
+
+def happens(at: float, /, lane: str, what: str, **facts: Any) -> dict[str, Any]:
+    return {"at": at, "connection": 1, "request": 1, "lane": lane, "what": what, "source": None, "facts": facts}
+
+
+def test_each_silence_has_its_own_place() -> None:
+    """A gap in which the handler computes names where the loop stood then, also if it has stood there before; else no place."""
+    waits = [happens(at, "handler", "wait", at="shop.py:9 in page", task=0) for at in (2.0, 700.0, 1320.0)]
+    wakes = [happens(at, "handler", "go on", task=0) for at in (20.0, 720.0)]
+    events = sorted([happens(1.0, "asgi", "call", scope={"path": "/"}), *waits, *wakes], key=lambda event: event["at"])
+    places = "shop.py:12 in work: sleep()", "shop.py:14 in work: pass"
+    seen = Seen([Blocked(30, 690, places[0]), Blocked(730, 1300, places[0]), Blocked(1301, 1310, places[1])])
+    gaps = [row["at"] for row in Sheet(1, events, "").whole(seen)["rows"] if row.get("gap")]
+    assert gaps == [places[0], places[0]]
+    gaps = [row["at"] for row in Sheet(1, events, "").whole(Seen())["rows"] if row.get("gap")]
+    assert gaps == ["", ""]
 
 
 HOLDS = {"/shielded": "it is shielded", "/threaded": "it waits for a thread, which nobody can stop"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from microasgi.inspector.client import Request
-from microasgi.inspector.course import CLIENT_CLOSED_REQUEST, SOON
+from microasgi.inspector.course import CLIENT_CLOSED_REQUEST, SOON, files_of
 from microasgi.inspector.page.visits import Asked
 from microasgi.inspector.reasons import Seen, reasons
 from microasgi.inspector.summary import Story, clock, span, story, summary
@@ -78,6 +78,7 @@ class Sheet:
             "title": self.title(),
             "sum": summary(events) if self.now is None or told.left is not None else _goes_on(told),
             "reasons": why,
+            "meant": any((event["lane"], event["what"]) == ("handler", "policy") for event in events),
             "places": self._places([*why, *(row.get("at", "") for row in rows)], seen),
             "rows": rows,
             "focus": _focus(rows),
@@ -132,8 +133,7 @@ class Sheet:
 
     def _places(self, texts: Sequence[str], seen: Seen) -> dict[str, Any]:
         """The code around each place that these name, as `shop.py:30`: of files only that the app was seen in."""
-        sources = [event["source"].rpartition(":")[0] for event in self.events if event["lane"] == "handler" and event["source"]]
-        files = {Path(path).name: path for path in [*sources, *seen.files]}
+        files = {**files_of(self.events), **{Path(path).name: path for path in seen.files}}
         found = [(name, number) for text in texts for name, number in _PLACE.findall(text) if name in files]
         code = {f"{name}:{number}": excerpt(f"{files[name]}:{number}") or {} for name, number in found}
         return {place: {**each, "path": _importable(each["path"])} for place, each in code.items()}
@@ -238,9 +238,9 @@ def _meanwhile(gap: dict[str, Any], state: dict[str, Any], seen: Seen) -> str:
         return str(state["at"])
     if state.get("handler") not in ("works", "cancelled"):
         return ""
-    during = {each.at: each.during(gap["t"], gap["t"] + gap["gap"]) for each in seen.blocked if each.at}
-    at = max(during, key=lambda at: during[at], default="")
-    return at if at and during[at] > 0 else ""
+    during = [(each.during(gap["t"], gap["t"] + gap["gap"]), each.at) for each in seen.blocked if each.at]
+    longest, at = max(during, default=(0.0, ""))
+    return at if longest > 0 else ""
 
 
 def _importable(path: str) -> str:

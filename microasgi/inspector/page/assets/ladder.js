@@ -158,7 +158,7 @@ function heading(timeline, scale, linked) {
     "div", { class: "heading" },
     element("h2", {}, element("code", {}, ...marked(timeline.title)), ` on ${timeline.server}`),
     element("p", { class: "sum" }, ...marked(timeline.sum)),
-    ...(timeline.reasons ?? []).map((reason) => element("p", { class: "reason" }, ...marked(reason, linked))),
+    ...(timeline.reasons ?? []).map((reason) => element("p", { class: timeline.meant ? "reason meant" : "reason" }, ...marked(reason, linked))),
     bar(timeline, scale),
   );
 }
