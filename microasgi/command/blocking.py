@@ -53,7 +53,9 @@ class Lookout:
             return
         now, before = time.perf_counter(), self._looked
         self._looked = now
-        held_up = now - before >= BLOCKED  # nor had this thread a turn: the timer knows better
+        held_up = now - before >= BLOCKED  # nor had any thread a turn, also not to ask: the timer knows better
+        if held_up:
+            self._write({"blocked": [1000 * before, 1000 * now, "", "", True]})
         for silence in self._beats.silences():
             if silence.ended is None or silence.ended >= before:
                 each = silence.shown(0.0)
@@ -81,9 +83,10 @@ class Blockages:
 
         :param held_up: whether nobody could look meanwhile: the timer could
         """
-        if self._since is not None and began <= self._since + 1000 * BLOCKED <= ended and (held_up or not at) and self._stood():
+        written = self._since is not None and began <= self._since + 1000 * BLOCKED  # and before this was: its text was read first
+        if written and (held_up or not at) and self._stood():
             at, caller = self._stood(), ""
-        if self._since is not None and ended >= self._since:
+        if written:
             self._since = None
         before = self._found.get(int(began))
         if before is not None and before.at and (held_up or not at):

@@ -95,8 +95,9 @@ class Reports:
         before, since = 0, time.monotonic()
         while True:
             asked = self._asked.wait(QUIET)
+            if asked:  # else it may have come just now, and is for the next turn
+                self._asked.clear()
             self._lookout.look()
-            self._asked.clear()
             times, count = self._times, len(self._events)
             if asked or count == before or time.monotonic() - since > LATEST:
                 for _ in range(count):

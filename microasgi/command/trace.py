@@ -191,7 +191,8 @@ def shown(events: Sequence[Shown], style: Style, seen: Seen = NOTHING_SEEN, *, a
     """
     told = [summary(events), *reasons(_to_the_end(events), story(events), seen), *findings(events)]
     if not answers:
-        stood = f"it stands in `{seen.blocked[-1].at}`, and lets no other thread of Python's run" if seen.blocked else "nobody knows why"
+        at = next((each.at for each in reversed(seen.blocked) if each.at), "")
+        stood = f"it stands in `{at}`, and lets no other thread of Python's run" if at else "nobody knows why"
         told = [f"*The app's process doesn't answer*: {stood}. What has happened in it meanwhile isn't known."]
     return "\n".join([ladder(timeline(events), style), *(sentences(each, style) for each in told)])
 

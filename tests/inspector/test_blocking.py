@@ -1,6 +1,8 @@
 """An app that blocks its event loop, as `microasgi trace` tells of it: by the line, also from within a call of C."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,6 +123,40 @@ def test_the_timer_is_believed_of_the_loops_thread_only() -> None:
     assert still.ended - still.began >= 1000 * BLOCKED
     found.take(still.began - 9, still.ended, "")
     assert [(each.began, each.ended, each.at) for each in found.until(9.0)] == [(still.began - 9, still.ended, still.at)]
+
+
+ASKS_MEANWHILE = """
+import io, os, threading, time
+import anyio
+from microasgi.command.hosted import Reports
+
+class Out(io.FileIO):
+    def write(self, data):
+        if b'"blocked"' in data and not told:
+            told.append(data)
+            reports.ask()
+        if b'"asked"' in data:
+            os._exit(0)
+        return super().write(data)
+
+async def main():
+    reports.meet()
+    await anyio.sleep(0.2)
+    time.sleep(0.5)
+    await anyio.sleep(5)
+
+told = []
+reports = Reports(Out(os.devnull, "w"))
+threading.Thread(target=reports.run, daemon=True).start()
+anyio.run(main)
+os._exit(1)
+"""
+
+
+def test_who_asks_while_it_looks_is_answered() -> None:
+    """However the question falls: it isn't lost between two turns of the thread that reports."""
+    done = subprocess.run([sys.executable, "-c", ASKS_MEANWHILE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_asterisk_of_code_is_no_mark() -> None:
