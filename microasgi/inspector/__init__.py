@@ -11,7 +11,7 @@ plain data, so nothing in this folder knows the server.
     states.py    what is known at one moment; news.py: how the news of a departure travels
     timeline.py  events in rows: what happened between, what was the same again, what was known then
     summary.py   all of it in three sentences
-    reasons.py   why a handler hasn't stopped, from course.py: what became of the news, task by task; enclosing.py: which statement holds it off
+    reasons.py   why a handler hasn't stopped, from course.py: what became of the news, task by task; enclosing.py: what holds it off
     findings.py  what was found against the rules of ASGI
     ladder.py    rows as text
     exports.py   events for other programs: JSON lines, Perfetto; har.py HAR
