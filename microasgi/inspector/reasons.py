@@ -92,8 +92,8 @@ def _blocks(news: Course, left: float, heard: float, seen: Seen) -> Iterator[str
     place = max(places, key=lambda each: each.during(news.since, until), default=None)
     if place is None:
         yield (
-            f"*It blocks the event loop*: it was at work for {span(news.computed)} without an await. In which line was not seen; once "
-            f"more, it may be. {MEANWHILE} {CURE}"
+            f"*It blocks the event loop*: it was at work for {span(news.computed)} without an await. In which line was not seen. If it "
+            f"isn't once more, it is in C code that lets no other thread run: `microasgi trace` sees that, too. {MEANWHILE} {CURE}"
         )
     else:
         yield f"*It blocks the event loop*, which stood in `{place.at}`{_called(place)} for {span(news.computed)}. {MEANWHILE} {CURE}"
