@@ -45,7 +45,7 @@ async def pid(request: Request) -> str:
 
 @routes.get("/slow")
 async def slow(request: Request) -> str:
-    print("slow in", os.getpid(), flush=True)
+    sys.stdout.write(f"slow in {os.getpid()}\\n")  # in one piece: other workers write there, too
     await anyio.sleep(float(request.query_params.get("seconds", "0.3")))
     return str(os.getpid())
 
@@ -196,7 +196,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(server: Run
     """What another worker does goes on, and there are as many as before."""
     both = settled(server, 2)
     with server.connect() as sock:
-        said = len(re.findall(r"^slow in", server.stdout, re.MULTILINE))
+        said = len(re.findall(r"^slow in \d+\n", server.stdout, re.MULTILINE))
         sock.sendall(b"GET /slow HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         until(lambda: len(re.findall(r"^slow in \d+\n", server.stdout, re.MULTILINE)) > said, "it has begun")
         (victim,) = {*both} - {int(server.stdout.split()[-1])}
