@@ -18,7 +18,7 @@ class Call:
     """One call of the app: the task of one request, and the `receive` and `send` it is given.
 
     app: what is called.
-    task: what the transport runs this call in; kept here because asyncio itself holds its tasks only weakly.
+    task: what the transport runs this call in, once it is started; kept here because asyncio itself holds its tasks only weakly.
     began: when the request did, by the server's clock.
     listeners: how many wait in `receive()`; when the client has left, how many did then.
     begun: whether `run` has begun. A task that is cancelled before never will.
@@ -34,7 +34,10 @@ class Call:
         running, transport = connection.running, connection.transport
         self.began, self.app = running.clock(), running.app
         self.scope = exchange.scope(transport.client, transport.server, running.config.root_path, running.state.copy())
-        self.task: Cancellable = transport.spawn(self.run)
+
+    def start(self, *, at_once: bool) -> None:
+        """Begin, in this turn of the loop if that can be. Raises what the loop raises if it makes no task; then nothing has begun."""
+        self.task: Cancellable = self._connection.transport.spawn(self.run, at_once=at_once)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.exchange!r}{'' if self.begun else ', not begun'}>"

@@ -91,7 +91,7 @@ class Connection:
         protocol = self.protocol
         try:
             if protocol.receive_bytes(data):
-                self._begin()
+                self._begin(at_once=True)
             elif self.call is not None:
                 self.reply(self.call)
             elif protocol.exchange is not None:  # the rest of a body that the app didn't want
@@ -158,7 +158,7 @@ class Connection:
 
     # What follows from it.
 
-    def _begin(self) -> None:
+    def _begin(self, *, at_once: bool) -> None:
         exchange = self.protocol.exchange
         assert exchange is not None
         running = self.running
@@ -166,15 +166,17 @@ class Connection:
         if running.choosy and not running.admits():
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "too many requests at once"))
             return
+        self.call = call = self.call_class(self, exchange)
+        running.calls.add(call)
+        if running.choosy:
+            running.has_begun(call)
         try:
-            self.call = call = self.call_class(self, exchange)
+            call.start(at_once=at_once)
         except Exception as error:  # of the loop, or of somebody's task factory. Those behind it would fare no better
+            running.calls.discard(call)
+            self.call = None
             logs.call_failed(exchange, error)
             self.refuse(Refusal(SERVICE_UNAVAILABLE, "no task could be made"))
-        else:
-            running.calls.add(call)
-            if running.choosy:
-                running.has_begun(call)
 
     def reply(self, call: Called) -> None:
         """Something has arrived, or the client takes bytes again: say what is to be said at once, and whoever waits looks."""
@@ -215,7 +217,7 @@ class Connection:
             self.refuse(refusal)
             return
         if following is REQUEST and (self._input is not ENDED or self._is_whole()):
-            self._begin()
+            self._begin(at_once=False)  # or pipelined requests would begin inside each other
         elif (wait := _NEXT.get(following)) is not None and self._input is not ENDED:
             if self.wait is not wait:
                 self.wait_for(wait)

@@ -23,10 +23,11 @@ async def send_to_nobody(message: Message, call: Called, running: RunningServer)
     exchange = call.exchange
     if exchange.attended or call not in running.calls:
         raise ClientDisconnected(exchange.why_gone)
+    await checkpoint()  # behind which the call is a task, even if it has only just begun
     if message.get("more_body", False) and not exchange.handed_over and not exchange.told and not _is_told_elsewhere(call):
         exchange.cancelled = True
         call.cancel()
-    await checkpoint()
+        await checkpoint()
 
 
 def _is_told_elsewhere(call: Called) -> bool:

@@ -24,7 +24,7 @@ READING_PATH = [
     *(ROOT / "microasgi" / f"{name}.py" for name in FRAMEWORK),
     *PROMISE,
 ]
-READING_PATH_LINES = 3156
+READING_PATH_LINES = 3166
 """Their sum, to be lowered by whoever shortens one of them."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import traceback
 import types
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -151,3 +152,26 @@ async def test_an_eager_task_that_is_cancelled_at_once_is_forgotten() -> None:
             await client.send(GET)
             served.stop.set()
             await within(served.ended, 2)
+
+
+async def test_a_request_begins_in_the_turn_in_which_it_came() -> None:
+    """From Python 3.12 on, in a task and a context of its own; but pipelined ones, however many, don't begin inside each other."""
+    nested: list[int] = []
+    tasks: set[asyncio.Task[Any] | None] = set()
+    variable = ContextVar("variable", default="fresh")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names = [frame.name for frame in traceback.extract_stack()]
+        nested.append(names.count("received") + names.count("completed"))
+        tasks.add(asyncio.current_task())
+        assert variable.get() == "fresh"
+        variable.set("used")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async with serving(app, lifespan="off", access_log=False) as served, await served.connect() as client:
+        await client.send(GET * 300)
+        for _ in range(300):
+            assert (await client.response()).status == 200
+    assert nested == [int(sys.version_info >= (3, 12))] + [0] * 299
+    assert len(tasks) == 300

@@ -62,8 +62,10 @@ class Transport(Protocol):
     def resume_reading(self) -> None:
         """Read again. Idempotent."""
 
-    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Cancellable:
-        """Run it in a task of its own, in a fresh context, from the next turn on. The caller keeps what this returns until `run` has ended.
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]], *, at_once: bool) -> Cancellable:
+        """Run it in a task of its own, in a fresh context. The caller keeps what this returns until `run` has ended.
+
+        It begins in the next turn of the loop; or `at_once`, before this returns, where the loop can do that, which costs less.
 
         Raises what the loop raises if it makes no task; then `run` was not called.
         """

@@ -156,7 +156,7 @@ class SocketTransport:
             self._reactor.watch(self._socket, self._events, events, self)
             self._events = events
 
-    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> anyio.CancelScope:
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]], *, at_once: bool) -> anyio.CancelScope:
         return self._reactor.tasks.spawn(run)
 
     def unsent(self) -> int:

@@ -13,7 +13,7 @@ departure, too. Where reading is paused, a FIN is still seen, but a close_notify
 """
 
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from microasgi_server import logs
 from microasgi_server.certificates import Identity, words
 from microasgi_server.presence import CLIENT_CLOSED_REQUEST
-from microasgi_server.transports import Cancellable, Served, Transport
+from microasgi_server.transports import Served, Transport
 from microasgi_server.transports.tls_session import session
 
 RECORD = 16 * 1024
@@ -125,7 +125,7 @@ class TLSTransport:
         self.paused = False
         self.client = below.client
         self.server = below.server
-        self.spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], Cancellable] = below.spawn
+        self.spawn = below.spawn
         self.connection = connection_class(self)
 
     def __repr__(self) -> str:
