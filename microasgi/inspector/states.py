@@ -16,7 +16,7 @@ class State:
     handler: `` before its call, `works`, `waits`, `cancelled` or `ended`.
     at, chain: where it waits, and through which of its functions.
     waits_for: what the server waits for.
-    done: whether the last byte of the response was handed over.
+    done: whether the last byte of the response was handed over, as far as the app has said so or the client has left with all of it.
     gone: whether the client has left.
     """
 
@@ -46,7 +46,7 @@ def following(state: State, kind: tuple[str, str], facts: dict[str, Any]) -> Sta
     """What is known after an event."""
     match kind:
         case ("client", "close"):
-            return replace(state, gone=True)
+            return replace(state, gone=True, done=state.done or facts.get("whole", False))
         case ("wire", "open" | "drained"):
             return replace(state, wire="open")
         case ("wire", "congested"):

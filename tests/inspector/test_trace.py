@@ -116,6 +116,31 @@ def test_garbage_is_collected_as_where_it_is_served(trace: Run, tmp_path: Path) 
     assert bytes.fromhex(body).decode() == f"True {Limits().collect[0]}"
 
 
+TOLD = """
+import anyio
+from microasgi import Router, StreamingResponse
+
+routes = Router()
+
+@routes.get("/")
+async def home(request):
+    async def made():
+        yield b"hello"
+        await anyio.sleep(0.1)
+
+    return StreamingResponse(made(), headers={"content-length": "5"})
+"""
+
+
+def test_who_leaves_with_all_that_was_told_of_leaves_nobody_at_work(trace: Run, tmp_path: Path) -> None:
+    """The client has the response's last byte; that the app goes on is no work for nobody, and nothing is cancelled."""
+    (tmp_path / "told.py").write_text(TOLD)
+    code, out, _ = trace("told:routes", "GET", "/", "--app-dir", str(tmp_path))
+    assert code == 0
+    assert "for nobody" not in out
+    assert normal(" ".join(out.splitlines()[-2:])).endswith("with all of its response, 200: nothing was cancelled.")
+
+
 def test_a_handler_that_works_on_is_an_exit_code(trace: Run) -> None:
     """3, when patience is over; one that blocks its loop can't hold the command up."""
     code, out, _ = trace("shop:routes", "GET", "/compute", "--leave-after", "100ms", "--patience", "600ms", "--ascii")
