@@ -105,12 +105,18 @@ def check_template(path: str, parts: Iterable[tuple[str, str | None, str]], conv
         if "{" in literal or "}" in literal:
             raise ValueError(f"path {path!r} has a brace that belongs to no parameter; those look like {{name}} or {{name:int}}")
         if kind not in converters:
-            near = get_close_matches(kind, converters, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"no converter {kind!r} in path {path!r}; {hint}there are {', '.join(converters)}")
+            raise ValueError(f"no converter {kind!r} in path {path!r}; {_meant(name, kind, converters)}")
         if name in names:
             raise ValueError(f"parameter {name!r} stands twice in path {path!r}")
         names.add(name)
+
+
+def _meant(name: str | None, kind: str, converters: Collection[str]) -> str:
+    """What to write instead of a converter that there isn't. `{int:id}` has Flask's and Sanic's order."""
+    if name in converters:
+        return f"the name comes first: write {{{kind}:{name}}}"
+    near = get_close_matches(kind, converters, 1)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}there are {', '.join(converters)}"
 
 
 def check_options(options: Iterable[str], known: Collection[str]) -> None:
@@ -157,7 +163,8 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
         events = ", or EventStream(function()) for Events" if inspect.isasyncgenfunction(endpoint) else ""
         written = f"put that into a function, and return StreamingResponse(function()){events}"
         raise TypeError(f"handler {name} yields, and a handler returns: {written}")
-    _check_arguments(endpoint, 1, f"handler {name}", "with one argument, the request", _in_path(endpoint, parameters))
+    how = "with one argument, the request"
+    _check_arguments(endpoint, ["request"], f"handler {name}", how, _in_path(endpoint, parameters))
     first = next(iter(_parameters(endpoint)), None)
     if first in parameters:
         raise TypeError(
@@ -180,7 +187,8 @@ def check_exception_handler(key: Any, handler: Any) -> None:
         check_status(key)
     if not callable(handler):
         raise TypeError(f"an exception handler is a function that takes the request and the exception, not {name_of(handler)}")
-    _check_arguments(handler, 2, f"exception handler {name_of(handler)}", "with two arguments, the request and the exception")
+    how = "with two arguments, the request and the exception"
+    _check_arguments(handler, ["request", "error"], f"exception handler {name_of(handler)}", how)
 
 
 def check_middleware_function(function: Any) -> None:
@@ -190,7 +198,7 @@ def check_middleware_function(function: Any) -> None:
         form = ": write @routes.middleware, without parentheses" if isinstance(function, str) else ""
         other = form or "; classes and other ASGI middleware go into Router(middleware=[…])"
         raise TypeError(f"middleware is an async function of the request and call_next, not {name}{other}")
-    _check_arguments(function, 2, f"middleware {name}", "with two arguments, the request and call_next")
+    _check_arguments(function, ["request", "call_next"], f"middleware {name}", "with two arguments, the request and call_next")
 
 
 def check_parts(routes: Any, middleware: Any, exception_handlers: Any) -> None:
@@ -219,7 +227,8 @@ def check_app(app: Any) -> None:
         raise TypeError(f"a mount or middleware needs an ASGI app, not {_shown(app)}{routes}")
     hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if _takes(app, 2) else ""
     hint = "; it is a class: is an instance of it meant?" if isinstance(app, type) else hint
-    _check_arguments(app, 3, f"the app {name_of(app)}", "with three arguments, scope, receive and send", hint)
+    how = "with three arguments, scope, receive and send"
+    _check_arguments(app, ["scope", "receive", "send"], f"the app {name_of(app)}", how, hint)
 
 
 def check_lifespan(lifespan: Any) -> None:
@@ -236,7 +245,7 @@ def check_lifespan(lifespan: Any) -> None:
         raise TypeError(
             f"lifespan {name} gives no async context manager; write @contextlib.asynccontextmanager above an async def that yields"
         )
-    _check_arguments(lifespan, 1, f"lifespan {name}", "with one argument, the Router")
+    _check_arguments(lifespan, ["router"], f"lifespan {name}", "with one argument, the Router")
 
 
 def check_state(state: Any) -> Mapping[str, Any]:
@@ -274,13 +283,16 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     return list(signature.parameters) if signature is not None else []
 
 
-def _check_arguments(function: Callable[..., Any], count: int, what: str, how: str, hint: str = "") -> None:
+def _check_arguments(function: Callable[..., Any], names: list[str], what: str, how: str, hint: str = "") -> None:
+    """It can be called with as many arguments as there are names, which are the usual ones."""
     signature = _signature(function)
     if signature is None:
         return
     try:
-        signature.bind(*[None] * count)
+        signature.bind(*names)
     except TypeError as error:
         shown = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
         told = signature.replace(parameters=shown, return_annotation=signature.empty)
-        raise TypeError(f"{what}{told} must be callable {how}: {error}{hint}") from None
+        # Who takes nothing is told what to write: "too many arguments" is how its caller sees it.
+        written = hint or ("" if shown else f"; write {name_of(function)}({', '.join(names)})")
+        raise TypeError(f"{what}{told} must be callable {how}{f': {error}' if shown else ''}{written}") from None

@@ -10,7 +10,7 @@ its client leaves in the middle of it, nobody gets it. Its files are closed then
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
-from typing import Any, NoReturn, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypedDict
 from urllib.parse import parse_qsl
 
 from anyio import CancelScope, to_thread
@@ -89,6 +89,21 @@ class FormReading:
         if form is not None:
             with CancelScope(shield=True):
                 await form.close()
+
+    if not TYPE_CHECKING:  # to type checkers it is an error already
+
+        def __getitem__(self, name):
+            raise TypeError(f"the form has yet to be read: write (await request.form())[{name!r}]")
+
+        def __iter__(self, *_):
+            raise TypeError("the form has yet to be read: write await request.form()")
+
+        __contains__ = __iter__
+
+        def __getattr__(self, name):
+            if hasattr(FormData, name):
+                raise AttributeError(f"the form has yet to be read: write (await request.form()).{name}", name=name, obj=self)
+            return object.__getattribute__(self, name)  # raises what there is to raise
 
     async def _read(self) -> FormData:
         form = self._keeper.form

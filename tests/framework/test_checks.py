@@ -118,7 +118,7 @@ def yields_plainly(request: Request) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
-        (no_arguments, "handler no_arguments() must be callable with one argument, the request: too many positional arguments"),
+        (no_arguments, "handler no_arguments() must be callable with one argument, the request; write no_arguments(request)"),
         (by_name, "handler by_name is called with the request, which it names 'id', like a parameter of its path; write by_name(request)"),
         (by_name_too, "missing a required argument: 'id'; a path's parameters are in request.path_params['id']"),
         (yields, "yields, and a handler returns: put that into a function, and return StreamingResponse(function()), or EventStream("),
@@ -235,7 +235,7 @@ async def without_router() -> AsyncIterator[None]:
         (bare, "lifespan bare gives no async context manager; write @contextlib.asynccontextmanager above an async def that yields"),
         (awaited, "lifespan awaited gives no async context manager"),
         (plain, "lifespan plain gives no async context manager"),
-        (without_router, "lifespan without_router() must be callable with one argument, the Router"),
+        (without_router, "lifespan without_router() must be callable with one argument, the Router; write without_router(router)"),
         (right(Router()), "write it without calling it"),
         ("lifespan", "a lifespan is a function that gives an async context manager, not 'lifespan' (str)"),
     ],

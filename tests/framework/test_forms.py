@@ -2,8 +2,10 @@
 
 import gc
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,30 @@ async def test_a_limit_that_there_is_not() -> None:
     """A limit's name that is written wrong is a mistake, which is told with the right ones."""
     with pytest.raises(TypeError, match="a form has no limit 'max_file'; there are max_files, max_fields"):
         await posted(b"", max_file=1)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "words"),
+    [
+        (lambda form: form["photo"], TypeError, "the form has yet to be read: write (await request.form())['photo']"),
+        (lambda form: form.get("photo"), AttributeError, "the form has yet to be read: write (await request.form()).get"),
+        (lambda form: "photo" in form, TypeError, "write await request.form()"),
+        (list, TypeError, "write await request.form()"),
+        (lambda form: form.nothing, AttributeError, "'FormReading' object has no attribute 'nothing'"),
+    ],
+)
+async def test_a_form_that_nobody_awaited(use: Callable[[Any], Any], error: type[Exception], words: str) -> None:
+    """Who forgets the await is told where it belongs."""
+    routes = Router()
+
+    @routes.post("/")
+    async def handler(request: Request) -> str:
+        with pytest.raises(error, match=re.escape(words)):
+            use(request.form())
+        return "told"
+
+    async with Client(routes) as client:
+        assert (await client.post("/", content=b"a=b", headers={"content-type": URLENCODED})).text == "told"
 
 
 async def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,8 @@ async def test_head_has_no_body_on_the_wire() -> None:
         ("", "a path starts with a slash"),
         ("/{id:itn}", "no converter 'itn' in path '/{id:itn}'; did you mean 'int'?"),
         ("/{id:decimal}", "no converter 'decimal'"),
+        ("/{int:id}", "no converter 'id' in path '/{int:id}'; the name comes first: write {id:int}"),
+        ("/{str:uid}", "write {uid:str}"),
         ("/{a}/{a}", "parameter 'a' stands twice"),
         ("/{a", "has a brace that belongs to no parameter"),
         ("/a}", "has a brace that belongs to no parameter"),
