@@ -12,34 +12,14 @@ Run it with `microasgi serve module:routes` or `microasgi.run(routes)`, or on an
 order: `routing`, `promise/visit`, `requests`, `responses`.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
-
-from microasgi.addresses import URL, Address
-from microasgi.around import CallNext, NextResponse
-from microasgi.background import BackgroundTask
-from microasgi.conversing import WebSocketRoute
-from microasgi.datastructures import Headers, MutableHeaders, QueryParams, State
-from microasgi.events import Event, EventStream
-from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketDisconnect, WebSocketException
-from microasgi.forms import FormData
-from microasgi.middleware import Middleware
-from microasgi.mounting import Mount
-from microasgi.reach import RouteWarning
-from microasgi.redirects import RedirectResponse
-from microasgi.requests import Request
-from microasgi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from microasgi.routes import Route
-from microasgi.routing import Router
-from microasgi.streaming import StreamingResponse
-from microasgi.uploads import UploadFile
-from microasgi.urls import NoMatchFound
-from microasgi.websockets import WebSocket
-from microasgi.wrapping import CancelOnDisconnect
 
 if TYPE_CHECKING:
     from microasgi.command.serve import run
+    from microasgi.public import *  # noqa: F403
 
-__all__ = [
+__all__ = [  # noqa: F405
     "URL",
     "Address",
     "BackgroundTask",
@@ -76,11 +56,31 @@ __all__ = [
     "run",
 ]
 
+_ELSEWHERE = {
+    **dict.fromkeys(("TestClient", "Client", "AsyncClient"), "from microasgi.testing import Client"),
+    **dict.fromkeys(("FastAPI", "Starlette", "APIRouter", "App"), "from microasgi import Router"),
+    "FileResponse": "from microasgi.files import FileResponse",
+    "StaticFiles": "from microasgi.files import StaticFiles",
+}
+"""What others have here, and what to write instead."""
+
 
 def __getattr__(name: str) -> Any:
-    """`run` needs the server; whoever has another one doesn't load it."""
+    """The public names, once one of them is asked for; and `run`, which needs the server: whoever has another one doesn't load it."""
     if name == "run":
         from microasgi.command.serve import run
 
         return run
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in __all__:
+        from microasgi import public
+
+        globals().update({each: getattr(public, each) for each in public.__all__})
+        return globals()[name]
+    if name in _ELSEWHERE:  # an ImportError: of any other, `from microasgi import …` makes a sentence of its own
+        raise ImportError(f"microasgi has no {name!r}; write {_ELSEWHERE[name]}", name=__name__)
+    # With these two, Python itself asks whether another name was meant.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

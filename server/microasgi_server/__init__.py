@@ -9,18 +9,13 @@ To learn how it works, read in this order: `http1`, `connection`, `call`, `trans
 Beside them lie rooms of their own: `websocket`, `transports.tls`, `proxies`, `workers`, `command`.
 """
 
-from microasgi_server.certificates import Certificates
-from microasgi_server.command.run import run
-from microasgi_server.config import Config
-from microasgi_server.errors import AppError, ClientDisconnected, ServerError, ShutdownError, StartupError, TargetError
-from microasgi_server.http1.limits import Limits
-from microasgi_server.noted import request_id
-from microasgi_server.proxies.headers import ProxyHeaders
-from microasgi_server.proxies.hosts import AllowedHosts
-from microasgi_server.server import serve
-from microasgi_server.stats import Stats, stats
+import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
+if TYPE_CHECKING:
+    from microasgi_server.public import *  # noqa: F403
+
+__all__ = [  # noqa: F405
     "AllowedHosts",
     "AppError",
     "Certificates",
@@ -38,3 +33,18 @@ __all__ = [
     "serve",
     "stats",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, once one of them is asked for."""
+    if name in __all__:
+        from microasgi_server import public
+
+        globals().update({each: getattr(public, each) for each in __all__})
+        return globals()[name]
+    # With these two, Python itself asks whether another name was meant.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from microasgi_server import identity
 from microasgi_server.asgi import ASGIApp
+from microasgi_server.counting import stats
 from microasgi_server.errors import StartupError
-from microasgi_server.stats import stats
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

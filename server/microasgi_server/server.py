@@ -19,13 +19,13 @@ from microasgi_server.asgi import ASGIApp
 from microasgi_server.certificates import Certificates, certificates_of
 from microasgi_server.config import Config
 from microasgi_server.connection import Connection
+from microasgi_server.counting import registered
 from microasgi_server.lifespan import running_lifespan
 from microasgi_server.listening import announce, borrowed_sockets, bound_sockets
 from microasgi_server.patience import watch
 from microasgi_server.running import RunningServer
 from microasgi_server.secured import connections
 from microasgi_server.shutdown import end, finish, leaving_behind, report, until_any
-from microasgi_server.stats import registered
 from microasgi_server.transports import asyncio as asyncio_transport
 from microasgi_server.transports import sockets as sockets_transport
 

@@ -668,10 +668,16 @@ def test_ctrl_c_during_the_import_is_no_traceback(app_dir: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_ctrl_c_while_the_command_is_imported_is_no_traceback(app_dir: Path) -> None:
-    """Not even a Ctrl+C that comes before the command can read its options shows one."""
-    (app_dir / "argparse.py").write_text(INTERRUPTED)  # found before Python's own
-    done = run(app_dir, "serve", "main:routes")
+@pytest.mark.parametrize(
+    "command",
+    [("-m", "microasgi"), ("-m", "microasgi_server"), ("-c", "from microasgi.__main__ import main; main()")],
+    ids=["microasgi", "microasgi_server", "console script"],
+)
+@pytest.mark.parametrize("module", ["anyio", "argparse"])
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(app_dir: Path, module: str, command: tuple[str, str]) -> None:
+    """Not even a Ctrl+C that comes before the command can read its options shows one, nor while our packages are imported."""
+    (app_dir / f"{module}.py").write_text(INTERRUPTED)  # found before the real one
+    done = end(app_dir, *command, "serve", "main:routes")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 

@@ -20,10 +20,10 @@ from microasgi_server.accepting import LATER
 from microasgi_server.asgi import ASGIApp
 from microasgi_server.command.levels import explained
 from microasgi_server.config import Config
+from microasgi_server.counting import stats
 from microasgi_server.errors import ShutdownError, StartupError
 from microasgi_server.log_stream import let_out
 from microasgi_server.signals import Shared, run_until_signal
-from microasgi_server.stats import stats
 from microasgi_server.workers.channel import TERMINAL, Assignment, Surroundings, Word, be_told, say
 from microasgi_server.workers.orphans import die_with
 from microasgi_server.workers.wear import Wear
