@@ -140,12 +140,17 @@ class Lifespan:
         if self._stage is SERVING:
             self.broken.set()
 
-    async def startup(self) -> None:
+    async def startup(self, long: float = 2.0) -> None:
         """Wait until the app has started.
 
+        :param long: seconds after which whoever watches is told what this is waiting for
         :raises StartupError: it said that it failed, or it raised and `lifespan` is `on`
         """
-        await self._changed.wait_until(lambda: self._stage is not STARTING)
+        with anyio.move_on_after(long):
+            await self._changed.wait_until(lambda: self._stage is not STARTING)
+        if self._stage is STARTING:
+            logger.info("Waiting for the app's startup")
+            await self._changed.wait_until(lambda: self._stage is not STARTING)
         if self._refusal:
             raise StartupError(self._refusal)
 

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from microasgi_server import Config, Limits, ServerError, StartupError, serve
+from microasgi_server.lifespan import Lifespan
 
 from tests.conftest import LOOPS
 from tests.harness import GET, access_lines, eventually, fails_in_the_end, loud_lines, refuses_connections, serving, within
@@ -191,6 +192,32 @@ async def test_a_lifespan_that_must_work_and_raises(error: Exception) -> None:
 
     with pytest.raises(StartupError, match=type(error).__name__):
         await serve(app, Config(port=0, lifespan="on"))
+
+
+@pytest.mark.anyio
+async def test_a_startup_that_takes_long_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever watches learns, once, what it is that takes its time; of one that is quick there is nothing to tell."""
+    caplog.set_level("INFO")
+    go_on, told = anyio.Event(), "Waiting for the app's startup"
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await Recorder().lifespan(scope, receive, send)
+
+    lifespan = Lifespan(slow, "on", {})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lifespan.run)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(lifespan.startup, 0)
+                await eventually(lambda: told in caplog.messages)
+                go_on.set()
+            await lifespan.shutdown()
+    assert caplog.messages.count(told) == 1
+    caplog.clear()
+    async with serving(Recorder()) as served:
+        await assert_serves(served)
+    assert told not in caplog.messages
 
 
 @pytest.mark.anyio
