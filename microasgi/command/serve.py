@@ -64,7 +64,8 @@ def run(
     :param started: called with the bound addresses, as in `["http://127.0.0.1:8000"]`, once the server accepts
     :param options: fields of `microasgi_server.Config`, instead of those in `config`
     :raises microasgi_server.TargetError: there is no such app
-    :raises microasgi_server.StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises microasgi_server.StartupError: the loop isn't installed, the address can't be bound, the app's startup failed; uncaught, it is
+        one line and exit code 1
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     :raises KeyboardInterrupt: Ctrl+C came before the server accepted

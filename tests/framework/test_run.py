@@ -1,5 +1,6 @@
 """`run`, of the framework and of the server: all that a command can be given, from a program."""
 
+import pickle
 import re
 import socket
 import sys
@@ -36,6 +37,16 @@ microasgi.run(main.make_list, factory=True, port=0, started=ask)
 microasgi.run(main.bare, microasgi_server.Config(access_log=False), port=0, cancel_on_disconnect=True, started=ask)
 for target in ("main:bare", main.bare, main.routes):
     microasgi_server.run(target, port=0, started=ask)
+"""
+
+INTERRUPT = "interrupt = lambda _: os.kill(os.getpid(), signal.SIGINT)"
+
+ENDS_BADLY = """
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "too late"})
 """
 
 
@@ -132,6 +143,35 @@ def test_a_port_in_use_is_an_error(run: Callable[..., None], here: Path) -> None
     """What the command says in a line, a program can catch, also one that had its options in a `Config`."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StartupError, match="the port is in use"):
         run("main:bare", Config(port=taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("module", ["microasgi", "microasgi_server"])
+def test_what_nobody_catches_is_one_line(module: str, here: Path) -> None:
+    """A program whose server can't start, or fails in the end, says why in a line, and its exit code is 1, as the command's."""
+    (here / "broken.py").write_text("raise LookupError('no settings')")
+    (here / "ends.py").write_text(ENDS_BADLY)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for call, words in {
+            f"run(main.bare, port={taken.getsockname()[1]})": "the port is in use",
+            "run('main:no')": "module 'main' has no attribute 'no'",
+            "run('broken:app')": "; log_level='debug' shows more",
+            "run('main:bare', loop='uvloop', spare_worker=True)": "spare_worker needs workers",
+            "run('ends:app', port=0, started=interrupt)": "the app's shutdown failed: too late",
+        }.items():
+            done = script(here, f"import os, signal, main, {module}\n{INTERRUPT}\n{module}.{call}")
+            lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO: ", "ERROR: "))]
+            assert (done.returncode, len(lines)) == (1, 1), done.stderr
+            assert lines[0].startswith("error: ")
+            assert words in lines[0]
+
+
+@each_run
+def test_what_a_program_catches_may_be_handed_on(run: Callable[..., None], here: Path) -> None:
+    """It keeps its class and its text on the way to another process, and is an Exception to who catches all."""
+    with pytest.raises(Exception, match="no attribute 'no'") as caught:
+        run("main:no")
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copied), str(copied)) == (TargetError, str(caught.value))
 
 
 @each_run

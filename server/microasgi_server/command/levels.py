@@ -42,11 +42,14 @@ def set_up_logging(level: str | None, loggers: Sequence[str], written: str = "te
         logging.getLogger(name).setLevel(LEVELS["info" if level is None else level])
 
 
-def explained(error: ServerError) -> str:
-    """What ended a server, in one line. Where the app's own code is behind it, the log has more at the level debug."""
+def explained(error: ServerError, debug: str = "--log-level debug") -> str:
+    """What ended a server, in one line. Where the app's own code is behind it, the log has more at the level debug.
+
+    :param debug: how that is asked for
+    """
     if error.__cause__ is None or not isinstance(error, TargetError):
         return str(error)
     logger = logging.getLogger(LOGGER)
     logger.debug("Where it comes from:", exc_info=error.__cause__)
     # The level is 0 in a command that doesn't serve.
-    return f"{error}; --log-level debug shows more" if logger.level > logging.DEBUG else str(error)
+    return f"{error}; {debug} shows more" if logger.level > logging.DEBUG else str(error)

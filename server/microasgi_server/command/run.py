@@ -1,7 +1,8 @@
 """`run`: what the command does, for a program."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import partial
@@ -9,11 +10,11 @@ from typing import Any
 
 from microasgi_server.access import usual
 from microasgi_server.asgi import ASGIApp
-from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, set_up_logging
+from microasgi_server.command.levels import LOG_FORMAT, LOG_LEVEL, LOGGER, explained, set_up_logging
 from microasgi_server.command.log_config import configure
 from microasgi_server.command.targets import load_app
 from microasgi_server.config import Config
-from microasgi_server.errors import OptionError, TargetError
+from microasgi_server.errors import OptionError, ShutdownError, StartupError, TargetError
 from microasgi_server.inherited import handed_over
 from microasgi_server.options import LIMITS
 from microasgi_server.signals import demand_loop, run_until_signal
@@ -53,7 +54,7 @@ def run(
     :param started: called with the bound addresses, as `serve` gives them, once the server accepts
     :param options: fields of `Config` and limits such as `limit_body`, instead of those in `config`
     :raises TargetError: there is no such app
-    :raises StartupError: the loop isn't installed, the address can't be bound, or the app's startup failed
+    :raises StartupError: the loop isn't installed, the address can't be bound, the app's startup failed; uncaught, it is a line and exit 1
     :raises ValueError: an option has a value that it may not have
     :raises TypeError: there is no such option
     """
@@ -69,6 +70,11 @@ def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) 
     :raises TargetError: there is no such app, or it has no name, by which other processes could import it
     :raises StartupError: it can't be served
     """
+    with telling():
+        _start(job, target, started)
+
+
+def _start(job: Job, target: Any, started: Callable[[list[str]], object] | None) -> None:
     config = job.set_up(job.config)
     alone = config.workers is None and not config.reload
     for name in ("limit_worker_memory", "limit_worker_age", "spare_worker"):
@@ -83,6 +89,27 @@ def start(job: Job, target: Any, started: Callable[[list[str]], object] | None) 
         from microasgi_server.workers.supervisor import supervise  # which others needn't load
 
         supervise(job, config, started)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """What ends a server is one line and exit code 1 to a program that doesn't catch it. To who does, it is the error that it is.
+
+    Python itself tells a SystemExit so. It only becomes one out here: in an event loop that would be another thing.
+    """
+    try:
+        yield
+    except (StartupError, ShutdownError) as error:
+        kind = type(error)
+
+        class Told(kind, SystemExit):  # type: ignore[misc, valid-type]
+            code = property(lambda self: f"error: {explained(self, 'log_level=' + repr('debug'))}")
+
+            def __reduce__(self) -> Any:  # a process that hands it to another one has no other class to name
+                return kind, self.args
+
+        Told.__name__, Told.__qualname__, Told.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+        raise Told(*error.args).with_traceback(error.__traceback__) from error.__cause__
 
 
 def chosen_config(config: Config | None, options: dict[str, Any]) -> Config:
