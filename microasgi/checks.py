@@ -156,14 +156,13 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
 
     :param parameters: the names of the path's parameters, which it doesn't take
     """
-    name = name_of(endpoint)
+    name, how = name_of(endpoint), "with one argument, the request"
     if not callable(endpoint):
         raise TypeError(f"a handler is a function that takes the request, not {name}")
     if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
         events = ", or EventStream(function()) for Events" if inspect.isasyncgenfunction(endpoint) else ""
         written = f"put that into a function, and return StreamingResponse(function()){events}"
         raise TypeError(f"handler {name} yields, and a handler returns: {written}")
-    how = "with one argument, the request"
     _check_arguments(endpoint, ["request"], f"handler {name}", how, _in_path(endpoint, parameters))
     first = next(iter(_parameters(endpoint)), None)
     if first in parameters:
@@ -248,12 +247,15 @@ def check_lifespan(lifespan: Any) -> None:
     _check_arguments(lifespan, ["router"], f"lifespan {name}", "with one argument, the Router")
 
 
-def check_state(state: Any) -> Mapping[str, Any]:
-    """What a lifespan yields: a mapping from names to values, or None."""
+def check_state(state: Any, lifespan: Any) -> Mapping[str, Any]:
+    """What a lifespan yields: a mapping from names to values, or None. No traceback has the lifespan in it."""
     if state is None:
         return {}
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise TypeError(f'a lifespan yields None or a mapping of names, such as {{"pool": pool}}, not {_shown(state)}')
+        code = getattr(inspect.unwrap(lifespan), "__code__", None)
+        place = f"; see {code.co_filename}, line {code.co_firstlineno}" if code else ""
+        told = f'must yield None or a mapping of names, such as {{"pool": pool}}, not {_shown(state)}'
+        raise TypeError(f"lifespan {name_of(lifespan)} {told}{place}")
     return state
 
 

@@ -217,7 +217,7 @@ class Declarations(Conversing, Opinions, Instead):
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             if self._lifespan is not None:
-                state.update(check_state(await stack.enter_async_context(self._lifespan(self))))
+                state.update(check_state(await stack.enter_async_context(self._lifespan(self)), self._lifespan))
             for route in self.routes:
                 if isinstance(route, Mount) and isinstance(route.app, Declarations):
                     state.update(await stack.enter_async_context(route.app.lifespan_context()))

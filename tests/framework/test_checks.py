@@ -255,7 +255,8 @@ async def test_a_state_that_is_no_mapping_is_told() -> None:
     error: BaseException = raised.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
-    assert 'a lifespan yields None or a mapping of names, such as {"pool": pool}, not 5 (int)' in str(error)
+    place = f"; see {__file__}, line {right.__wrapped__.__code__.co_firstlineno}"  # type: ignore[attr-defined]
+    assert str(error).endswith('lifespan right must yield None or a mapping of names, such as {"pool": pool}, not 5 (int)' + place)
 
 
 # Responses.
