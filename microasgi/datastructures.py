@@ -1,6 +1,7 @@
 """What a request is made of: headers, query, cookies, state. Read-only, but for state."""
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -8,6 +9,22 @@ from microasgi.addresses import URL
 from microasgi.checks import encode_header
 
 Value = TypeVar("Value")
+
+
+class NoSuchKey(KeyError):
+    """A KeyError that says which keys there are, to who reads it: `get` and `in` raise many that nobody does."""
+
+    def __init__(self, key: object, there: Collection[str]) -> None:
+        super().__init__(key)
+        self._there = there
+
+    def __reduce__(self) -> Any:  # to another process goes the key alone
+        return KeyError, self.args
+
+    def __str__(self) -> str:
+        keys = [*map(repr, islice(self._there, 21))]
+        it_has = ", ".join([*keys[:20], *(["…"] if len(keys) > 20 else [])]) or "nothing"
+        return f"{type(self._there).__name__} has no {self.args[0]!r}; it has {it_has}"
 
 
 class MultiMapping(Mapping[str, Value]):
@@ -21,7 +38,10 @@ class MultiMapping(Mapping[str, Value]):
         self._last = dict(self._pairs)
 
     def __getitem__(self, key: str) -> Value:
-        return self._last[key]
+        try:
+            return self._last[key]
+        except KeyError:
+            raise NoSuchKey(key, self) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._last)
@@ -63,7 +83,7 @@ class Headers(Mapping[str, str]):
         for field, value in self.raw:
             if field == name:
                 return value.decode("latin-1")
-        raise KeyError(key)
+        raise NoSuchKey(key, self)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key.lower() in iter(self)
@@ -108,7 +128,7 @@ class MutableHeaders(Headers, MutableMapping[str, str]):
 
     def __delitem__(self, key: str) -> None:
         if key not in self:
-            raise KeyError(key)
+            raise NoSuchKey(key, self)
         name = key.lower().encode("latin-1")
         self.raw[:] = [field for field in self.raw if field[0] != name]
 

@@ -6,6 +6,8 @@ from http.cookiejar import Cookie, CookieJar
 from typing import Any
 from urllib.request import Request
 
+from microasgi.datastructures import NoSuchKey
+
 
 class Cookies(MutableMapping[str, str]):
     """A client's cookies, by name. What a response sets is kept, sent where its path and domain say, and dropped when it expires.
@@ -23,7 +25,7 @@ class Cookies(MutableMapping[str, str]):
         for cookie in self._jar:
             if cookie.name == name:
                 return cookie.value or ""
-        raise KeyError(name)
+        raise NoSuchKey(name, self)
 
     def __setitem__(self, name: str, value: str) -> None:
         self._jar.set_cookie(_cookie(name, value, self._domain))
@@ -31,7 +33,7 @@ class Cookies(MutableMapping[str, str]):
     def __delitem__(self, name: str) -> None:
         found = [cookie for cookie in self._jar if cookie.name == name]
         if not found:
-            raise KeyError(name)
+            raise NoSuchKey(name, self)
         for cookie in found:
             self._jar.clear(cookie.domain, cookie.path, cookie.name)
 

@@ -2,15 +2,30 @@
 
 import gc
 import json
+import pickle
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
 import pytest
 
-from microasgi import URL, Address, CancelOnDisconnect, ClientDisconnect, Headers, HTTPException, QueryParams, Request, Route, Router, State
+from microasgi import (
+    URL,
+    Address,
+    CancelOnDisconnect,
+    ClientDisconnect,
+    FormData,
+    Headers,
+    HTTPException,
+    QueryParams,
+    Request,
+    Route,
+    Router,
+    State,
+)
 from microasgi.promise.visit import VISIT
+from microasgi.testing.cookies import Cookies
 from tests.harness import GET, call, eventually, serving, within
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +66,27 @@ async def test_headers_in_any_case() -> None:
     assert headers.raw == fields
     with pytest.raises(KeyError):
         headers["\u20ac"]
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (QueryParams("page=1&size=2&page=3"), "QueryParams has no 'q'; it has 'page', 'size'"),
+        (Headers([]), "Headers has no 'q'; it has nothing"),
+        (FormData([("name", "tea")]), "FormData has no 'q'; it has 'name'"),
+        (Cookies({"session": "a"}), "Cookies has no 'q'; it has 'session'"),
+        (QueryParams("&".join(f"{n}=" for n in range(30))), "'18', '19', …"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_key_that_there_is_not_is_told(there: Mapping[str, Any], words: str) -> None:
+    """The KeyError says what there is instead, and survives the way to another process."""
+    with pytest.raises(KeyError) as raised:
+        there["q"]
+    assert str(raised.value).endswith(words)
+    assert raised.value.args == ("q",)
+    assert pickle.loads(pickle.dumps(raised.value)).args == ("q",)
+    assert there.get("q", "none") == "none"
 
 
 async def test_the_query_is_decoded() -> None:
