@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microasgi.inspector.course import course
@@ -23,7 +23,7 @@ class Story:
     """The moments of one connection that a sentence is made of, in milliseconds; None, if they didn't come.
 
     called: the app was; refused: it wasn't, and the server answered with this status.
-    left: the client left, in this way; whole: with all of its response.
+    left: the client left, in this way; whole: with all of its response. Who leaves an app that has ended already leaves nothing.
     noticed: something of the server's knew, by this event.
     told: the request was told.
     heard: an await of the handler raised, or its `receive()` gave the news.
@@ -33,7 +33,7 @@ class Story:
     status: of the response; 0: none.
     at: where the handler waited last; computes: it has gone on since, and not waited again.
     cleanup: how often it waited after it had heard.
-    error: what the handler raised, while its client was there.
+    error: what the handler raised, while its client was there; raised_at: in which line.
     websocket: whether it was one.
     swallowed: whether it went on as if it hadn't heard.
     """
@@ -55,6 +55,7 @@ class Story:
     computes: bool = False
     cleanup: int = 0
     error: str = ""
+    raised_at: str = ""
     refused: int = 0
     whole: bool = False
     websocket: bool = False
@@ -90,7 +91,10 @@ def story(events: Sequence[Shown]) -> Story:
         found |= {"heard": member, "by": "was told in one of its tasks"}
     if "left" in found and "heard" in found:
         found["swallowed"] = course(events, found["left"]).swallowed
-    return Story(**found)
+    told = Story(**found)
+    if told.left is not None and told.over is not None and told.over <= told.left and not told.is_complete:
+        return replace(told, left=None, noticed=None, told=None, heard=None, swallowed=False)
+    return told
 
 
 def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -155,6 +159,7 @@ def _handled(what: str, facts: dict[str, Any], at: float, found: dict[str, Any])
             yield "by", f"was told at {found['at']}" if found.get("at") else "was told"
         case "raised" if "left" not in found and not str(facts.get("error", "")).startswith("Cancel"):
             yield "error", str(facts.get("error", ""))
+            yield "raised_at", facts.get("at") or ""
 
 
 def summary(events: Sequence[Shown]) -> str:
@@ -176,12 +181,13 @@ def _sentences(told: Story) -> Iterator[str]:
         if told.left is not None:
             yield f"The client left after that, at {clock(told.left)}: nothing was cancelled."
         return
-    if told.left is None:
-        yield f"The client was there to the end, at {clock(told.last)}."
-    else:
+    if told.left is not None:
         yield from _departure(told, told.left)
     if told.error:
-        yield f"It ended with {told.error.partition(':')[0]}."
+        at = f" at {told.raised_at}" if told.raised_at else ""
+        yield f"{'The handler' if told.left is None else 'It'} ended with {told.error.partition(':')[0]}{at}."
+    elif told.left is None:
+        yield f"The client was there to the end, at {clock(told.last)}."
     if not told.websocket:
         yield _answer(told)
 

@@ -128,7 +128,8 @@ class Call:
             self._notify()
             return
         self._gone = True
-        self._record.tell("client", "close", way="leave")
+        if not self.ending.reached.is_set():  # behind the app's end it is nothing to tell of
+            self._record.tell("client", "close", way="leave")
         for callback in tuple(self._callbacks.values()):
             self._tell(callback)
         self._notify()
@@ -136,7 +137,7 @@ class Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(self._suspended, self._heard, self._record).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
+            await Stepper(self._suspended, self._heard, self._record).run(app(self._scope, self._receive, self._send), "http")  # type: ignore[arg-type]
             if not self._gone and not self._answer.complete:
                 self.ending.error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except Exception as error:

@@ -150,7 +150,7 @@ class Conversation:
     async def run(self, app: ASGIApp) -> None:
         """Call the app to its end."""
         try:
-            await Stepper(self._suspended, lambda error: None, self._record).run(app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
+            await Stepper(self._suspended, lambda error: None, self._record).run(app(self._scope, self._receive, self._send), "websocket")  # type: ignore[arg-type]
         except Exception as error:
             self.ending.take(error, gone=self._inbox.end is not None)
         finally:
@@ -230,7 +230,8 @@ class Conversation:
             self._notify()
 
     def _depart(self, code: int, reason: str = "") -> None:
-        self._record.tell("client", "close", way="leave" if code == VANISHED else "goodbye")
+        if not self.ending.reached.is_set():
+            self._record.tell("client", "close", way="leave" if code == VANISHED else "goodbye")
         self._inbox.close(code, reason)
         said = [self._tell(*callback) for callback in tuple(self._callbacks.values())]
         if code == VANISHED and False not in said:

@@ -10,6 +10,7 @@ from microasgi.promise.stages import HEARD
 from microasgi.promise.telling import REASON, blocks
 from microasgi.testing.recording import Record
 from microasgi.watching.following import Followed
+from microasgi.watching.places import raised_at
 
 
 class Stepper:
@@ -25,9 +26,9 @@ class Stepper:
         self._cancelled = cancelled
         self._record = record
 
-    async def run(self, call: Coroutine[Any, Any, None]) -> None:
-        """Await it."""
-        self._record.tell("asgi", "call")
+    async def run(self, call: Coroutine[Any, Any, None], kind: str) -> None:
+        """Await it, the call for a scope of this type."""
+        self._record.tell("asgi", "call", scope={"type": kind})
         try:
             await Followed(call, self)
         finally:
@@ -52,7 +53,7 @@ class Stepper:
             self._cancelled(error)
 
     def raises(self, error: BaseException) -> None:
-        self._record.tell("handler", "raised", error=type(error).__name__)
+        self._record.tell("handler", "raised", error=type(error).__name__, at=raised_at(error))
 
 
 def is_departure(error: BaseException) -> bool:

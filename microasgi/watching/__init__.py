@@ -16,7 +16,7 @@ telling.py     what a tap takes
 | wait | at, line, inner, chain, task |
 | go on | task |
 | thrown | error, task: raised where the task waits |
-| returned, raised | task; error; cleanup: seconds since it was first cancelled |
+| returned, raised | task; error, at: the line that it came from; cleanup: seconds since it was first cancelled |
 | child | name, task, of: a task has been started, by that one |
 | detached | name, task: it is still there when the app has returned; of it nothing more is told |
 | policy | on_disconnect, by, written, file: who has said that it finishes, and in which line |

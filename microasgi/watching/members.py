@@ -20,7 +20,7 @@ from microasgi.promise.delivery import current_task
 from microasgi.promise.stages import OVER
 from microasgi.promise.telling import blocks
 from microasgi.watching.following import Call, Followed
-from microasgi.watching.places import Place, innermost, place_of, suspended_in
+from microasgi.watching.places import Place, innermost, place_of, raised_at, suspended_in
 from microasgi.watching.policies import Policy
 from microasgi.watching.telling import Source, Tell, error_text
 
@@ -115,7 +115,7 @@ class Member:
 
     def raises(self, error: BaseException) -> None:
         cancelled = self._members.departed or isinstance(error, anyio.get_cancelled_exc_class())
-        self._end("raised", {"error": _named(error), **(self._cleanup() if cancelled else {})})
+        self._end("raised", {"error": _named(error), "at": raised_at(error), **(self._cleanup() if cancelled else {})})
 
     def moves(self, old: Any, new: Any, source: Source) -> None:
         """How far the cancellation of the call has come."""

@@ -91,6 +91,15 @@ def place(call: Any) -> str:
     return innermost(suspended_in(call)).at
 
 
+def raised_at(error: BaseException) -> str:
+    """The innermost line of the app's own code that an exception has left; empty: none."""
+    at, step = "", error.__traceback__
+    while step is not None:
+        place = place_of(step.tb_frame.f_code, step.tb_lasti)
+        at, step = place.at if place.own else at, step.tb_next
+    return at
+
+
 def _frames(awaitable: Any) -> Iterator[FrameType]:
     """The frames of a suspended coroutine, from the outermost in, as far as they can be seen."""
     for thing, _ in frames(awaitable):

@@ -143,6 +143,36 @@ async def test_that_fails(anyio_backend_name):
         assert anyio_backend_name == "asyncio"
 """
 
+RAISING = """
+import pytest
+from microasgi import Router
+from microasgi.testing import Client
+
+routes = Router()
+
+@routes.get("/bug")
+async def bug(request):
+    return {}["name"]
+
+@routes.websocket("/talk")
+async def talk(ws):
+    await ws.accept()
+    raise ValueError("mine")
+
+@routes.websocket("/refuse")
+async def refuse(ws):
+    raise ValueError("mine")
+
+async def test_that_asks():
+    async with Client(routes) as client:
+        await client.get("/bug")
+
+@pytest.mark.parametrize("path", ["/talk", "/refuse"])
+async def test_that_talks(path):
+    async with Client(routes) as client, client.websocket(path) as ws:
+        await ws.receive()
+"""
+
 ONE_LOOP = """
 import pytest
 
@@ -159,6 +189,7 @@ FILES = {
     "test_missing.py": WITHOUT_APP,
     "test_linted.py": LINTED,
     "test_bad.py": FAILING,
+    "test_bug.py": RAISING,
     "one/conftest.py": ONE_LOOP,
     "one/test_one_loop.py": BY_IMPORT,
 }
@@ -245,3 +276,16 @@ def test_a_failure_shows_the_last_call(report: str) -> None:
     assert "The client left at" in report
     assert "GET /first" not in report
     assert report.count("GET /bad, the last of") == len(re.findall(r"^FAILED test_bad", report, re.MULTILINE))
+
+
+def test_a_failure_in_which_nobody_left_tells_of_no_departure(report: str) -> None:
+    """The handler has raised, and is named with its line; the client's end behind that is the harness's own."""
+    for test in ("asks[asyncio]", "asks[trio]", "talks[asyncio-/talk]", "talks[trio-/refuse]"):
+        assert f"test_bug.py::test_that_{test} FAILED" in report
+    shown = report.split("test_that_asks[asyncio] _")[1]
+    assert "leaves" not in shown
+    assert "The handler ended with KeyError at test_bug.py:10 in bug. There was no response." in shown
+    assert "The handler ended with ValueError at test_bug.py:19 in refuse." in shown
+    assert "The app closed the WebSocket at" in shown
+    assert "for nobody" not in shown
+    assert "says goodbye" not in shown

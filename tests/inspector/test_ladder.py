@@ -40,6 +40,9 @@ LADDER = """\
  1021.773  │     │     │     │     ●  delivery HEARD → OVER
  1021.829  │     │     │     ●◂────┤  the app has returned"""
 
+SAID = event(3.5, "asgi", "send", message={"type": "http.response.start", "status": 200})
+RAISED = event(4.0, "handler", "raised", error="KeyError: 'name'", at="shop.py:49 in query", task=0)
+
 TOLD = {
     "left": (
         LEFT,
@@ -63,6 +66,18 @@ TOLD = {
     "asked": (
         [*UNHEARD[:5], event(1004.5, "asgi", "receive", message={"type": "http.disconnect"}), event(1004.6, "asgi", "end")],
         "The client left at 1.004 s. The handler heard of it in receive() *0.64 ms* later, and was over 0.10 ms later. 499, no response.",
+    ),
+    "raised, and left later": (
+        [*BEGINS, RAISED, event(4.1, "asgi", "end"), event(9.0, "client", "close", way="FIN"), event(9.1, "wire", "FIN")],
+        "The handler ended with KeyError at shop.py:49 in query. There was no response.",
+    ),
+    "raised, and nobody left": (
+        [*BEGINS, SAID, RAISED, event(4.1, "asgi", "end")],
+        "The handler ended with KeyError at shop.py:49 in query. Of its response, 200, not all was sent.",
+    ),
+    "returned, and left later": (
+        [*BEGINS, event(4.0, "handler", "returned", task=0), event(4.1, "asgi", "end"), event(9.0, "client", "close", way="goodbye")],
+        "The client was there to the end, at 9 ms. There was no response.",
     ),
     "no head": (
         [*BEGINS[:4], event(500.0, "client", "close", way="FIN"), event(500.1, "wire", "FIN")],
