@@ -105,7 +105,9 @@ async def test_the_model_stops_wherever_the_client_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, [], {"prompt": ""}, {"prompt": 5}, {"prompt": "x" * 1001}], ids=["nothing", "a list", "empty", "a number", "too long"]
+    "asked",
+    [{}, [], {"prompt": ""}, {"prompt": 5}, {"prompt": "x" * 1001}, {"prompt": "x", "tokens": "many"}],
+    ids=["nothing", "a list", "empty", "a number", "too long", "no number"],
 )
 async def test_a_prompt_that_is_none_never_reaches_the_model(asked: object) -> None:
     """What isn't a chat is refused in front of the model."""

@@ -87,9 +87,11 @@ def proxy(model: str, timeout: float = 5.0) -> Router:
 async def chat(request: Request) -> StreamingResponse:
     """Pass a prompt on, and its tokens back."""
     asked = await request.json()
-    prompt = asked.get("prompt") if isinstance(asked, dict) else None
+    prompt, tokens = (asked.get("prompt"), asked.get("tokens")) if isinstance(asked, dict) else (None, None)
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > LONGEST_PROMPT:
         raise HTTPException(422, f'a chat is {{"prompt": TEXT}} with at most {LONGEST_PROMPT} characters')
+    if not isinstance(tokens, int | None):
+        raise HTTPException(422, "tokens, if there are any, are a number")
     client: httpx.AsyncClient = request.state.model
     answer = await client.send(client.build_request("POST", "/generate", json=asked), stream=True)
     if answer.status_code != 200:

@@ -1,5 +1,6 @@
 """What the READMEs show is so: their examples run, their links lead somewhere, and their tables are the code's."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -11,10 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anyio
 import pytest
 from microasgi_server import Config, Limits
 from microasgi_server.options import LIMITS
 
+from microasgi import Route, Router
+from microasgi.testing import Client
 from tests.documents import DOCUMENTS, ROOT, Section, anchors, conversation, curl, links, read, sections
 from tests.harness import serving
 from tests.ladders import marked
@@ -97,6 +101,57 @@ def test_files_of_tests_run_as_they_are(tmp_path: Path) -> None:
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+MISTAKES: list[dict[str, Any]] = [
+    {},
+    {"content": b"\xff{"},
+    *({"content": body} for body in (b"null", b"5", b'"name"', b"[]", b'["name"]', b'{"name": null}', b'{"name": []}', b'{"other": "x"}')),
+    *({"json": {name: 5}} for name in ("id", "name", "photo", "price")),
+    *({"data": fields} for fields in ({"other": "x"}, {"photo": "x"})),
+    *({"files": {field: ("x", b"x")}} for field in ("name", "other")),
+    *({"headers": {name: "x"}} for name in ("last-event-id", "range", "cookie", "accept", "content-type")),
+    {"params": {"loud": "", "tag": "", "page": "x"}},
+]
+"""What a client may send by mistake, as a request of the test's client."""
+
+VALUES = ("1", "99999", "x")
+"""What it may put into a path."""
+
+WITH_ROUTES = [
+    pytest.param(section, id=str(section))
+    for document in DOCUMENTS
+    for section in sections(document)
+    if re.search(r"^@routes\.(get|post|put)\(", "".join(section.python()), re.MULTILINE)
+    and section.title != "Writing handlers that may stop"
+]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("section", WITH_ROUTES)
+async def test_no_example_fails_by_a_clients_mistake(section: Section) -> None:
+    """Every handler that is shown answers what it can't use, or stops: nothing that it raises reaches the server."""
+    asked = 0
+    for number, text in enumerate(section.python()):
+        names: dict[str, Any] = {"__name__": "main"}
+        if "routes = Router(" in text:
+            exec(compile(text, f"{section}, {number}", "exec", dont_inherit=True), names)
+            asked += await ask_by_mistake(names["routes"])
+    assert asked
+
+
+async def ask_by_mistake(routes: Router) -> int:
+    """Make each of the mistakes on each route; how many requests that were."""
+    asked = 0
+    async with Client(routes) as client:
+        for route in (route for route in routes.routes if isinstance(route, Route)):
+            for method, mistake, value in itertools.product(route.methods, MISTAKES, VALUES[: 1 + 2 * ("{" in route.path)]):
+                path = re.sub(r"\{.*?\}", value, route.path)
+                async with client.open(method, path, **mistake) as call:
+                    with anyio.move_on_after(0.05):  # of one that has no end, or is long about it, this is enough
+                        assert (await call.finish()).status_code != 500, (path, mistake)
+                asked += 1
+    return asked
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
