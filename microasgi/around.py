@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Message, Receive, Scope, Send
-from microasgi.checks import name_of
 from microasgi.exceptions import ClientDisconnect, SentElsewhere
 from microasgi.handshakes import SWITCHING_PROTOCOLS, Handshake
 from microasgi.parsing import allowed
@@ -33,6 +32,7 @@ from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import Request
 from microasgi.responses import Response
 from microasgi.returns import Result, respond, to_response
+from microasgi.signatures import name_of
 from microasgi.timeouts import TimeLimit
 
 _PAUSE = object()

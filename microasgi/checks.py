@@ -5,12 +5,13 @@ Each check says in one sentence what was wrong and what to write instead. Mistak
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AsyncContextDecorator
 from difflib import get_close_matches
 from typing import Any
 
 from microasgi.addresses import URL
+from microasgi.signatures import check_arguments, is_for, name_of, parameters_of, takes
 
 METHODS = (
     *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),  # RFC 9110 §9.3, RFC 5789
@@ -163,8 +164,10 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
         events = ", or EventStream(function()) for Events" if inspect.isasyncgenfunction(endpoint) else ""
         written = f"put that into a function, and return StreamingResponse(function()){events}"
         raise TypeError(f"handler {name} yields, and a handler returns: {written}")
-    _check_arguments(endpoint, ["request"], f"handler {name}", how, _in_path(endpoint, parameters))
-    first = next(iter(_parameters(endpoint)), None)
+    if is_for(endpoint, "WebSocket"):
+        raise TypeError(f"handler {name} takes a WebSocket, and is called with a request; write @routes.websocket, or WebSocketRoute")
+    check_arguments(endpoint, ["request"], f"handler {name}", how, _in_path(endpoint, parameters))
+    first = next(iter(parameters_of(endpoint)), None)
     if first in parameters:
         raise TypeError(
             f"handler {name} is called with the request, which it names {first!r}, like a parameter of its path;"
@@ -172,10 +175,21 @@ def check_endpoint(endpoint: Any, parameters: Collection[str] = ()) -> None:
         )
 
 
-def _in_path(endpoint: Any, parameters: Collection[str]) -> str:
+def check_conversation(endpoint: Any, parameters: Collection[str]) -> None:
+    """A WebSocket's handler takes that, and nothing else.
+
+    :param parameters: the names of the path's parameters, which it doesn't take
+    """
+    name, how = name_of(endpoint), "with one argument, the WebSocket"
+    if is_for(endpoint, "Request"):
+        raise TypeError(f"handler {name} takes a Request, and is called with a WebSocket; write @routes.get, or {name}(ws: WebSocket)")
+    check_arguments(endpoint, ["ws"], f"handler {name}", how, _in_path(endpoint, parameters, "ws"))
+
+
+def _in_path(endpoint: Any, parameters: Collection[str], of: str = "request") -> str:
     """What to write, if a handler wants the path's parameters as arguments."""
-    names = [name for name in _parameters(endpoint) if name in parameters]
-    return f"; a path's parameters are in request.path_params[{names[0]!r}]" if names else ""
+    names = [name for name in parameters_of(endpoint) if name in parameters]
+    return f"; a path's parameters are in {of}.path_params[{names[0]!r}]" if names else ""
 
 
 def check_exception_handler(key: Any, handler: Any) -> None:
@@ -187,7 +201,7 @@ def check_exception_handler(key: Any, handler: Any) -> None:
     if not callable(handler):
         raise TypeError(f"an exception handler is a function that takes the request and the exception, not {name_of(handler)}")
     how = "with two arguments, the request and the exception"
-    _check_arguments(handler, ["request", "error"], f"exception handler {name_of(handler)}", how)
+    check_arguments(handler, ["request", "error"], f"exception handler {name_of(handler)}", how)
 
 
 def check_middleware_function(function: Any) -> None:
@@ -197,7 +211,7 @@ def check_middleware_function(function: Any) -> None:
         form = ": write @routes.middleware, without parentheses" if isinstance(function, str) else ""
         other = form or "; classes and other ASGI middleware go into Router(middleware=[…])"
         raise TypeError(f"middleware is an async function of the request and call_next, not {name}{other}")
-    _check_arguments(function, ["request", "call_next"], f"middleware {name}", "with two arguments, the request and call_next")
+    check_arguments(function, ["request", "call_next"], f"middleware {name}", "with two arguments, the request and call_next")
 
 
 def check_parts(routes: Any, middleware: Any, exception_handlers: Any) -> None:
@@ -224,10 +238,10 @@ def check_app(app: Any) -> None:
     if not callable(app):
         routes = "; write Router([…])" if isinstance(app, list | tuple) else ""
         raise TypeError(f"a mount or middleware needs an ASGI app, not {_shown(app)}{routes}")
-    hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if _takes(app, 2) else ""
+    hint = "; a WSGI app needs an adapter, such as a2wsgi's WSGIMiddleware" if takes(app, 2) else ""
     hint = "; it is a class: is an instance of it meant?" if isinstance(app, type) else hint
     how = "with three arguments, scope, receive and send"
-    _check_arguments(app, ["scope", "receive", "send"], f"the app {name_of(app)}", how, hint)
+    check_arguments(app, ["scope", "receive", "send"], f"the app {name_of(app)}", how, hint)
 
 
 def check_lifespan(lifespan: Any) -> None:
@@ -244,7 +258,7 @@ def check_lifespan(lifespan: Any) -> None:
         raise TypeError(
             f"lifespan {name} gives no async context manager; write @contextlib.asynccontextmanager above an async def that yields"
         )
-    _check_arguments(lifespan, ["router"], f"lifespan {name}", "with one argument, the Router")
+    check_arguments(lifespan, ["router"], f"lifespan {name}", "with one argument, the Router")
 
 
 def check_state(state: Any, lifespan: Any) -> Mapping[str, Any]:
@@ -257,44 +271,3 @@ def check_state(state: Any, lifespan: Any) -> Mapping[str, Any]:
         told = f'must yield None or a mapping of names, such as {{"pool": pool}}, not {_shown(state)}'
         raise TypeError(f"lifespan {name_of(lifespan)} {told}{place}")
     return state
-
-
-def name_of(function: Any) -> str:
-    """What a function is called, for a message."""
-    return getattr(function, "__name__", None) or repr(function)
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """What a function takes; None if it doesn't tell, as some builtins and Sentry's middleware don't."""
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    signature = _signature(function)
-    return list(signature.parameters) if signature is not None else []
-
-
-def _check_arguments(function: Callable[..., Any], names: list[str], what: str, how: str, hint: str = "") -> None:
-    """It can be called with as many arguments as there are names, which are the usual ones."""
-    signature = _signature(function)
-    if signature is None:
-        return
-    try:
-        signature.bind(*names)
-    except TypeError as error:
-        shown = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
-        told = signature.replace(parameters=shown, return_annotation=signature.empty)
-        # Who takes nothing is told what to write: "too many arguments" is how its caller sees it.
-        written = hint or ("" if shown else f"; write {name_of(function)}({', '.join(names)})")
-        raise TypeError(f"{what}{told} must be callable {how}{f': {error}' if shown else ''}{written}") from None

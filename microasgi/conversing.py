@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import is_async
+from microasgi.checks import check_conversation
 from microasgi.errors import answer, plain_answer
 from microasgi.exceptions import HTTPException, WebSocketException, sole
 from microasgi.levels import LEVELS, Level, below, route_path
@@ -53,7 +54,7 @@ class WebSocketRoute(Routed):
     :param origins: whose pages may connect, beside programs, which have no `Origin`: `["https://example.org"]`, or `"*"` for all;
         None: this host's
     :raises ValueError: the path or an option is malformed
-    :raises TypeError: the endpoint is no async function
+    :raises TypeError: the endpoint is no async function, or takes something else than a WebSocket
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class WebSocketRoute(Routed):
             raise ValueError(f"origins is a list, [{origins!r}], or '*', not the text {origins!r}")
         if not is_async(endpoint):
             raise TypeError(f"a WebSocket's handler is an async def that takes the WebSocket, not {endpoint!r}")
+        check_conversation(endpoint, self.template.parameters)
         self.endpoint = endpoint
         self.close_grace = close_grace
         self.origins: Origins | None = origins if origins is None or origins == "*" else {_origin(origin) for origin in origins}
@@ -135,6 +137,7 @@ class Conversing:
             if match is not None:
                 break
         else:
+            self._nowhere.warn_of_websocket(scope["path"], path)
             await _converse(_nowhere, WebSocket(scope, receive, send))
             return
         params, matched = match

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from microasgi.asgi import ASGIApp, Receive, Scope, Send
 from microasgi.calling import call_any
-from microasgi.checks import name_of
 from microasgi.debug import debug_page
 from microasgi.exceptions import ClientDisconnect, HTTPException, WebSocketException, sole
 from microasgi.handshakes import FORBIDDEN, Handshake
@@ -26,6 +25,7 @@ from microasgi.promise.visit import VISIT, Visit
 from microasgi.requests import Request
 from microasgi.responses import JSONResponse, PlainTextResponse, Response
 from microasgi.returns import respond, to_response
+from microasgi.signatures import name_of
 
 ExceptionHandler: TypeAlias = Callable[[Request, Any], Any]
 Handlers: TypeAlias = Mapping[int | type[Exception], ExceptionHandler]

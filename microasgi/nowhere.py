@@ -53,6 +53,14 @@ class Nowhere:
         await receive()
         await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
+    def warn_of_websocket(self, whole: str, path: str) -> None:
+        """Say that this Router has routes for WebSockets, and none for this path.
+
+        :param path: as this Router sees it, without its prefix
+        """
+        here = "a route there for requests, and none for WebSockets" if self._table.has(path or "/") else "no route for it"
+        self._warn_of_websocket(whole, f"this Router has {here}")
+
     def _warn_of_websocket(self, path: str, why: str) -> None:
         """Once is enough."""
         if not self._warned:

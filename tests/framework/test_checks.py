@@ -17,7 +17,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware as StarletteMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from microasgi import URL, Mount, Request, Response, Route, Router, RouteWarning
+from microasgi import URL, Mount, Request, Response, Route, Router, RouteWarning, WebSocket, WebSocketRoute
 from microasgi.asgi import Receive, Scope, Send
 from tests.harness import serving
 from tests.naming import named
@@ -130,6 +130,61 @@ def test_a_handler_that_cant_be_called_is_told(endpoint: Any, message: str) -> N
     """What the handler wants, and where it is instead."""
     with pytest.raises(TypeError, match=re.escape(message)):
         Route("/{id}", endpoint)
+
+
+class OwnSocket(WebSocket):
+    """A project's own."""
+
+
+def takes(annotation: Any) -> Any:
+    """A handler that is annotated so."""
+
+    async def one(what: Any) -> None:
+        """Never called."""
+
+    one.__annotations__["what"] = annotation
+    return one
+
+
+SOCKETS = [WebSocket, OwnSocket, "WebSocket", "microasgi.WebSocket", "'WebSocket'"]
+
+
+@pytest.mark.parametrize("annotation", SOCKETS, ids=str)
+def test_a_websockets_handler_on_a_route_for_requests_is_told(annotation: Any) -> None:
+    """It would be called with a request: that shows at import, whichever way the annotation is written."""
+    for define in (Router().get("/ws"), Router().route("/ws"), lambda one: Route("/ws", one)):
+        with pytest.raises(TypeError, match=r"handler one takes a WebSocket, and is called with a request; write @routes.websocket"):
+            define(takes(annotation))
+    assert WebSocketRoute("/ws", takes(annotation)).name == "one"
+
+
+@pytest.mark.parametrize("annotation", [Request, "Request", "microasgi.Request"], ids=str)
+def test_a_requests_handler_on_a_route_for_websockets_is_told(annotation: Any) -> None:
+    """The other way round, too."""
+    for define in (Router().websocket("/ws"), lambda one: WebSocketRoute("/ws", one)):
+        with pytest.raises(
+            TypeError, match=r"handler one takes a Request, and is called with a WebSocket; write @routes.get, or one\(ws: W"
+        ):
+            define(takes(annotation))
+    assert Route("/ws", takes(annotation)).name == "one"
+
+
+@pytest.mark.parametrize(
+    "annotation", [Any, None, "Any", "a.Request | b.WebSocket", "b.WebSocket | a.Request", Request | WebSocket], ids=str
+)
+def test_what_may_be_either_is_left_alone(annotation: Any) -> None:
+    """An annotation that says nothing, or both, is no mistake."""
+    assert Route("/", takes(annotation)).name == WebSocketRoute("/", takes(annotation)).name
+
+
+def test_a_websockets_handler_takes_nothing_else() -> None:
+    """Where to find a path's parameters is told, as for requests."""
+
+    async def one(ws: WebSocket, room: str) -> None:
+        """Never called."""
+
+    with pytest.raises(TypeError, match=r"with one argument, the WebSocket: .*'room'; .* in ws.path_params\['room'\]"):
+        Router().websocket("/chat/{room}")(one)  # type: ignore[type-var]
 
 
 def test_a_handler_may_hold_values_of_its_own() -> None:

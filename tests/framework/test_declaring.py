@@ -10,9 +10,10 @@ import pytest
 from microasgi_server.websocket.protocol import _session_class
 from starlette.applications import Starlette
 
-from microasgi import HTTPException, Mount, NoMatchFound, PlainTextResponse, Request, Response, Route, Router
+from microasgi import HTTPException, Mount, NoMatchFound, PlainTextResponse, Request, Response, Route, Router, WebSocket, WebSocketRoute
 from microasgi.asgi import Receive, Scope, Send
 from microasgi.instead import INSTEAD
+from microasgi.testing import Client
 from tests.harness import call, loud_lines, serving
 
 pytestmark = pytest.mark.anyio
@@ -287,6 +288,33 @@ async def test_a_websocket_scope_is_refused(caplog: pytest.LogCaptureFixture) ->
         await router({"type": "websocket", "path": "/chat"}, receive, send)
     assert sent == ["websocket.close"] * 3
     assert [line.partition("refused: ")[2][:32] for line in loud_lines(caplog)] == ["this Router has no route for any"] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/zzz", "this Router has no route for it"),
+        ("/home", "this Router has a route there for requests, and none for WebSockets"),
+        ("/in/zzz", "this Router has no route for it"),
+        ("/in/home", "this Router has a route there for requests, and none for WebSockets"),
+    ],
+)
+async def test_a_websocket_for_a_path_without_one_is_told(path: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where there are others: a mistyped path, or `get` for `websocket`, is a 404 for the client, and a warning in the log."""
+
+    async def chat(ws: WebSocket) -> None:
+        await ws.accept()
+
+    here: list[Route | WebSocketRoute] = [WebSocketRoute("/chat", chat), Route("/home", handler)]
+    routes = Router([*here, Mount("/in", Router(here))])
+    async with Client(routes) as client:
+        for _ in range(2):
+            async with client.websocket(path) as ws:
+                assert ws.response.status_code == 404
+        async with client.websocket("/chat") as ws:
+            assert ws.accepted
+    (said,) = loud_lines(caplog)
+    assert f"A WebSocket was asked for at '{path}', and refused: {why}. No more of these are logged." in said
 
 
 async def test_mounted_routers_link_to_all() -> None:

@@ -188,7 +188,7 @@ async def test_a_handler_can_refuse(handler: Handler, status: int, body: bytes, 
 async def test_an_unknown_path_is_a_404_and_other_routes_are_not_asked() -> None:
     """A GET route isn't one for WebSockets, nor the other way round."""
     routes = Router()
-    routes.get("/page")(forgets)  # type: ignore[type-var]
+    routes.get("/page")(lambda request: "page")
     routes.websocket("/chat")(ends_early)
     async with serving(routes) as served:
         for data in (shout("/page"), HANDSHAKE.replace(b"Upgrade: websocket\r\n", b"")):
