@@ -3,9 +3,11 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,6 +39,9 @@ from microasgi.inspector.told import Recording, Shown, in_order
 
 STILL_AT_WORK = 3
 """The exit code, if the handler still worked so long after its client had left."""
+
+CUT_SHORT = 130
+"""The same, if it was Ctrl+C that made the client leave, or ended the wait for its handler."""
 
 LONGEST = 60.0
 """Seconds after which a client leaves that has no response yet."""
@@ -149,7 +154,7 @@ class Plan:
 def trace(arguments: argparse.Namespace) -> None:
     """Print the ladder of one request.
 
-    :raises SystemExit: 2 for a wrong command, 3 if the handler was still working
+    :raises SystemExit: 2 for a wrong command, 3 if the handler was still working, 130 if it was cut short by Ctrl+C
     """
     plan = planned(arguments)
     for option in ("json", "perfetto", "har"):
@@ -159,7 +164,7 @@ def trace(arguments: argparse.Namespace) -> None:
     names = ("target", "factory", "app_dir", "server", "loop", "cancel_on_disconnect", "method", "path")
     task = Task(**{name: getattr(arguments, name) for name in names})
     with hosting(task.write(), sees_the_wire=arguments.server == "microasgi") as host:
-        events, client, seen, is_over = _run(host, plan)
+        events, client, seen, code = _run(host, plan)
     if host.events.left_out:
         remark(f"{host.events.left_out:,} events in the middle are left out")
     say(shown(events, Style.of(sys.stdout, plain=arguments.ascii), seen, answers=host.answers))
@@ -168,8 +173,8 @@ def trace(arguments: argparse.Namespace) -> None:
     _write(arguments.perfetto, lambda: as_perfetto(events, title))
     by = "microasgi", version("microasgi")
     _write(arguments.har, lambda: as_har(events, plan.request, client.answer.kept, began, by))
-    if not is_over:
-        raise SystemExit(STILL_AT_WORK)
+    if code:
+        raise SystemExit(code)
 
 
 def _write(file: str | None, text: Callable[[], str]) -> None:
@@ -202,16 +207,43 @@ def _to_the_end(events: Sequence[Shown]) -> list[Shown]:
     return [*events, {**events[-1], "lane": "core", "what": "now", "facts": {}}]
 
 
-def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, Seen, bool]:
-    """Ask, leave, and wait for the end. Gives what was told, by whom, what was seen from outside, and whether the end has come."""
+@contextmanager
+def _leaving(client: Client) -> Iterator[Callable[[], bool]]:
+    """At Ctrl+C the client leaves at once, as curl does. Only the first, in this block: who is in a hurry presses it again.
+
+    Gives what tells whether it came.
+    """
+    came: list[int] = []
+
+    def leave(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        client.leave_now()
+
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a job in the background ignores it
+    if is_ours:
+        signal.signal(signal.SIGINT, leave)
+    try:
+        yield lambda: bool(came)
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, Seen, int]:
+    """Ask, leave, and wait for the end. Gives what was told, by whom, what was seen from outside, and the exit code."""
     told = Recording()
     client = Client(host.port(), plan.request, plan.way, told, seconds=plan.seconds, patience=LONGEST)
     try:
-        client.run()
+        with _leaving(client) as cut_short:
+            client.run()
+        code = CUT_SHORT if cut_short() else 0
+        is_over = host.settles(plan.patience)
     except OSError as error:
         host.demand_life()
         raise StartupError(f"the server can't be reached: {error}") from None
-    is_over = host.settles(plan.patience)
+    except KeyboardInterrupt:  # what has been seen by now is shown all the same
+        is_over, code = host.settles(0), CUT_SHORT
     host.demand_life()
     if not is_over:
         told("watches no longer")
@@ -220,7 +252,7 @@ def _run(host: Host, plan: Plan) -> tuple[list[Shown], Client, Seen, bool]:
     blocked = [
         Blocked(each.began - began, each.ended - began, each.at, each.caller) for each in host.blockages.until(1000 * time.perf_counter())
     ]
-    return in_order(events), client, Seen(blocked), is_over
+    return in_order(events), client, Seen(blocked), code or (0 if is_over else STILL_AT_WORK)
 
 
 def planned(arguments: argparse.Namespace) -> Plan:

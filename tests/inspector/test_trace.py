@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -281,27 +281,48 @@ import anyio
 
 async def app(scope, receive, send):
     if scope["type"] == "http":
+        scope["extensions"]["microasgi.disconnect"]["subscribe"](lambda: Path("told").write_text(str(os.getpid())))
         Path("begun").write_text(str(os.getpid()))
         await anyio.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)], ids=["Ctrl+C", "killed"])
-def test_whatever_ends_it_leaves_nothing_behind(how: signal.Signals, code: int, tmp_path: Path) -> None:
-    """No word, and not the process that serves."""
-    (tmp_path / "app.py").write_text(BEGUN)
-    command = [sys.executable, "-c", INTERRUPTIBLE, "trace", "app:app", "GET", "/", "--leave-after", "60s"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def interrupted(directory: Path, *options: str, by: Sequence[signal.Signals]) -> tuple[int, str, str]:
+    """What becomes of the command that is sent these, when the handler has begun, and when it has heard. The app's process is gone then."""
+    (directory / "app.py").write_text(BEGUN)
+    command = [sys.executable, "-c", INTERRUPTIBLE, "trace", "app:app", "GET", "/", "--leave-after", "60s", *options]
+    with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 20
-        while not (text := (tmp_path / "begun").read_text() if (tmp_path / "begun").exists() else ""):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        process.send_signal(how)
+        for number, file in zip(by, ("begun", "told"), strict=False):
+            while not (text := (directory / file).read_text() if (directory / file).exists() else ""):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (code, "", "")
     while is_there(int(text)):
         assert time.monotonic() < until
         time.sleep(0.01)
+    return process.returncode, out, err
+
+
+def test_who_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No word, and not the process that serves."""
+    assert interrupted(tmp_path, by=[signal.SIGKILL]) == (-signal.SIGKILL, "", "")
+
+
+def test_at_ctrl_c_the_client_leaves(tmp_path: Path) -> None:
+    """As it does of curl: what follows is waited for, and shown."""
+    code, out, err = interrupted(tmp_path, "--patience", "0.1s", by=[signal.SIGINT])
+    assert (code, err) == (130, "")
+    assert re.search(r"✕ .*  close\(\)\n", out)
+    assert "it was still at work for nobody" in " ".join(out.split())
+
+
+def test_a_second_ctrl_c_ends_the_wait_for_the_handler(tmp_path: Path) -> None:
+    """What has been seen by then is shown all the same."""
+    code, out, err = interrupted(tmp_path, "--patience", "1m", by=[signal.SIGINT, signal.SIGINT])
+    assert (code, err) == (130, "")
+    assert "it was still at work for nobody" in " ".join(out.split())
 
 
 async def conversation(way: str, method: str = "GET", path: str = "/report/2024", **options: Any) -> list[Shown]:
