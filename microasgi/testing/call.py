@@ -64,7 +64,8 @@ class Call:
 
     awaits: how often the app's task has waited so far.
     where: the line at which it waited when the client left by itself.
-    cancelled: whether leaving cancelled the handler.
+    cancelled: whether leaving has told the handler to stop. It hears that at its next await that can be cancelled; who is in a thread or a
+        shield ends that first, and may return before it hears.
     ending: the app's end.
     """
 

@@ -207,7 +207,8 @@ class Departure:
 
     number: at which await of the app the client left, counted from 1.
     where: the line of the app that awaited, as in `shop.py:12 in pay`.
-    cancelled: whether that cancelled the handler; it doesn't under `on_disconnect="finish"`.
+    cancelled: whether that told the handler to stop; it doesn't under `on_disconnect="finish"`. A handler that was in a thread or a shield
+        then has ended that first, and may have returned without hearing of it, with all its work done.
     """
 
     number: int

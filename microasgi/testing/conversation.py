@@ -33,7 +33,7 @@ class Conversation:
     close_code, close_reason: what the app has closed it with; None and empty, as long as it has not.
     awaits: how often the app's task has waited so far.
     where: the line at which it waited when the client left by itself.
-    cancelled: whether leaving cancelled the handler, at once.
+    cancelled: whether leaving has told the handler to stop, at once; as for `Call`, it may return before it hears.
     ending: the app's end.
     """
 

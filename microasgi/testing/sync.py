@@ -127,7 +127,7 @@ class SyncCall:
 
     @property
     def cancelled(self) -> bool:
-        """Whether leaving cancelled the handler."""
+        """Whether leaving has told the handler to stop, as for `Call`."""
         return self._call.cancelled
 
     @property
@@ -187,7 +187,7 @@ class SyncConversation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether leaving cancelled the handler, at once."""
+        """Whether leaving has told the handler to stop, at once."""
         return self._conversation.cancelled
 
     def send_text(self, text: str) -> None:

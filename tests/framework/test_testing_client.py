@@ -656,3 +656,25 @@ async def test_middleware_around_a_router_sees_an_answer_that_nobody_gets() -> N
     async with client.open("GET", "/") as call:
         response = await call.hang_up()
     assert (seen, response.status_code, call.cancelled) == ([499], 0, True)
+
+
+async def test_who_was_told_may_return_before_it_hears() -> None:
+    """`cancelled` is whether the handler was told: one in a thread or a shield ends that first, and all its work if no await follows."""
+    done: list[str] = []
+    routes = Router()
+
+    @routes.get("/{how}")
+    async def works(request: Request) -> str:
+        if request.path_params["how"] == "shielded":
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.001)
+        else:
+            await anyio.to_thread.run_sync(lambda: None)
+        done.append(request.path)
+        return "done"
+
+    for path in ("/shielded", "/in-a-thread"):
+        async with Client(routes) as client:
+            (*_, last) = [departure async for departure in client.hang_up_everywhere(path)]
+        assert last.cancelled
+        assert done[-2:] == [path, path]  # in that run, and in the one in which nobody left
