@@ -85,7 +85,8 @@ def story(events: Sequence[Shown]) -> Story:
                 found[name] = value
             else:
                 found.setdefault(name, value)
-    found.pop("delivers", None)
+    for only_here in ("delivers", "wired"):
+        found.pop(only_here, None)
     member = found.pop("member", None)
     if member is not None and "heard" not in found:
         found |= {"heard": member, "by": "was told in one of its tasks"}
@@ -108,6 +109,8 @@ def _moments(event: Shown, facts: dict[str, Any], at: float, found: dict[str, An
         case ("wire", "FIN" | "lost") | ("core", "hang_up") if gone:
             yield "noticed", at
             yield "noticed_by", "lost" if is_reset(facts.get("why") or "") else event["what"]
+        case "wire", "in":
+            yield "wired", True  # the server's own side is seen, too
         case ("wire", "out") | ("client", "received"):
             if line := _STATUS.match(bytes.fromhex(facts["data"]["bytes"])):
                 yield "status", int(line[1])
@@ -154,7 +157,8 @@ def _handled(what: str, facts: dict[str, Any], at: float, found: dict[str, Any])
             yield "computes", True
         case "stage":
             yield ("clean" if facts["new"] == "OVER" else "delivers"), at
-        case "thrown" if "left" in found and ("told" not in found or "delivers" in found):  # else it is of the handler's own making
+        case "thrown" if ("delivers" if "told" in found else "noticed" if "wired" in found else "left") in found:
+            # Else it is of the handler's own making, as a timeout's is.
             yield "heard", at
             yield "by", f"was told at {found['at']}" if found.get("at") else "was told"
         case "raised" if "left" not in found and not str(facts.get("error", "")).startswith("Cancel"):

@@ -67,6 +67,18 @@ TOLD = {
         [*UNHEARD[:5], event(1004.5, "asgi", "receive", message={"type": "http.disconnect"}), event(1004.6, "asgi", "end")],
         "The client left at 1.004 s. The handler heard of it in receive() *0.64 ms* later, and was over 0.10 ms later. 499, no response.",
     ),
+    "a timeout of its own, before the server knows": (
+        [
+            *BEGINS,
+            event(9.0, "client", "close", way="FIN"),
+            event(9.1, "handler", "thrown", task=0, error="CancelledError"),
+            event(9.2, "wire", "FIN"),
+            event(9.3, "asgi", "told", who="Visit.leave"),
+            event(9.4, "asgi", "end"),
+        ],
+        "The client left at 9 ms. Its FIN was read 0.20 ms later. The handler never heard of it: it *worked on for nobody for 0.40 ms*. "
+        "499, no response.",
+    ),
     "raised, and left later": (
         [*BEGINS, RAISED, event(4.1, "asgi", "end"), event(9.0, "client", "close", way="FIN"), event(9.1, "wire", "FIN")],
         "The handler ended with KeyError at shop.py:49 in query. There was no response.",
