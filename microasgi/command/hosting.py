@@ -54,7 +54,8 @@ class Host:
         self._caught_up = 0
         self._heard = time.monotonic()
         self._changed = threading.Condition()
-        threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(process.stdout,), daemon=True)
+        self._listener.start()
 
     def port(self, seconds: float = STARTING) -> int:
         """Where it listens, as soon as it does.
@@ -107,6 +108,7 @@ class Host:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(HURRYING if works else STOPPING)
         self._process.kill()
+        self._listener.join(STOPPING)  # or what it reads from would be closed while it does
 
     def _is_settled(self) -> bool:
         if self._process.poll() is not None:
