@@ -363,7 +363,7 @@ LEFT_BEHIND = "Left behind, because they don't end although they were cancelled:
 ENDINGS = {
     "requests": ("swallow", ["/a", "/b", "/a"], 1, 0, LEFT_BEHIND, 1),
     "lifespan": ("lifespan", [], 1, 1, "Something in this process doesn't end, 1.5 s after", 0),
-    "failed lifespan": ("failed", [], 1, 1, "microasgi_server.errors.ShutdownError: the app's shutdown failed: a pool was stuck", 1),
+    "failed lifespan": ("failed", [], 1, 1, "error: the app's shutdown failed: a pool was stuck", 1),
     "nothing": ("forever", ["/a"], 1, 0, "run returned", 1),
     "third signal": ("swallow", ["/a"], 3, 1, "SIGTERM once more: exiting", 0),
 }
