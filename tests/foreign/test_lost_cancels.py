@@ -6,11 +6,14 @@ is set: then it looks every so many milliseconds. The setting is anybody's to ma
 """
 
 import asyncio
+import os
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -73,10 +76,12 @@ async def by_psycopg(port: int, name: str, net: str | None) -> AsyncIterator[Que
     address = f"host=127.0.0.1 port={port} user=postgres dbname=postgres application_name={name}"
     connection = await psycopg.AsyncConnection.connect(address, options=options, autocommit=True)
     running = asyncio.ensure_future(connection.execute(SQL))
-    yield Query(running, connection.pgconn.finish)
-    running.cancel()  # it waits for a socket that is gone
-    with suppress(psycopg.Error, asyncio.CancelledError):
+    # Not by libpq, which would close a descriptor that the loop watches: uvloop's libuv may end the process for that.
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as sock:
+        yield Query(running, partial(sock.shutdown, socket.SHUT_RDWR))
+    with suppress(psycopg.Error):
         await running
+    await connection.close()
 
 
 DRIVERS: dict[str, Callable[[int, str, str | None], AbstractAsyncContextManager[Query]]] = {"asyncpg": by_asyncpg, "psycopg": by_psycopg}
