@@ -264,5 +264,5 @@ def clock(milliseconds: float) -> str:
 
 def span(milliseconds: float) -> str:
     """A time, with three digits."""
-    number, unit = (milliseconds, "ms") if milliseconds < 1000 else (milliseconds / 1000, "s")
+    number, unit = (milliseconds, "ms") if milliseconds < 999.5 else (milliseconds / 1000, "s")
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"

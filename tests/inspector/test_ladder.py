@@ -258,7 +258,7 @@ def test_the_story_ends_where_the_events_do() -> None:
     assert replace(story(UNHEARD), heard=1500.0).late is None
 
 
-TIMES = {0.2: "0.20 ms", 17.7: "17.7 ms", 982: "982 ms", 1000.6: "1.00 s", 61234: "61.2 s"}
+TIMES = {0.2: "0.20 ms", 17.7: "17.7 ms", 982: "982 ms", 999.6: "1.00 s", 1000.6: "1.00 s", 61234: "61.2 s"}
 
 
 @pytest.mark.parametrize(("milliseconds", "text"), TIMES.items())
