@@ -47,7 +47,7 @@ class Visit(Foreign):
     afterwards: what to run behind the block, once the response is out. A departure doesn't touch it.
     instead: the answer, if somebody else has cancelled the block before the response had begun.
     time_limit: the one that holds (timeouts.py).
-    progress: how far the request has come, for all who have a hand in it (requests.py).
+    progress: how far the request has come, for all who have a hand in it (request_body.py).
     extension: the server's `microasgi.disconnect`, if it has that.
     """
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import Enum, auto
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -22,6 +23,19 @@ from microasgi.watching.places import place
 
 class SwallowedCancellation(AssertionError):
     """A handler has caught its cancellation and gone on to answer, as if its client were there."""
+
+
+class Presence(Enum):
+    """Whether the client is there."""
+
+    HERE = auto()
+    GONE = auto()
+    """It left before it had all that it came for."""
+    SERVED = auto()
+    """It left with all of that."""
+
+
+HERE, GONE, SERVED = Presence
 
 
 @dataclass(frozen=True)
@@ -77,8 +91,7 @@ class Call:
         self._scope = scope
         self._body: bytes | None = body
         self._leave_at = leave_at
-        self._gone = False
-        self._parted = False  # with all that it came for
+        self._client = HERE
         self._told = False
         self._has_heard = False
         self._swallowed = False
@@ -92,7 +105,7 @@ class Call:
     def __repr__(self) -> str:
         request = f"{self._scope['method']} {self._scope['path']!r}"
         answer = self._answer
-        state = "complete" if answer.complete else "client gone" if self._gone else "answering" if answer.status else "waiting"
+        state = "complete" if answer.complete else "client gone" if self._client is GONE else "answering" if answer.status else "waiting"
         return f"<Call {request}, {self.awaits} awaits, {state}, {len(answer.content)} bytes of a {answer.status or 'response'}>"
 
     @property
@@ -122,13 +135,13 @@ class Call:
 
     def leave(self) -> None:
         """Leave, and don't wait."""
-        if self._gone or self._parted or self._answer.complete:
+        if self._client is not HERE or self._answer.complete:
             return
         if self._answer.handed_over:
-            self._parted = True
+            self._client = SERVED
             self._notify()
             return
-        self._gone = True
+        self._client = GONE
         if not self.ending.reached.is_set():  # behind the app's end it is nothing to tell of
             self._record.tell("client", "close", way="leave")
         for callback in tuple(self._callbacks.values()):
@@ -139,10 +152,10 @@ class Call:
         """Call the app to its end."""
         try:
             await Stepper(self._suspended, self._heard, self._record).run(app(self._scope, self._receive, self._send), "http")  # type: ignore[arg-type]
-            if not self._gone and not self._answer.complete:
+            if self._client is not GONE and not self._answer.complete:
                 self.ending.error = RuntimeError(f"the app returned without completing its response, which is {self._answer.phase.name}")
         except Exception as error:
-            self.ending.take(error, gone=self._gone)
+            self.ending.take(error, gone=self._client is GONE)
         finally:
             if self._swallowed and self.ending.error is None:
                 self.ending.error = SwallowedCancellation(_SWALLOWED)
@@ -167,7 +180,7 @@ class Call:
         token = object()
         if not self._answer.complete:
             self._callbacks[token] = callback
-        if self._gone:
+        if self._client is GONE:
             self._tell(callback)
 
         def unsubscribe() -> None:
@@ -188,7 +201,7 @@ class Call:
 
     def _next(self) -> Message | None:
         """What `receive()` gives now; None: nothing yet."""
-        if self._gone or self._parted or self._answer.complete:
+        if self._client is not HERE or self._answer.complete:
             return {"type": "http.disconnect"}
         if self._body is None:
             return None
@@ -196,8 +209,8 @@ class Call:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
-        self._record.tell("asgi", "send", dropped=self._gone, **message_facts(message))
-        if self._gone:
+        self._record.tell("asgi", "send", dropped=self._client is GONE, **message_facts(message))
+        if self._client is GONE:
             if self.cancelled and goes_on(heard=self._has_heard):
                 self._swallowed = True
             if self._callbacks or not self._told:

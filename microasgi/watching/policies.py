@@ -39,8 +39,8 @@ class Policy:
         speaking = [(who, what) for who, what in opinions if what.on_disconnect is not None]
         who = speaking[-1][0] if speaking else ""
         file, line = _line(opinions[-1][1], speaking[-1][1]) if speaking else ("", 0)
-        written = f"{Path(file).name}:{line}" if line else ""
-        return {"on_disconnect": "finish", "by": who, "written": written, "file": file if line else ""}
+        written = f"{Path(file).name}:{line}" if file else ""
+        return {"on_disconnect": "finish", "by": who, "written": written, "file": file}
 
 
 def _opinions(router: Any, path: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -58,7 +58,7 @@ def _opinions(router: Any, path: str, prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _line(route: Any, speaker: Any) -> tuple[str, int]:
-    """Where that is written: a file and a line, if the handler's file has one line that it can be; else 0."""
+    """Where that is written: a file and a line, if the handler's file has one line that it can be."""
     code = getattr(inspect.unwrap(route.endpoint), "__code__", None) if hasattr(route, "endpoint") else None
     if code is None:
         return "", 0
@@ -67,4 +67,4 @@ def _line(route: Any, speaker: Any) -> tuple[str, int]:
     own = [number for number, line in decorated if _SAYS.search(line)]
     others = [number for number, line in enumerate(lines, 1) if _SAYS.search(line) and "Router(" in line]
     found = own if speaker is route and own else others
-    return code.co_filename, found[0] if len(found) == 1 else 0
+    return (code.co_filename, found[0]) if len(found) == 1 else ("", 0)

@@ -241,8 +241,8 @@ class Connection:
     def _leave(self, why: str, status: int) -> bool:
         """The newest request's client has left, or counts as gone: who has subscribed to that learns it, and so does who waits."""
         exchange = self.protocol.exchange
-        left = exchange is not None and exchange.leave(why, status)
-        if exchange is not None and left:
+        left = False
+        if exchange is not None and (left := exchange.leave(why, status)):
             for fault in exchange.faults:
                 logs.app_failed(exchange, fault)
         if self.call is not None:

@@ -140,7 +140,7 @@ class Lifespan:
         if self._stage is SERVING:
             self.broken.set()
 
-    async def startup(self, long: float = 2.0) -> None:
+    async def startup(self, long: float) -> None:
         """Wait until the app has started.
 
         :param long: seconds after which whoever watches is told what this is waiting for
@@ -198,7 +198,7 @@ async def running_lifespan(app: ASGIApp, config: Config, state: dict[str, Any]) 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lifespan.run)
             try:
-                await lifespan.startup()
+                await lifespan.startup(config.limits.startup)
                 yield lifespan.broken if config.on_lifespan_failure == "stop" else None
             finally:
                 with anyio.move_on_after(patience, shield=True) as limit:

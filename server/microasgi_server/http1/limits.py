@@ -35,6 +35,7 @@ class Limits:
     :param messages: of a WebSocket's that nobody has asked for, at which reading pauses, however short they are
     :param deflate: bits of the window in which a WebSocket's messages are compressed, 9 to 15, if the client offers it (RFC 7692); 0: they
         are not. 12 take 38 KiB a connection, three times all else
+    :param startup: seconds that the app's startup may take until the log says what is waited for
     :param ping: seconds in which a WebSocket's client has sent nothing, until it is asked whether it is there
     :param pong: seconds that it has for any sign of life then
     :param read: bytes to read at once, where that is ours to say: hardly more than the look-ahead that they may end up in, but enough for a
@@ -72,6 +73,7 @@ class Limits:
     message: int = 16 * 1024 * 1024
     messages: int = 64
     deflate: int = 0
+    startup: float = 2.0
     ping: float = 20.0
     pong: float = 20.0
     read: int = 66 * 1024

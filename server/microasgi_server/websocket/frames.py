@@ -17,6 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from microasgi_server.http1.limits import Limits
 from microasgi_server.websocket.closing import Close, Code
 from microasgi_server.websocket.spans import span, unmasked
 
@@ -29,9 +30,6 @@ _COMMON = _TEXT, _BINARY, _PONG = bytes((0x80 | Opcode.TEXT, 0x80 | Opcode.BINAR
 _MASKED = 0x80
 _SHORT = 125
 """Bytes of a control frame (RFC 6455 §5.5)."""
-_CRUMB = 4096
-"""Bytes below which a piece is joined to the next, as `Limits.crumb`."""
-
 Found = str | bytes | Close
 
 
@@ -46,10 +44,11 @@ class Partial:
     owed: bytes that are still to come.
     """
 
-    __slots__ = ("_mask", "_pieces", "head", "owed")
+    __slots__ = ("_crumb", "_mask", "_pieces", "head", "owed")
 
-    def __init__(self, head: bytes, owed: int) -> None:
+    def __init__(self, head: bytes, owed: int, crumb: int) -> None:
         self.head = head
+        self._crumb = crumb
         self.owed = owed
         self._mask = head[-4:]  # as it is to be laid on the next piece
         self._pieces: list[bytes] = []
@@ -57,7 +56,7 @@ class Partial:
     def add(self, masked: bytes) -> None:
         pieces, turn = self._pieces, len(masked) % 4
         piece = apply_mask(masked, self._mask)
-        if pieces and len(pieces[-1]) < _CRUMB:
+        if pieces and len(pieces[-1]) < self._crumb:
             pieces[-1] += piece
         else:
             pieces.append(piece)
@@ -74,13 +73,14 @@ class Frames:
     extensions: what was agreed on, as a field of the handshake says it; empty, if nothing was.
     """
 
-    __slots__ = ("_kind", "_max_size", "_owed", "_parser", "_partial", "_pieces", "_unknown", "extensions")
+    __slots__ = ("_crumb", "_kind", "_max_size", "_owed", "_parser", "_partial", "_pieces", "_unknown", "extensions")
 
-    def __init__(self, max_size: int, offered: str, window: int) -> None:
+    def __init__(self, max_size: int, offered: str, window: int, crumb: int = Limits.crumb) -> None:
         """:param max_size: bytes of a message, after inflating
         :param offered: what the client says of extensions
-        :param window: as `Limits.deflate`
+        :param window, crumb: as `Limits.deflate` and `Limits.crumb`
         """
+        self._crumb = crumb
         self._parser: ServerProtocol | None = None  # as long as it has nothing to do
         self._max_size = max_size
         self._kind: Opcode | None = None  # of the message that is incomplete
@@ -136,7 +136,7 @@ class Frames:
                     over = self._take(data[at:payload], apply_mask(data[payload:following], data[payload - 4 : payload]), found)
                     at = following
                 elif payload <= end:
-                    self._partial = Partial(data[at:payload], following - payload)
+                    self._partial = Partial(data[at:payload], following - payload, self._crumb)
                     at = payload
                 else:
                     self._unknown = data[at:]

@@ -69,7 +69,7 @@ class Session(Farewells):
         self.close = Close(Code.ABNORMAL)
         self.request = request
         self._handshake = handshake
-        self._frames = Frames(limits.message, handshake.extensions, limits.deflate)
+        self._frames = Frames(limits.message, handshake.extensions, limits.deflate, limits.crumb)
         self._identity = identity
         self._limits = limits
         self._untaken: deque[str | bytes] = deque()
